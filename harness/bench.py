@@ -1,0 +1,251 @@
+"""A run: from a case to its measurement, from the store or computed.
+
+This is the harness without pytest. A script can do what a session does::
+
+    bench = Bench(make_plan(parse_options({"strategy": "zeroshot", "limit": "8"})))
+    for case in bench.plan.cases:
+        result = bench.measure(case)
+        print(case.id, summarize(result.measurement.scores).mean_perplexity)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from harness import __version__
+from harness.core import Cell, Measurement, ModelSpec, digest
+from harness.errors import AdaptbenchError
+from harness.identity import (
+    folder_digest,
+    hardware,
+    libraries,
+    source_digest,
+    version,
+)
+from harness.plan import Case, Plan
+from harness.store import Store
+
+Progress = Callable[[str, int, int, str], None]
+
+
+def _silent(what: str, done: int, total: int, note: str) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What measuring a case gave, and whether it came from the store."""
+
+    measurement: Measurement
+    cached: bool
+
+
+class Bench:
+    """Measures cases, keeping the model between them and every result in the store.
+
+    Args:
+        plan: what to measure.
+        terminal: where a first-time model download shows its progress; None for nowhere.
+        workers: how many processes share this machine's cores.
+    """
+
+    def __init__(self, plan: Plan, terminal: IO[str] | None = None, workers: int = 1) -> None:
+        self.plan = plan
+        self.workers = workers
+        self.store = Store(plan.options.results_dir)
+        self.terminal = terminal
+        self._digests: dict[tuple[str, str | None], str | AdaptbenchError] = {}
+        self._folders: dict[tuple[str, str | None], Path | AdaptbenchError] = {}
+        self._cells: dict[str, Cell] = {}
+        self._computed: set[str] = set()
+        self._pool: Any = None
+
+    def cell(self, case: Case) -> Cell:
+        """Return the case with everything that determines its number found out.
+
+        Raises:
+            AdaptbenchError: the model or the adapter cannot be read.
+        """
+        if case.id not in self._cells:
+            self._cells[case.id] = self._make_cell(case)
+        return self._cells[case.id]
+
+    def stored(self, case: Case) -> Measurement | None:
+        """Return what the store has of this case, computing nothing."""
+        return self.store.get(self.cell(case))
+
+    def measure(self, case: Case, progress: Progress = _silent) -> Result:
+        """Return the case's measurement: the stored one, or a new one, which is then stored.
+
+        Raises:
+            AdaptbenchError: a model, prompt, training or file problem, in one line.
+        """
+        cell = self.cell(case)
+        if not self.plan.options.fresh or cell.key in self._computed:
+            known = self.store.get(cell)
+            if known is not None:
+                return Result(known, cached=True)
+        measurement = self._compute(case, cell, progress)
+        self.store.put(measurement)
+        self._computed.add(cell.key)
+        return Result(measurement, cached=False)
+
+    def close(self) -> None:
+        """Let go of the model in hand."""
+        if self._pool is not None:
+            self._pool.clear()
+
+    def _make_cell(self, case: Case) -> Cell:
+        training, template = case.training, case.template
+        spec = self._spec(case)
+        demonstrations = self.plan.demonstrations(case)
+        versions = libraries(
+            quantized=spec.quantization != "none",
+            adapted=spec.adapter is not None or training is not None,
+        )
+        training_digest = None
+        if training is not None:
+            from harness.training import adapter_key
+
+            training_digest = adapter_key(spec, template, training, versions)
+        return Cell(
+            id=case.id,
+            task=self.plan.task.name,
+            strategy=case.strategy.name,
+            label=case.strategy.label,
+            prompt=template.name,
+            k=max(map(len, demonstrations)),
+            select=getattr(case.strategy, "select", None),
+            draw=case.strategy.draw,
+            seed=case.seed,
+            n=len(self.plan.task.examples),
+            model=spec,
+            task_digest=self.plan.task.digest,
+            prompt_digest=digest(
+                [template.preamble, template.demonstration, template.query, template.chat]
+            ),
+            demonstrations_digest=digest(
+                [[example.content for example in shown] for shown in demonstrations]
+            ),
+            training_digest=training_digest,
+            scorer=self.plan.options.scorer,
+            libraries=(*versions, ("adaptbench", source_digest_once())),
+        )
+
+    def _spec(self, case: Case) -> ModelSpec:
+        adapter = case.adapter
+        return ModelSpec(
+            name=case.source.name,
+            digest=self.model_digest(case),
+            quantization=case.quantization,
+            dtype=case.dtype,
+            device=case.device,
+            revision=case.source.revision,
+            adapter=str(adapter) if adapter else None,
+            adapter_digest=folder_digest(adapter) if adapter else None,
+        )
+
+    def model_digest(self, case: Case) -> str:
+        """Return what stands for the bytes of the case's model, asking for it once.
+
+        Raises:
+            ModelError: it cannot be read, or the hub cannot be asked.
+        """
+        value: str = self._once(self._digests, case, lambda: case.source.digest)
+        return value
+
+    def _once(self, memory: dict[Any, Any], case: Case, ask: Callable[[], Any]) -> Any:
+        """Ask once per model; a failure is remembered too, so that no cell waits for it again."""
+        key = (case.source.reference, case.source.revision)
+        if key not in memory:
+            try:
+                memory[key] = ask()
+            except AdaptbenchError as error:
+                memory[key] = error
+        if isinstance(memory[key], AdaptbenchError):
+            raise memory[key]
+        return memory[key]
+
+    def _folder(self, case: Case) -> Path:
+        folder: Path = self._once(self._folders, case, lambda: case.source.folder(self.terminal))
+        return folder
+
+    def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+        from harness.memory import peak_memory
+        from harness.models import ModelPool, share_cores
+        from harness.prompts import render
+        from harness.scoring import score
+
+        if self._pool is None:
+            share_cores(self.workers)
+            self._pool = ModelPool()
+        started = time.perf_counter()
+        base, adapter, training = self._folder(case), case.adapter, None
+        spec = cell.model
+        if case.training is not None:
+            adapter, training = self._train(case, cell, base, progress)
+            spec = replace(spec, adapter_digest=cell.training_digest)
+        loaded = self._pool.get(spec, base, adapter)
+        encoder = loaded.encoder
+        chat = encoder.chat_template if encoder.has_chat_template else None
+        examples = self.plan.task.examples
+        # All rows are encoded before any is scored: a row that does not fit costs nothing.
+        rows = [
+            encoder.encode(render(case.template, example, shown, chat))
+            for example, shown in zip(examples, self.plan.demonstrations(case), strict=True)
+        ]
+        total = len(rows)
+        progress(case.id, 0, total, "rows")
+        scores = score(
+            loaded, rows, cell.scorer, lambda done: progress(case.id, done, total, "rows")
+        )
+        return Measurement(
+            cell=cell,
+            scores=scores,
+            seconds=round(time.perf_counter() - started, 3),
+            provenance=self._provenance(case, encoder.prefix_kind),
+            training=training,
+            peak_memory_bytes=peak_memory(case.device),
+        )
+
+    def _train(
+        self, case: Case, cell: Cell, base: Path, progress: Progress
+    ) -> tuple[Path, dict[str, Any]]:
+        from harness.training import read_record, train_once
+
+        assert case.training is not None and cell.training_digest is not None
+        self._pool.clear()
+        folder = train_once(
+            self.store.adapters / cell.training_digest[:16],
+            cell.model,
+            base,
+            case.template,
+            case.training,
+            lambda step, steps, note: progress(case.id, step, steps, f"steps  {note}"),
+        )
+        return folder, read_record(folder) | {"adapter": folder.name}
+
+    def _provenance(self, case: Case, prefix: str) -> dict[str, Any]:
+        task = self.plan.task
+        return {
+            "adaptbench": __version__,
+            "prefix_token": prefix,
+            "template": asdict(case.template),
+            "pool_digest": task.pool_digest,
+            "versions": {
+                name: version(name)
+                for name in ("torch", "transformers", "tokenizers", "peft", "bitsandbytes")
+            },
+            "hardware": hardware(case.device),
+        }
+
+
+@cache
+def source_digest_once() -> str:
+    """The digest of the scoring code, read from disk once."""
+    return source_digest()

@@ -1,0 +1,279 @@
+"""The nouns of adaptbench: frozen, standard library only, and nothing else.
+
+Everything the harness passes around is one of these. A strategy needs only this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from harness.options import Options
+    from typing_extensions import Self
+
+Quantization = Literal["none", "nf4", "fp4", "int8"]
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 (hex) of ``value`` as canonical JSON.
+
+    Keys are sorted and floats keep their shortest exact form, so equal values have equal
+    digests on every platform and Python version.
+    """
+    text = json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: an instruction and its reference output.
+
+    ``tags`` are facts about the row that a strategy may use, e.g. ``("direction", "classical")``
+    for a row that asks for a translation *into* Classical Chinese.
+    """
+
+    id: str
+    instruction: str
+    output: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+    def tag(self, name: str) -> str | None:
+        """Return the value of the tag ``name``, or None where the row does not carry it."""
+        return dict(self.tags).get(name)
+
+    @property
+    def content(self) -> list[str]:
+        """What of this row can change a number, for digests."""
+        return [self.id, self.instruction, self.output]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named test set and the pool that demonstrations and training rows come from.
+
+    ``excluded`` names the rows of the training file that are a test row or a near copy of one:
+    pairs of (training id, test id). They are not in ``pool``.
+    """
+
+    name: str
+    examples: tuple[Example, ...]
+    pool: tuple[Example, ...]
+    source: str = ""
+    pool_source: str = ""
+    excluded: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the test rows, in order."""
+        return digest([example.content for example in self.examples])
+
+    @property
+    def pool_digest(self) -> str:
+        """SHA-256 of the training pool, in order."""
+        return digest([example.content for example in self.pool])
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Three strings with the literal placeholders ``{instruction}``, ``{output}``, ``{number}``.
+
+    With ``chat`` the tokenizer's own chat template joins them: ``preamble`` is the system
+    message (none if empty), ``demonstration`` the user's turn of a demonstration (the assistant's
+    turn is its output), ``query`` the last user turn.
+    """
+
+    name: str
+    preamble: str
+    demonstration: str
+    query: str
+    chat: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """An adapter to train: rows, LoRA shape and optimization settings.
+
+    Fields are named as transformers' ``TrainingArguments`` and peft's ``LoraConfig`` name them.
+    ``learning_rate`` is the peak; the schedule decays it to zero after ``warmup_ratio`` of the
+    steps. ``quantization`` is that of the frozen base, unless the user's flag says otherwise.
+    """
+
+    examples: tuple[Example, ...]
+    quantization: Quantization = "nf4"
+    r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+    learning_rate: float = 1e-3
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    per_device_train_batch_size: int = 4
+    gradient_accumulation_steps: int = 1
+    num_train_epochs: float = 1.0
+    max_steps: int = -1
+    seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting but the rows, for reports and digests."""
+        values = asdict(self)
+        del values["examples"]
+        return values
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a strategy does to a model: shows it ``demonstrations``, trains ``training``, or both."""
+
+    demonstrations: tuple[Example, ...] = ()
+    training: TrainingSpec | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of prompt text. ``special`` text may contain special tokens; data never may."""
+
+    text: str
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One test row as the model sees it: what stands before the answer, and the answer."""
+
+    id: str
+    context: tuple[Span, ...]
+    answer: str
+    demo_ids: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The whole context as one string."""
+        return "".join(span.text for span in self.context)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as it is scored. ``digest`` stands for its bytes, ``adapter_digest`` for the adapter's."""
+
+    name: str
+    digest: str
+    quantization: Quantization = "none"
+    dtype: str = "float32"
+    device: str = "cpu"
+    revision: str | None = None
+    adapter: str | None = None
+    adapter_digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table, described by everything that determines it.
+
+    The fields down to ``select`` say what the cell is called; the others are what ``key``, its
+    name in the store, is made of.
+    """
+
+    id: str
+    task: str
+    strategy: str
+    label: str
+    prompt: str
+    k: int
+    select: str | None
+    draw: str
+    seed: int | None
+    n: int
+    model: ModelSpec
+    task_digest: str
+    prompt_digest: str
+    demonstrations_digest: str
+    training_digest: str | None
+    scorer: str
+    libraries: tuple[tuple[str, str], ...]
+
+    NAMES: ClassVar[frozenset[str]] = frozenset(
+        {"id", "task", "strategy", "label", "prompt", "k", "select", "draw", "n"}
+    )
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that determines the number, and over nothing else."""
+        values = {name: value for name, value in asdict(self).items() if name not in self.NAMES}
+        model = values["model"]
+        for name in ("name", "revision", "adapter"):  # the digests stand for these
+            del model[name]
+        return digest(values)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One test row's sufficient statistics, never rounded and never averaged.
+
+    ``nll`` is the summed negative log-likelihood in nats over ``n_tokens`` scored tokens (the
+    answer's tokens and the EOS); ``n_chars`` and ``n_bytes`` measure the answer's text (UTF-8);
+    ``n_context`` counts the tokens before the answer.
+    """
+
+    id: str
+    nll: float
+    n_tokens: int
+    n_chars: int
+    n_bytes: int
+    n_context: int
+    demo_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A cell, its scores, what it took and where it came from."""
+
+    cell: Cell
+    scores: tuple[Score, ...]
+    seconds: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
+    peak_memory_bytes: int | None = None
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A pure function from (training pool, seed) to an :class:`Adaptation`.
+
+    Subclass it as a frozen dataclass and give it a ``name``; the rest has defaults that fit a
+    deterministic strategy without settings. A strategy imports no torch and touches no file.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def variants(cls, options: Options) -> Iterable[Self]:
+        """Yield one strategy for every combination of the flags this strategy listens to."""
+        yield cls()
+
+    @property
+    def label(self) -> str:
+        """An ASCII name of this variant, numbers zero-padded: ``fewshot-random-k03``."""
+        return self.name
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the seed matters. If not, one seed is run and the std is reported as n/a."""
+        return False
+
+    @property
+    def draw(self) -> str:
+        """``run``: adapt once per seed. ``row``: adapt afresh, with a derived seed, per test row."""
+        return "run"
+
+    def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
+        """Choose demonstrations and training from ``pool``; equal arguments, equal result."""
+        ...

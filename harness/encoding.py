@@ -1,0 +1,103 @@
+"""The token layout that scoring and training share.
+
+``[prefix] + tokens(context) + tokens(answer) + [EOS]``: context and answer are tokenized
+separately and without special tokens; the prefix is BOS, or EOS where the tokenizer has no BOS,
+exactly once. Scored, and trained on: every answer token and the EOS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core import Prompt
+from harness.errors import ModelError, PromptError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as token ids: ``context`` starts with the prefix, ``answer`` ends with the EOS."""
+
+    prompt: Prompt
+    context: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.context + self.answer
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.answer)
+
+
+class Encoder:
+    """Turns prompts into token ids with one tokenizer, by the layout above.
+
+    Raises:
+        ModelError: the tokenizer has no EOS token.
+    """
+
+    def __init__(self, tokenizer: Any, model_name: str, max_length: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.model_name = model_name
+        self.max_length = max_length
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"--model={model_name}: its tokenizer has no EOS token to score")
+        self.eos: int = tokenizer.eos_token_id
+        has_bos = tokenizer.bos_token_id is not None
+        self.prefix: int = tokenizer.bos_token_id if has_bos else self.eos
+        self.prefix_kind = "BOS" if has_bos else "EOS"
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Return the token ids of one row.
+
+        Raises:
+            PromptError: the row is longer than the model can read. Nothing is ever cut.
+        """
+        context: list[int] = []
+        for span in prompt.context:
+            context += self._tokens(span.text, special=span.special)
+        # A chat template may write the BOS itself; the prefix stands exactly once.
+        if not (prompt.context[0].special and context[:1] == [self.prefix]):
+            context.insert(0, self.prefix)
+        answer = [*self._tokens(prompt.answer), self.eos]
+        encoded = Encoded(prompt, tuple(context), tuple(answer))
+        if self.max_length is not None and len(encoded) > self.max_length:
+            raise PromptError(
+                f"row {prompt.id!r}: {len(encoded)} tokens ({len(context)} before the answer, "
+                f"{len(prompt.demo_ids)} demonstrations, {len(answer)} of the answer) do not fit "
+                f"{self.model_name}'s {self.max_length}; use a smaller --k or shorter rows "
+                f"(rows are never cut)"
+            )
+        return encoded
+
+    def _tokens(self, text: str, special: bool = False) -> list[int]:
+        ids = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            # Text such as <|im_end|> in a row is text, not the EOS.
+            split_special_tokens=not special,
+            verbose=False,
+        ).input_ids
+        return list(ids)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    def chat_template(self, messages: list[dict[str, str]]) -> str:
+        """Render messages with the tokenizer's chat template, up to where the answer begins.
+
+        Raises:
+            PromptError: the template refuses the messages (a system turn, say).
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # templates raise whatever their authors wrote
+            raise PromptError(
+                f"{self.model_name}'s chat template refuses this prompt: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from None
+        return str(text)

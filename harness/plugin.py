@@ -1,0 +1,212 @@
+"""The pytest side: hooks that translate between pytest and the harness, and nothing else.
+
+``conftest.py`` registers this module under its own name; outside a checkout,
+``pytest -p harness.plugin --pyargs suites`` does the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from harness import report
+from harness.core import Measurement
+from harness.errors import AdaptbenchError
+from harness.options import FLAGS, Flag, Options, parse_options, read_pyproject
+from harness.plan import Case, make_plan
+from harness.session import Session
+from harness.stats import summarize
+
+KEY = pytest.StashKey[Session]()
+CASE, STATE = "adaptbench_case", "adaptbench_state"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add every flag, as text: validation happens once, in ``pytest_configure``."""
+    group = parser.getgroup("adaptbench", "adaptbench: compare adaptations of language models")
+    for flag in FLAGS:
+        help_text = (flag.help + _default(flag)).replace("%", "%%")
+        if flag.default is False:
+            group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
+        else:
+            group.addoption(f"--{flag.name}", metavar=flag.metavar, help=help_text)
+
+
+def _default(flag: Flag) -> str:
+    value = flag.default
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, Path) and value.is_absolute():
+        value = f"the shipped {value.parent.name}/{value.name}"
+    return f" (default: {value})" if value else ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Turn the flags into a plan; a bad one ends pytest with one line and exit status 4."""
+    try:
+        plan = make_plan(_options(config))
+    except AdaptbenchError as error:
+        raise pytest.UsageError(str(error)) from None
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    width = shutil.get_terminal_size().columns
+    config.stash[KEY] = Session(plan, _terminal(config), width, workers)
+
+
+def _options(config: pytest.Config) -> Options:
+    pyproject = config.rootpath / "pyproject.toml"
+    flags = {flag.field: config.getoption(flag.field) for flag in FLAGS}
+    options = parse_options(flags, read_pyproject(pyproject), pyproject)
+    if not options.given("results_dir"):
+        options = replace(options, results_dir=config.rootpath / options.results_dir)
+    return options
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _terminal(config: pytest.Config) -> IO[str] | None:
+    if _is_worker(config) or not sys.stdout.isatty():
+        return None
+    # A copy of the descriptor, because pytest captures the original while a test runs.
+    return os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make one item of every cell for a test that asks for ``case``."""
+    if "case" in metafunc.fixturenames:
+        cases = metafunc.config.stash[KEY].plan.cases
+        metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
+
+
+@pytest.fixture
+def measure(
+    request: pytest.FixtureRequest, case: Case, record_property: Callable[[str, object], None]
+) -> Callable[[], Measurement]:
+    """Return a function that measures the test's cell, or takes it from the store."""
+    session = request.config.stash[KEY]
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    record_property(CASE, case.id)
+
+    def run() -> Measurement:
+        result = session.measure(case, lambda: _column(reporter))
+        record_property(STATE, "cached" if result.cached else "computed")
+        mean = summarize(result.measurement.scores).mean_perplexity
+        record_property("mean_perplexity", repr(mean))
+        return result.measurement
+
+    return run
+
+
+def _column(reporter: pytest.TerminalReporter | None) -> int:
+    writer = getattr(reporter, "_tw", None)
+    return 0 if writer is None else int(writer.width_of_current_line)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Say what is going to be measured."""
+    return config.stash[KEY].headline() if any(map(_is_cell, items)) else None
+
+
+def _is_cell(item: pytest.Item) -> bool:
+    return "case" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Before the first cell: a writable results directory, and every model within reach."""
+    if session.config.option.collectonly or not any(map(_is_cell, session.items)):
+        return
+    try:
+        session.config.stash[KEY].start()
+    except AdaptbenchError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say what the user can act on in one line; a defect of the harness keeps its traceback."""
+    result = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, AdaptbenchError):
+        result.longrepr = str(call.excinfo.value)
+    return result
+
+
+class Listener:
+    """Hears of every finished test, also of those that xdist's workers ran."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if report.when == "call" and CASE in properties:
+            failure = str(report.longrepr).strip().splitlines() if report.failed else [None]
+            self.session.saw(str(properties[CASE]), _text(properties.get(STATE)), failure[-1])
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Listen in the process that writes the report."""
+    config = session.config
+    if not _is_worker(config):
+        config.pluginmanager.register(Listener(config.stash[KEY]), "adaptbench-listener")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the reports, once, also after Ctrl-C."""
+    if not _is_worker(session.config):
+        session.config.stash[KEY].finish()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show the main table, what is missing, and where the reports are."""
+    session = config.stash[KEY]
+    if session.trouble:
+        terminalreporter.section("adaptbench")
+        terminalreporter.write_line(session.trouble, red=True)
+    if session.content is None:
+        return
+    terminalreporter.section("adaptbench: mean perplexity, lower is better")
+    if session.content["groups"]:
+        terminalreporter.write_line(report.table(session.content))
+    missing = session.content["missing"]
+    if missing:
+        terminalreporter.write_line("")
+        terminalreporter.write_line(
+            f"{len(missing)} of {len(session.plan.cases)} cells are missing: "
+            + ", ".join(entry["id"] for entry in missing[:3])
+            + (", …" if len(missing) > 3 else ""),
+            yellow=True,
+        )
+    terminalreporter.write_line("")
+    for path in session.files:
+        terminalreporter.write_line(_relative(path, config.invocation_params.dir))
+
+
+def _relative(path: Path, base: Path) -> str:
+    try:
+        return str(path.relative_to(base))
+    except ValueError:
+        return str(path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the model."""
+    session = config.stash.get(KEY, None)
+    if session is not None:
+        session.close()

@@ -1,0 +1,164 @@
+"""Prompt files, and turning one test row into what stands before its answer.
+
+Data is never parsed: placeholders are replaced literally, in one pass over the template's own
+text, so a row may contain ``{output}``, Jinja syntax or a special token's spelling and it stays
+text. The one template engine involved is the tokenizer's own chat template, and that is shown
+markers where the data goes, not the data.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core import Example, Prompt, PromptTemplate, Span
+from harness.errors import PromptError, suggest
+from harness.options import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROMPTS = ROOT / "templates" / "prompts"
+FIELDS = ("preamble", "demonstration", "query")
+_PLACEHOLDER = re.compile(r"\{(instruction|output|number)\}")
+
+Message = dict[str, str]
+ChatTemplate = Callable[[list[Message]], str]
+
+
+def load_template(name: str) -> PromptTemplate:
+    """Load a prompt by name from ``templates/prompts/``, or from the path of a TOML file.
+
+    Raises:
+        PromptError: one line naming the file and the key, what was found and what would be right.
+    """
+    is_path = "/" in name or name.endswith(".toml")
+    path = Path(name).expanduser() if is_path else PROMPTS / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(file.stem for file in PROMPTS.glob("*.toml"))
+        if is_path:
+            raise PromptError(f"--prompt={name}: no such file")
+        raise PromptError(
+            f"--prompt={name}: no such prompt{suggest(name, known)}; "
+            f"known: {', '.join(known)}, or the path of a TOML file"
+        )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: not valid TOML: {error}") from None
+    return _template(path, values)
+
+
+def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
+    for key in values:
+        if key not in (*FIELDS, "chat", "description"):
+            raise PromptError(
+                f"{path}: unknown key {key!r}{suggest(key, FIELDS)}; "
+                f"a prompt has {', '.join(FIELDS)} and, optionally, chat and description"
+            )
+    for key in FIELDS:
+        if not isinstance(values.get(key), str):
+            raise PromptError(f"{path}: {key!r} must be a text, found {values.get(key)!r}")
+    chat = values.get("chat", False)
+    if not isinstance(chat, bool):
+        raise PromptError(f"{path}: 'chat' must be true or false, found {chat!r}")
+    required = {
+        "preamble": set(),
+        "demonstration": {"instruction"} if chat else {"instruction", "output"},
+        "query": {"instruction"},
+    }
+    forbidden = {
+        "preamble": {"instruction", "output", "number"},
+        "demonstration": {"output"} if chat else set(),
+        "query": {"output"},
+    }
+    for key in FIELDS:
+        found = set(_PLACEHOLDER.findall(values[key]))
+        for name in sorted(required[key] - found):
+            raise PromptError(f"{path}: {key!r} has no {{{name}}}")
+        for name in sorted(forbidden[key] & found):
+            raise PromptError(f"{path}: {key!r} must not contain {{{name}}}")
+    return PromptTemplate(path.stem, *(values[key] for key in FIELDS), chat=chat)
+
+
+def fill(template: str, *, instruction: str = "", output: str = "", number: int = 0) -> str:
+    """Replace the placeholders literally; braces in the values are left alone."""
+    values = {"instruction": instruction, "output": output, "number": str(number)}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def render(
+    template: PromptTemplate,
+    example: Example,
+    demonstrations: Sequence[Example] = (),
+    chat_template: ChatTemplate | None = None,
+) -> Prompt:
+    """Return ``preamble + demonstrations + query`` for one row.
+
+    Args:
+        template: the prompt.
+        example: the row that is asked.
+        demonstrations: rows shown before it, in order, numbered from 1.
+        chat_template: for a chat prompt, the tokenizer's template: messages → text that ends
+            where the assistant's answer begins.
+
+    Raises:
+        PromptError: a chat prompt without a usable chat template.
+    """
+    if template.chat:
+        context = _chat(template, example, demonstrations, chat_template)
+    else:
+        shown = [
+            fill(template.demonstration, instruction=d.instruction, output=d.output, number=i)
+            for i, d in enumerate(demonstrations, start=1)
+        ]
+        query = fill(
+            template.query, instruction=example.instruction, number=len(demonstrations) + 1
+        )
+        context = (Span(template.preamble + "".join(shown) + query),)
+    return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+
+
+def _chat(
+    template: PromptTemplate,
+    example: Example,
+    demonstrations: Sequence[Example],
+    chat_template: ChatTemplate | None,
+) -> tuple[Span, ...]:
+    if chat_template is None:
+        raise PromptError(
+            f"--prompt={template.name}: the model's tokenizer has no chat template; "
+            f"use another prompt"
+        )
+    turns: list[tuple[str, str]] = []
+    if template.preamble:
+        turns.append(("system", template.preamble))
+    for number, shown in enumerate(demonstrations, start=1):
+        text = fill(template.demonstration, instruction=shown.instruction, number=number)
+        turns += [("user", text), ("assistant", shown.output)]
+    query = fill(template.query, instruction=example.instruction, number=len(demonstrations) + 1)
+    turns.append(("user", query))
+
+    # The template sees markers, so that no data reaches its engine and special tokens spelled in
+    # data are not confused with the template's own.
+    markers = [f"ADAPTBENCH{index:03d}SLOT" for index in range(len(turns))]
+    messages = [
+        {"role": role, "content": marker} for (role, _), marker in zip(turns, markers, strict=True)
+    ]
+    rest = chat_template(messages)
+    spans: list[Span] = []
+    for (role, text), marker in zip(turns, markers, strict=True):
+        before, found, rest = rest.partition(marker)
+        if not found or marker in rest:
+            raise PromptError(
+                f"--prompt={template.name}: the model's chat template does not show the {role} "
+                f"message exactly once and in order; use another prompt"
+            )
+        spans += [Span(before, special=True), Span(text)]
+    spans.append(Span(rest, special=True))
+    return tuple(span for span in spans if span.text)

@@ -1,0 +1,106 @@
+"""One run's state, without pytest: what was measured, what failed, what the end has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from harness import report
+from harness.bench import Bench, Result
+from harness.core import Measurement
+from harness.errors import AdaptbenchError
+from harness.plan import Case, Plan
+from harness.progress import ProgressLine
+
+
+class Session:
+    """Measures cases with progress, hears of outcomes, and reports at the end.
+
+    Args:
+        plan: what the flags asked for.
+        terminal: a stream on a terminal for progress, or None.
+        width: columns of that terminal.
+        workers: how many processes share this machine's cores.
+    """
+
+    def __init__(
+        self, plan: Plan, terminal: IO[str] | None = None, width: int = 80, workers: int = 1
+    ) -> None:
+        self.plan = plan
+        self.bench = Bench(plan, terminal, workers)
+        self.active = False
+        self.content: dict[str, Any] | None = None
+        self.files: list[Path] = []
+        self.trouble: str | None = None
+        self._line = ProgressLine(terminal, width) if terminal is not None else None
+        self._computed: set[str] = set()
+        self._failures: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Prepare the results directory and ask for every model once.
+
+        Raises:
+            AdaptbenchError: the directory cannot be written, or a model cannot be had.
+        """
+        self.active = True
+        self.bench.store.prepare()
+        for case in self.plan.cases:
+            self.bench.model_digest(case)
+
+    def measure(self, case: Case, column: Callable[[], int]) -> Result:
+        """Measure a case, showing progress behind column ``column()`` of the terminal.
+
+        Raises:
+            AdaptbenchError: one line saying what went wrong.
+        """
+        line = self._line
+        if line is None:
+            return self.bench.measure(case)
+        try:
+            return self.bench.measure(
+                case,
+                lambda what, done, total, note: line.update(column(), what, done, total, note),
+            )
+        finally:
+            line.clear()
+
+    def saw(self, case_id: str, state: str | None, failure: str | None) -> None:
+        """Hear of a finished test, which another process may have run."""
+        self.active = True
+        if state == "computed":
+            self._computed.add(case_id)
+        if failure:
+            self._failures.setdefault(case_id, failure)
+
+    def finish(self) -> None:
+        """Write the reports over everything the plan asks for and the store has."""
+        if not self.active:
+            return
+        stored: dict[str, tuple[Measurement, str]] = {}
+        try:
+            for case in self.plan.cases:
+                measurement = self.bench.stored(case)
+                if measurement is not None:
+                    path = self.bench.store.path(measurement.cell)
+                    stored[case.id] = measurement, str(path.relative_to(self.bench.store.folder))
+            self.content = report.build(
+                self.plan, stored, frozenset(self._computed), self._failures
+            )
+            self.files = report.write(self.bench.store.folder, self.content)
+        except AdaptbenchError as error:
+            self.trouble = f"no report was written: {error}"
+
+    def headline(self) -> str:
+        """What is going to be measured, in one line."""
+        task, cases = self.plan.task, self.plan.cases
+        models = ", ".join(dict.fromkeys(case.model_name for case in cases))
+        left_out = f", {len(task.excluded)} training rows left out" if task.excluded else ""
+        return (
+            f"adaptbench: {len(cases)} cells · {task.name}, {len(task.examples)} rows{left_out} · "
+            f"{models}, {cases[0].dtype} on {cases[0].device}"
+        )
+
+    def close(self) -> None:
+        """Let go of models and the terminal."""
+        self.bench.close()

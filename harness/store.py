@@ -1,0 +1,156 @@
+"""Measurements on disk: one file per cell, complete or not there, checked when read.
+
+A file is named ``<cell id>-<first 16 digits of the key>.json``. It is found by the key alone: a
+cell that was renamed but computes the same number is the same cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+from harness.core import Cell, Measurement, Score, digest
+from harness.errors import StoreError
+from harness.files import sweep, write_atomically
+
+SCHEMA_VERSION = 1
+SHORT = 16
+
+
+class DamagedFileWarning(UserWarning):
+    """A stored file was unreadable and has been set aside."""
+
+
+class Store:
+    """The cells of one results directory.
+
+    Args:
+        folder: the results directory; cells live in ``cells/``, what was set aside in
+            ``damaged/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.adapters = folder / "adapters"
+
+    def prepare(self) -> None:
+        """Make the directory and remove what killed processes left in it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            for folder in (self.cells, self.adapters):
+                folder.mkdir(parents=True, exist_ok=True)
+                sweep(folder)
+            sweep(self.folder)
+        except OSError as error:
+            raise StoreError(
+                f"--results-dir={self.folder}: cannot be written: {error.strerror}"
+            ) from None
+
+    def path(self, cell: Cell) -> Path:
+        """Where the cell is stored, or would be."""
+        found = sorted(self.cells.glob(f"*-{cell.key[:SHORT]}.json"))
+        return found[0] if found else self.cells / f"{cell.id}-{cell.key[:SHORT]}.json"
+
+    def get(self, cell: Cell) -> Measurement | None:
+        """Return the stored measurement of ``cell``, or None.
+
+        A file that cannot be trusted is reported with a warning, moved to ``damaged/`` and
+        treated as absent.
+        """
+        path = self.path(cell)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            return self._set_aside(path, str(error))
+        try:
+            return _decode(cell, text)
+        except (ValueError, KeyError, TypeError) as error:
+            return self._set_aside(path, str(error) or type(error).__name__)
+
+    def put(self, measurement: Measurement) -> Path:
+        """Write a measurement atomically and return its file.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        path = self.path(measurement.cell)
+        write_atomically(path, _encode(measurement))
+        return path
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        target = self.folder / "damaged" / path.name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except OSError as error:
+            raise StoreError(f"{path}: damaged ({reason}), and cannot be moved: {error}") from None
+        warnings.warn(
+            DamagedFileWarning(
+                f"{path.name} is damaged ({reason}); it was moved to {target.parent} and the cell "
+                f"is computed again"
+            ),
+            stacklevel=3,
+        )
+
+
+def _encode(measurement: Measurement) -> str:
+    body: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "key": measurement.cell.key,
+        "cell": dataclasses.asdict(measurement.cell),
+        "scores": [
+            dataclasses.asdict(score) | {"nll": _number_out(score.nll)}
+            for score in measurement.scores
+        ],
+        "seconds": measurement.seconds,
+        "peak_memory_bytes": measurement.peak_memory_bytes,
+        "training": measurement.training,
+        "provenance": measurement.provenance,
+    }
+    body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
+    body["checksum"] = digest(body)
+    return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+
+
+def _decode(cell: Cell, text: str) -> Measurement:
+    body = json.loads(text)
+    if not isinstance(body, dict):
+        raise ValueError("not a JSON object")
+    checksum = body.pop("checksum", None)
+    if checksum != digest(body):
+        raise ValueError("its checksum does not match")
+    if body["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema version {body['schema_version']}, expected {SCHEMA_VERSION}")
+    if body["key"] != cell.key:
+        raise ValueError("it holds another cell")
+    scores = tuple(
+        Score(**{**row, "nll": _number_in(row["nll"]), "demo_ids": tuple(row["demo_ids"])})
+        for row in body["scores"]
+    )
+    return Measurement(
+        cell=cell,
+        scores=scores,
+        seconds=body["seconds"],
+        provenance=body["provenance"],
+        training=body["training"],
+        peak_memory_bytes=body["peak_memory_bytes"],
+    )
+
+
+def _number_out(value: float) -> float | str:
+    # JSON has no NaN and no infinity; as texts they survive every parser.
+    return value if math.isfinite(value) else str(value)
+
+
+def _number_in(value: float | str) -> float:
+    return float(value)

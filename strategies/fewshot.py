@@ -1,0 +1,126 @@
+"""Show the model k examples before the question."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from harness.core import Adaptation, Example, Strategy
+from harness.errors import OptionError
+
+if TYPE_CHECKING:
+    from harness.options import Options
+
+
+def sample(pool: Iterable[Example], seed: int, k: int) -> list[Example]:
+    """Return the first ``k`` examples of a permutation of ``pool`` keyed on (seed, example id).
+
+    Each example's place depends on nothing but its own id and the seed: more examples in the
+    pool, or another order of them, leave the order of the rest as it was, and the draw of k is a
+    prefix of the draw of k + 1.
+    """
+    return heapq.nsmallest(
+        k, pool, key=lambda example: hashlib.sha256(f"{seed}\n{example.id}".encode()).digest()
+    )
+
+
+def alternate(pool: Sequence[Example], seed: int, k: int) -> list[Example]:
+    """Draw ``k`` examples whose directions of translation take turns.
+
+    The direction of the very first draw goes first, so that which direction leads is part of
+    what the seed decides.
+    """
+    by_direction: dict[str | None, list[Example]] = {}
+    for example in pool:
+        by_direction.setdefault(example.tag("direction"), []).append(example)
+    (first,) = sample(pool, seed, 1)
+    order = sorted(by_direction, key=lambda name: (name != first.tag("direction"), str(name)))
+    columns = [sample(by_direction[name], seed, k) for name in order]
+    turns = (example for row in zip_longest(*columns) for example in row if example is not None)
+    return [example for example, _ in zip(turns, range(k), strict=False)]
+
+
+@dataclass(frozen=True)
+class FewShot(Strategy):
+    """``k`` demonstrations, chosen at random, alternating in direction, or named by the user."""
+
+    k: int
+    select: str = "random"
+    draw: str = "run"
+    demo_ids: tuple[str, ...] = ()
+
+    name = "fewshot"
+
+    @classmethod
+    def variants(cls, options: Options) -> Iterable[FewShot]:
+        for select in options.select:
+            if select == "fixed":
+                for k in options.k if options.given("k") else (len(options.demo_ids),):
+                    yield cls(k, select, demo_ids=options.demo_ids)
+            else:
+                for how in options.draw:
+                    for k in options.k:
+                        yield cls(k, select, how)
+
+    @property
+    def label(self) -> str:
+        row = "-row" if self.draw == "row" else ""
+        return f"{self.name}-{self.select}{row}-k{self.k:02d}"
+
+    @property
+    def stochastic(self) -> bool:
+        return self.select != "fixed"
+
+    def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
+        if self.select == "fixed":
+            chosen = self._named(pool)
+        elif self.k > len(pool):
+            raise OptionError(
+                f"--k={self.k}: the training pool has only {len(pool)} rows to show; "
+                f"use a k of at most {len(pool)}, or a larger --train-data"
+            )
+        elif self.select == "bidirectional":
+            chosen = self._alternated(pool, seed)
+        else:
+            chosen = sample(pool, seed, self.k)
+        return Adaptation(demonstrations=tuple(chosen))
+
+    def _alternated(self, pool: Sequence[Example], seed: int) -> list[Example]:
+        counts: dict[str | None, int] = {}
+        for example in pool:
+            name = example.tag("direction")
+            counts[name] = counts.get(name, 0) + 1
+        if None in counts or len(counts) < 2:
+            raise OptionError(
+                f"--select=bidirectional: needs training rows in two directions of translation, "
+                f"found {counts.get(None, 0)} of {len(pool)} rows without a recognizable direction "
+                f"and {len(set(counts) - {None})} direction(s); use --select=random, or give each "
+                f'row a "direction" field'
+            )
+        needed = (self.k + 1) // 2
+        short = min(counts, key=lambda name: counts[name])
+        if counts[short] < needed:
+            raise OptionError(
+                f"--k={self.k} with --select=bidirectional: needs {needed} rows of each direction, "
+                f"the training pool has {counts[short]} of direction {short!r}"
+            )
+        return alternate(pool, seed, self.k)
+
+    def _named(self, pool: Sequence[Example]) -> list[Example]:
+        if self.k > len(self.demo_ids):
+            raise OptionError(
+                f"--k={self.k} with --select=fixed: --demo-ids names only "
+                f"{len(self.demo_ids)} rows; name at least {self.k}"
+            )
+        by_id = {example.id: example for example in pool}
+        for name in self.demo_ids:
+            if name not in by_id:
+                raise OptionError(
+                    f"--demo-ids: no row {name!r} in the training pool "
+                    f"(it may have been excluded as a near copy of a test row)"
+                )
+        return [by_id[name] for name in self.demo_ids[: self.k]]

@@ -1,0 +1,13 @@
+"""Mean perplexity of every cell's reference answers on the task's public test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.core import Measurement
+from harness.stats import nonfinite_rows
+
+
+def test_mean_perplexity(measure: Callable[[], Measurement]) -> None:
+    rows = nonfinite_rows(measure().scores)
+    assert not rows, f"{len(rows)} rows have no finite perplexity: {', '.join(rows[:5])}"
