@@ -218,7 +218,8 @@ class Bench:
     ) -> tuple[Path, dict[str, Any]]:
         from harness.training import read_record, train_once
 
-        assert case.training is not None and cell.training_digest is not None
+        assert case.training is not None
+        assert cell.training_digest is not None
         self._pool.clear()
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],

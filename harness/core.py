@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from harness.options import Options
     from typing_extensions import Self
+
+    from harness.options import Options
 
 Quantization = Literal["none", "nf4", "fp4", "int8"]
 
@@ -131,7 +132,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a strategy does to a model: shows it ``demonstrations``, trains ``training``, or both."""
+    """What a strategy does: show ``demonstrations``, train ``training``, or both."""
 
     demonstrations: tuple[Example, ...] = ()
     training: TrainingSpec | None = None
@@ -162,7 +163,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it is scored. ``digest`` stands for its bytes, ``adapter_digest`` for the adapter's."""
+    """A model as it is scored; ``digest`` and ``adapter_digest`` stand for bytes."""
 
     name: str
     digest: str
@@ -271,7 +272,7 @@ class Strategy(Protocol):
 
     @property
     def draw(self) -> str:
-        """``run``: adapt once per seed. ``row``: adapt afresh, with a derived seed, per test row."""
+        """``run``: adapt once per seed. ``row``: afresh, with a derived seed, for each row."""
         return "run"
 
     def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:

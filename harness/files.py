@@ -15,7 +15,7 @@ _ORPHAN = re.compile(r"^\.(?P<name>.+)\.(?P<host>[^.]*)\.(?P<pid>\d+)\.tmp$")
 
 
 def cache_dir() -> Path:
-    """The user's cache: ``$ADAPTBENCH_CACHE``, or ``adaptbench`` in ``$XDG_CACHE_HOME`` or ~/.cache."""
+    """``$ADAPTBENCH_CACHE``, or ``adaptbench`` in ``$XDG_CACHE_HOME`` or ~/.cache."""
     own = os.environ.get(CACHE_VARIABLE)
     if own:
         return Path(own).expanduser()

@@ -21,6 +21,9 @@ from harness.files import cache_dir, write_atomically
 # can not.
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
+# The modules of this package that take part in computing a number.
+CODE = ("encoding", "fast", "kernels", "models", "prompts", "scoring", "training")
+
 
 def version(package: str) -> str:
     """Return the installed version of ``package``, or ``none``."""
@@ -47,13 +50,12 @@ def source_digest() -> str:
     somebody remembering to raise it.
     """
     here = Path(__file__).parent
-    names = ("encoding.py", "models.py", "prompts.py", "scoring.py", "training.py")
-    return digest([hashlib.sha256((here / name).read_bytes()).hexdigest() for name in names])
+    return digest([hashlib.sha256((here / f"{name}.py").read_bytes()).hexdigest() for name in CODE])
 
 
 @cache
 def cuda_device_count() -> int:
-    """Number of visible CUDA devices, asked of the driver itself (importing torch takes seconds)."""
+    """Number of visible CUDA devices, asked of the driver: importing torch takes seconds."""
     if version("torch").endswith("+cpu"):
         return 0
     try:

@@ -50,11 +50,11 @@ def near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, 
 
     found: dict[str, str] = {}
     for example, tokens, shingles in zip(train, train_tokens, train_shingles, strict=True):
-        index = whole.get(_whole(tokens))
-        if index is None:
-            index = _contained(shingles, where, sizes, counts, ceiling)
-        if index is not None:
-            found[example.id] = test[index].id
+        copied = whole.get(_whole(tokens))
+        if copied is None:
+            copied = _contained(shingles, where, sizes, counts, ceiling)
+        if copied is not None:
+            found[example.id] = test[copied].id
     return found
 
 

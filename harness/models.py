@@ -21,6 +21,7 @@ from harness.core import ModelSpec
 from harness.encoding import Encoder
 from harness.errors import ModelError, OptionError, one_line
 from harness.identity import version
+from harness.kernels import use_exact_kernels
 
 
 @dataclass
@@ -98,6 +99,7 @@ def load_base(spec: ModelSpec, folder: Path) -> tuple[Any, Encoder]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_quantization(spec.quantization)
+    use_exact_kernels()
     dtype = getattr(torch, spec.dtype)
     with quiet(), _explained(f"--model={spec.name}"):
         tokenizer = AutoTokenizer.from_pretrained(

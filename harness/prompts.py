@@ -83,7 +83,7 @@ def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
             raise PromptError(f"{path}: {key!r} has no {{{name}}}")
         for name in sorted(forbidden[key] & found):
             raise PromptError(f"{path}: {key!r} must not contain {{{name}}}")
-    return PromptTemplate(path.stem, *(values[key] for key in FIELDS), chat=chat)
+    return PromptTemplate(name=path.stem, chat=chat, **{key: values[key] for key in FIELDS})
 
 
 def fill(template: str, *, instruction: str = "", output: str = "", number: int = 0) -> str:

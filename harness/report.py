@@ -249,7 +249,8 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
-        autoescape=html,  # select_autoescape() would not recognize .html.j2
+        # select_autoescape() would not recognize .html.j2; Markdown has an escaping of its own
+        autoescape=html,  # noqa: S701
         finalize=None if html else _markdown,
         trim_blocks=True,
         lstrip_blocks=True,

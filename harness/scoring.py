@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from harness.core import Score
 from harness.encoding import Encoded
 from harness.errors import ModelError
+from harness.fast import fast
 from harness.models import LoadedModel
 
 Progress = Callable[[int], None]
@@ -87,4 +88,4 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
     return nlls
 
 
-SCORERS: dict[str, Scorer] = {"reference": reference}
+SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

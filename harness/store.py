@@ -71,11 +71,13 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            return self._set_aside(path, str(error))
+            self._set_aside(path, str(error))
+            return None
         try:
             return _decode(cell, text)
         except (ValueError, KeyError, TypeError) as error:
-            return self._set_aside(path, str(error) or type(error).__name__)
+            self._set_aside(path, str(error) or type(error).__name__)
+            return None
 
     def put(self, measurement: Measurement) -> Path:
         """Write a measurement atomically and return its file.
@@ -125,7 +127,7 @@ def _encode(measurement: Measurement) -> str:
 def _decode(cell: Cell, text: str) -> Measurement:
     body = json.loads(text)
     if not isinstance(body, dict):
-        raise ValueError("not a JSON object")
+        raise TypeError("not a JSON object")
     checksum = body.pop("checksum", None)
     if checksum != digest(body):
         raise ValueError("its checksum does not match")

@@ -153,6 +153,10 @@ def encode_rows(
 def collate(rows: Sequence[Encoded], pad: int) -> dict[str, Any]:
     """Pad a batch on the right and label the answer only.
 
+    Args:
+        rows: the batch.
+        pad: the id that fills up shorter rows.
+
     Returns:
         ``input_ids`` and ``labels``, int64 of shape (rows, longest row); every label that is not
         an answer token or the EOS is −100. No attention mask: attention is causal and the padding
@@ -211,6 +215,7 @@ def _fit(
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         optim="adamw_torch",
+        train_sampling_strategy="group_by_length",  # little padding
         seed=training.seed,
         use_cpu=spec.device == "cpu",
         dataloader_pin_memory=spec.device != "cpu",
@@ -225,8 +230,9 @@ def _fit(
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=rows,
-            data_collator=lambda batch: collate(batch, pad),
+            # The sampler measures "input_ids"; the collator wants the rows.
+            train_dataset=[{"input_ids": row.ids, "row": row} for row in rows],
+            data_collator=lambda batch: collate([item["row"] for item in batch], pad),
             callbacks=[Watch()],
         )
         trainer.remove_callback(PrinterCallback)
