@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import ModelSpec
-from harness.encoding import Encoder
+from harness.encoding import Encoded, Encoder
 from harness.errors import ModelError, OptionError, one_line
 from harness.identity import version
 from harness.kernels import use_exact_kernels
+
+RECORD = "adaptbench-training.json"  # in an adapter's folder, if it was trained here
 
 
 @dataclass
@@ -31,6 +34,7 @@ class LoadedModel:
     spec: ModelSpec
     model: Any
     encoder: Encoder
+    sentinel: tuple[Encoded, float] | None = None  # a row and its NLL when the model was fresh
 
     @property
     def device(self) -> Any:
@@ -99,6 +103,7 @@ def load_base(spec: ModelSpec, folder: Path) -> tuple[Any, Encoder]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_quantization(spec.quantization)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     use_exact_kernels()
     dtype = getattr(torch, spec.dtype)
     with quiet(), _explained(f"--model={spec.name}"):
@@ -157,6 +162,9 @@ def _attach(model: Any, spec: ModelSpec, adapter: Path) -> Any:
     hint = f"it was trained for {base or 'a base it does not name'}, not for {spec.name}"
     if base and _hub_like(base) and _hub_like(spec.name) and base != spec.name:
         raise ModelError(f"{where}: {hint}")
+    shape = _recorded_shape(adapter)
+    if shape is not None and shape != base_shape(model):
+        raise ModelError(f"{where}: does not fit; {hint} ({shape} against {base_shape(model)})")
     try:
         with quiet():
             adapted = PeftModel.from_pretrained(
@@ -180,6 +188,21 @@ def _attach(model: Any, spec: ModelSpec, adapter: Path) -> Any:
             f"have no place in the model, {len(lora_attached - lora_saved)} places have no tensor)"
         )
     return adapted
+
+
+def base_shape(model: Any) -> dict[str, Any]:
+    """What tells one architecture from another: peft alone accepts a base with more layers."""
+    config = model.config.get_text_config()
+    names = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
+    return {name: getattr(config, name, None) for name in names}
+
+
+def _recorded_shape(adapter: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
+        return dict(record["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # trained elsewhere
 
 
 def _trained_for(adapter: Path) -> str | None:
@@ -209,22 +232,17 @@ def _explained(where: str) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries' progress bars, advice and deprecation notes while loading."""
-    import logging
-
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
-    level = logging.getLogger("bitsandbytes").level
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        logging.getLogger("bitsandbytes").setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()

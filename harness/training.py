@@ -20,11 +20,10 @@ from harness.core import ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.encoding import Encoded, Encoder
 from harness.errors import TrainingError
 from harness.files import publish_folder, temporary
-from harness.models import load_base, quiet
+from harness.models import RECORD, base_shape, load_base, quiet
 from harness.prompts import render
 
 IGNORED = -100  # the label that transformers' losses leave out
-RECORD = "adaptbench-training.json"
 
 Progress = Callable[[int, int, str], None]
 
@@ -105,6 +104,7 @@ def _train(
     from transformers import set_seed
 
     model, encoder = load_base(spec, base)
+    shape = base_shape(model)
     rows = encode_rows(encoder, template, training)
     set_seed(training.seed)  # the adapter's initialization draws from the global generator
     targets = training.target_modules
@@ -122,6 +122,7 @@ def _train(
     started = time.perf_counter()
     losses = _fit(model, rows, training, spec, draft, encoder.eos, progress)
     record = {
+        "base": shape,
         "settings": training.settings,
         "rows": len(rows),
         "tokens": sum(len(row) for row in rows),

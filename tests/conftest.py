@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ALPHABET = "天地人山水火木金土日月年歲王公子女君臣民兵馬車舟之乎者也矣焉哉不無有為以於其乃，。：「」\n "
+ALPHABET = (
+    "天地人山水火木金土日月年歲王公子女君臣民兵馬車舟之乎者也矣焉哉不無有為以於其乃，。：「」\n "
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,7 +30,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_tokenizer(bos: bool = True) -> object:
-    from tokenizers import Tokenizer, models, pre_tokenizers, decoders
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     # One token a byte, then the special tokens: every text is encodable.
@@ -71,7 +74,17 @@ def make_llama(folder: Path, *, bos: bool = True, seed: int = 0, **changes: obje
     return folder
 
 
-def row(number: int, length: int = 8, prefix: str = "t", direction: str = "classical") -> dict[str, str]:
+def sentence_of(instruction: str) -> str:
+    """The line of a shipped instruction that is to be translated, not the request around it."""
+    (sentence,) = [
+        line for line in instruction.split("\n") if not re.search("譯|改寫|怎麼說|答案：", line)
+    ]
+    return sentence
+
+
+def row(
+    number: int, length: int = 8, prefix: str = "t", direction: str = "classical"
+) -> dict[str, str]:
     """A made-up row: text from a small alphabet, distinct for every number."""
     import random
 
@@ -79,7 +92,11 @@ def row(number: int, length: int = 8, prefix: str = "t", direction: str = "class
     source = "".join(rng.choice(ALPHABET[:40]) for _ in range(length))
     answer = "".join(rng.choice(ALPHABET[:40]) for _ in range(length))
     wording = "翻譯成文言文" if direction == "classical" else "翻譯成現代文"
-    return {"id": f"{prefix}-{number:03d}", "instruction": f"{wording}：\n{source}", "output": answer}
+    return {
+        "id": f"{prefix}-{number:03d}",
+        "instruction": f"{wording}：\n{source}",
+        "output": answer,
+    }
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:

@@ -1,0 +1,60 @@
+"""Near copies are found whatever hides them, and ordinary rows are left alone."""
+
+from __future__ import annotations
+
+from harness.core import Example
+from harness.data import load_rows
+from harness.leakage import near_copies
+from harness.options import SHIPPED
+from tests.conftest import sentence_of
+
+TEST = load_rows(SHIPPED / "public_test.json")
+TRAIN = load_rows(SHIPPED / "train.json")
+
+
+def planted(instruction: str, output: str) -> dict[str, str]:
+    return near_copies([*TRAIN, Example("planted", instruction, output)], TEST)
+
+
+def test_an_exact_copy_under_another_id() -> None:
+    row = TEST[3]
+    assert planted(row.instruction, row.output) == {"planted": row.id}
+
+
+def test_other_punctuation_and_width() -> None:
+    row = TEST[3]
+    answer = row.output.replace("，", ", ").replace("。", " ")
+    assert planted(row.instruction, answer) == {"planted": row.id}
+
+
+def test_another_wording_of_the_request() -> None:
+    row = TEST[3]
+    sentence = sentence_of(row.instruction)
+    assert planted(f"請幫我翻譯這一句：\n{sentence}\n謝謝", row.output) == {"planted": row.id}
+
+
+def test_the_other_direction() -> None:
+    row = TEST[3]
+    sentence = sentence_of(row.instruction)
+    assert planted(f"翻譯成現代文：\n{row.output}", sentence) == {"planted": row.id}
+
+
+def test_a_few_changed_characters() -> None:
+    row = max(TEST, key=lambda example: len(example.output))
+    changed = row.output[:12] + "某" + row.output[13:]
+    assert planted(row.instruction, changed) == {"planted": row.id}
+
+
+def test_short_rows_without_a_shingle_are_compared_whole() -> None:
+    test = [Example("t", "x", "y")]
+    assert near_copies([Example("a", "x", "y")], test) == {"a": "t"}
+    assert near_copies([Example("a", "x", "z")], test) == {}
+
+
+def test_shared_wording_alone_is_no_copy() -> None:
+    wording = "Please translate the following sentence into Classical Chinese"
+    train = [
+        Example(f"a{i}", f"{wording}: {i} apple{i} pear{i} plum{i}", f"x{i}") for i in range(9)
+    ]
+    test = [Example(f"t{i}", f"{wording}: {i} oak{i} elm{i} fir{i}", f"y{i}") for i in range(9)]
+    assert near_copies(train, test) == {}

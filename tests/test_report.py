@@ -1,0 +1,266 @@
+"""Reports: complete, escaped, and the same bytes for the same measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import report
+from harness.core import Measurement, Score
+from harness.options import parse_options
+from harness.plan import Plan, make_plan
+from tests.conftest import Files
+from tests.test_store import MEASUREMENT
+
+PROVENANCE = {
+    "adaptbench": "0.1.0",
+    "prefix_token": "BOS",
+    "template": {
+        "name": "plain",
+        "preamble": "",
+        "demonstration": "d",
+        "query": "q",
+        "chat": False,
+    },
+    "pool_digest": "sha",
+    "versions": {"torch": "2.13.0"},
+    "hardware": {"processor": "test", "cores": 2},
+}
+TRAINING = {
+    "settings": {"r": 16, "learning_rate": 1e-3, "seed": 0},
+    "rows": 12,
+    "tokens": 345,
+    "steps": 3,
+    "trainable_parameters": 99,
+}
+
+
+@pytest.fixture
+def plan(files: Files, tiny_model: Path) -> Plan:
+    return make_plan(
+        parse_options(
+            {
+                "model": str(tiny_model),
+                "data": str(files.test),
+                "train_data": str(files.train),
+                "k": "1",
+                "seeds": "0,1,2",
+            }
+        )
+    )
+
+
+def measured(plan: Plan, nlls: dict[str, float] | None = None) -> dict[str, Any]:
+    """One made-up measurement for every case; NLL 2 nats a token unless told otherwise."""
+    stored = {}
+    for number, case in enumerate(plan.cases):
+        cell = dataclasses.replace(
+            MEASUREMENT.cell,
+            id=case.id,
+            strategy=case.strategy.name,
+            label=case.strategy.label,
+            k=len(case.adaptation.demonstrations),
+            seed=case.seed,
+        )
+        nll = (nlls or {}).get(case.id, 2.0 + 0.1 * number)
+        scores = tuple(Score(e.id, nll, 1, 2, 6, 10) for e in plan.task.examples)
+        training = TRAINING if case.training else None
+        stored[case.id] = (
+            Measurement(cell, scores, 9.9, PROVENANCE, training),
+            f"cells/{case.id}.json",
+        )
+    return stored
+
+
+def test_summary_has_what_it_promises(plan: Plan) -> None:
+    stored = measured(plan)
+    content = report.build(plan, stored, computed=frozenset(list(stored)[:1]))
+    assert content["schema_version"] == 1
+    cell_fields = set(
+        "task model strategy label k select seed prompt key n mean_perplexity "
+        "geometric_mean_perplexity median_perplexity token_perplexity bits_per_byte nonfinite "
+        "seconds cached file".split()
+    )
+    assert len(content["cells"]) == 7
+    for cell in content["cells"]:
+        assert cell_fields <= set(cell)
+    assert [cell["cached"] for cell in content["cells"]] == [False] + [True] * 6
+    labels = {group["label"]: group for group in content["groups"]}
+    assert {name: group["n_seeds"] for name, group in labels.items()} == {
+        "zeroshot": 1,
+        "fewshot-random-k01": 3,
+        "qlora": 3,
+    }
+    assert labels["zeroshot"]["std"] is None
+    # exp(2.1), exp(2.2), exp(2.3): numpy.std([...], ddof=1) = 0.904382
+    assert labels["fewshot-random-k01"]["std"] == pytest.approx(0.904382, rel=1e-5)
+    assert labels["fewshot-random-k01"]["mean"] == pytest.approx(9.055122, rel=1e-5)
+    # Against zero-shot, exp(2): 9.055122 / 7.389056 − 1
+    assert labels["fewshot-random-k01"]["change"] == pytest.approx(0.225478, rel=1e-4)
+    json.dumps(content, allow_nan=False)
+
+
+def test_one_seed_is_not_a_spread_of_zero(plan: Plan) -> None:
+    stored = measured(plan)
+    only = {name: value for name, value in stored.items() if not name.endswith(("s1", "s2"))}
+    content = report.build(plan, only)
+    for group in content["groups"]:
+        assert group["std"] is None
+    text = report.render("report.md.j2", content)
+    assert "± n/a" in text
+    assert "± 0.00" not in text
+    assert "1 of 3" in text
+
+
+def test_missing_cells_are_named_with_their_reason(plan: Plan) -> None:
+    stored = measured(plan)
+    gone = plan.cases[-1].id
+    del stored[gone]
+    content = report.build(plan, stored, failures={gone: "row 'x' does not fit"})
+    assert content["missing"] == [{"id": gone, "reason": "row 'x' does not fit"}]
+    for template in ("report.md.j2", "report.html.j2"):
+        text = report.render(template, content)
+        assert "Incomplete" in text
+        assert "does not fit" in text
+    assert "Incomplete" not in report.render("report.md.j2", report.build(plan, measured(plan)))
+
+
+def test_nothing_measured_still_renders(plan: Plan) -> None:
+    content = report.build(plan, {})
+    for template in ("report.md.j2", "report.html.j2"):
+        assert "No cell has been measured" in report.render(template, content)
+
+
+def test_reports_say_where_the_numbers_come_from(plan: Plan) -> None:
+    content = report.build(plan, measured(plan))
+    for template in ("report.md.j2", "report.html.j2"):
+        text = re.sub(r"\\(.)", r"\1", report.render(template, content))
+        for fact in (
+            "exp(NLL / scored tokens)",
+            plan.task.digest,
+            "12 rows",
+            "prefix token BOS",
+            "float32",
+            "torch 2.13.0",
+            "processor = test",
+            "0, 1, 2",
+            "learning_rate = 0.001",
+            "bits per byte",
+        ):
+            assert fact in text, (template, fact)
+
+
+def test_no_wall_clock_and_no_cache_state_in_the_reports(plan: Plan) -> None:
+    slow, fast = measured(plan), measured(plan)
+    for name, (measurement, file) in slow.items():
+        slow[name] = dataclasses.replace(measurement, seconds=1234.5, peak_memory_bytes=7), file
+    for template in ("report.md.j2", "report.html.j2"):
+        one = report.render(template, report.build(plan, slow, frozenset(slow)))
+        two = report.render(template, report.build(plan, fast))
+        assert one == two
+
+
+def test_nonfinite_cells_are_shown_as_such(plan: Plan) -> None:
+    name = plan.cases[0].id
+    content = report.build(plan, measured(plan, {name: float("nan")}))
+    cell = content["cells"][0]
+    assert cell["nonfinite"] == 5
+    assert cell["mean_perplexity"] is None
+    assert content["groups"][1]["change"] is None  # nothing to compare with
+    json.dumps(content, allow_nan=False)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "javascript:alert(1)",
+    "| a | b |",
+    "[click](http://example.invalid)",
+    "![x](http://example.invalid/x.png)",
+    "`code` **bold** _it_",
+    "# heading",
+    "line\nbreak | cell",
+    "{{ 7*7 }}{% for x in y %}",
+    "{{ ''.__class__ }}",
+    "\u202egnp.exe",
+    "\u2066hidden\u2069",
+    "zero\u200bwidth",
+    "&lt;b&gt;",
+    "<!-- comment",
+    "\\input{/etc/passwd} $x^2$",
+    "a\x00b\x1b[31m",
+    "~~strike~~ <u>under</u>",
+]
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects tags, attributes and text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
+    stored = measured(plan)
+    for name, (measurement, file) in stored.items():
+        cell = dataclasses.replace(
+            measurement.cell,
+            prompt=text,
+            model=dataclasses.replace(measurement.cell.model, name=text, adapter=text),
+        )
+        provenance = {
+            **PROVENANCE,
+            "template": {**PROVENANCE["template"], "name": text, "query": text},  # type: ignore[dict-item]
+        }
+        stored[name] = dataclasses.replace(measurement, cell=cell, provenance=provenance), file
+    content = report.build(plan, stored, failures={})
+    content["task"] |= {"name": text, "data": text, "excluded": [[text, text]]}
+    content["missing"] = [{"id": text, "reason": text}]
+    return content
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_text(plan: Plan, text: str) -> None:
+    plain = Tags()
+    plain.feed(report.render("report.html.j2", hostile_content(plan, "harmless")))
+    page = Tags()
+    page.feed(report.render("report.html.j2", hostile_content(plan, text)))
+    assert page.tags == plain.tags
+    assert page.attributes == plain.attributes
+    assert text.replace("\x00", "\ufffd") in page.text or report.visible(text) in page.text
+
+    markdown = report.render("report.md.j2", hostile_content(plan, text))
+    tidy = report.render("report.md.j2", hostile_content(plan, "harmless"))
+    assert markdown.count("\n") == tidy.count("\n")
+    unescaped = re.sub(r"\\.", "", markdown)
+    assert unescaped.count("|") == re.sub(r"\\.", "", tidy).count("|")
+    assert "<" not in unescaped.replace("\n> **", "")
+    assert "](http" not in unescaped
+    assert "\u202e" not in markdown
+    assert "\x1b" not in markdown
+    assert "49" not in re.sub(r"[0-9a-f.]{6,}", "", markdown)
+
+
+def test_terminal_table_shows_what_varies(plan: Plan) -> None:
+    text = report.table(report.build(plan, measured(plan)))
+    assert "fewshot-random-k01" in text
+    assert "9.06 ± 0.90" in text
+    assert "+22.5 %" in text
+    assert "model" not in text.splitlines()[0]

@@ -1,0 +1,65 @@
+"""Metrics against numbers worked out by hand and by the standard library."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+
+from harness.core import Score
+from harness.stats import nonfinite_rows, perplexity, spread, summarize
+
+
+def score(name: str, nll: float, tokens: int, size: int = 6) -> Score:
+    return Score(name, nll, tokens, size // 3, size, 10)
+
+
+# Perplexities 2, 4 and 16 by construction: NLL = tokens · ln(perplexity).
+ROWS = [
+    score("a", 3 * math.log(2), 3, 6),
+    score("b", 2 * math.log(4), 2, 9),
+    score("c", 1 * math.log(16), 1, 3),
+]
+
+
+def test_metrics_by_hand() -> None:
+    found = summarize(ROWS)
+    assert found.n == 3
+    assert found.mean_perplexity == pytest.approx(22 / 3)
+    assert found.geometric_mean_perplexity == pytest.approx(128 ** (1 / 3))
+    assert found.median_perplexity == pytest.approx(4)
+    # 3 + 4 + 4 = 11 bits over 6 tokens and 18 bytes.
+    assert found.token_perplexity == pytest.approx(2 ** (11 / 6))
+    assert found.bits_per_byte == pytest.approx(11 / 18)
+    assert found.nonfinite == 0
+
+
+def test_spread_is_the_sample_standard_deviation() -> None:
+    values = [9.1, 9.5, 8.7]
+    assert spread(values).std == pytest.approx(0.4)  # by hand: √((0 + 0.16 + 0.16) / 2)
+    assert spread(values).mean == pytest.approx(statistics.fmean(values))
+
+
+def test_one_value_has_no_spread() -> None:
+    assert spread([3.0]).std is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nonfinite_rows_are_counted_and_never_averaged_away(bad: float) -> None:
+    rows = [*ROWS, score("d", bad, 2)]
+    found = summarize(rows)
+    assert found.nonfinite == 1
+    assert nonfinite_rows(rows) == ["d"]
+    assert not math.isfinite(found.mean_perplexity)
+    if math.isnan(bad):
+        assert math.isnan(found.median_perplexity)
+
+
+def test_an_overflowing_perplexity_is_infinite() -> None:
+    assert perplexity(score("e", 1000.0, 1)) == math.inf
+
+
+def test_no_rows() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        summarize([])

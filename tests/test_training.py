@@ -1,0 +1,240 @@
+"""Training: the same layout as scoring, once for everybody, and no trace left on the base."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import training as training_module
+from harness.core import Example, ModelSpec, Prompt, Span, TrainingSpec
+from harness.encoding import Encoded
+from harness.errors import ModelError, PromptError, TrainingError
+from harness.models import LoadedModel, load, load_base
+from harness.prompts import load_template
+from harness.scoring import reference, score
+from harness.training import IGNORED, adapter_key, collate, encode_rows, read_record, train_once
+from tests.conftest import make_llama, row
+
+ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
+SPEC = ModelSpec("tiny", "sha-tiny")
+PLAIN = load_template("plain")
+QUIET = lambda *args: None  # noqa: E731
+
+
+def settings(**changes: Any) -> TrainingSpec:
+    given: dict[str, Any] = {"examples": ROWS, "r": 4, "lora_alpha": 8, "learning_rate": 1e-2}
+    return TrainingSpec(**{**given, **changes})
+
+
+def encoded(loaded: LoadedModel, count: int = 5) -> list[Encoded]:
+    return [
+        loaded.encoder.encode(Prompt(e.id, (Span(e.instruction + "\n"),), e.output))
+        for e in ROWS[:count]
+    ]
+
+
+def test_only_the_answer_and_its_eos_are_labelled() -> None:
+    prompt = Prompt("r", (Span("x"),), "y")
+    rows = [Encoded(prompt, (1, 5, 6), (7, 8, 2)), Encoded(prompt, (1, 5), (9, 2))]
+    batch = collate(rows, pad=2)
+    assert batch["input_ids"].tolist() == [[1, 5, 6, 7, 8, 2], [1, 5, 9, 2, 2, 2]]
+    x = IGNORED
+    # The row's own EOS is a label, the padding with the same id is not.
+    assert batch["labels"].tolist() == [[x, x, x, 7, 8, 2], [x, x, 9, 2, x, x]]
+    assert set(batch) == {"input_ids", "labels"}
+
+
+def test_the_batch_loss_is_the_mean_nll_of_the_scored_tokens(tiny_model: Path) -> None:
+    loaded = load(SPEC, tiny_model, None)
+    rows = encoded(loaded)
+    nll = sum(reference(loaded, rows, QUIET))
+    loss = loaded.model(**collate(rows, loaded.encoder.eos)).loss.item()
+    assert loss == pytest.approx(nll / sum(len(r.answer) for r in rows), rel=1e-5)
+
+
+def test_training_rows_are_encoded_as_zero_shot_prompts(tiny_model: Path) -> None:
+    loaded = load(SPEC, tiny_model, None)
+    assert encode_rows(loaded.encoder, PLAIN, settings(examples=ROWS[:5])) == encoded(loaded)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters") / "first"
+    steps: list[tuple[int, int]] = []
+    spec = settings(num_train_epochs=6)
+    train_once(folder, SPEC, tiny_model, PLAIN, spec, lambda a, b, note: steps.append((a, b)))
+    assert steps[-1] == (18, 18)  # 6 epochs of 12 rows in batches of 4
+    return folder
+
+
+def test_training_lowers_the_perplexity_of_its_rows(trained: Path, tiny_model: Path) -> None:
+    base, adapted = load(SPEC, tiny_model, None), load(SPEC, tiny_model, trained)
+    before = sum(reference(base, encoded(base), QUIET))
+    after = sum(reference(adapted, encoded(adapted), QUIET))
+    assert after < 0.9 * before
+
+
+def test_the_record_says_what_was_done(trained: Path) -> None:
+    record = read_record(trained)
+    assert record["rows"] == 12
+    assert record["steps"] == len(record["losses"]) == 18
+    assert record["settings"]["learning_rate"] == 1e-2
+    assert record["losses"][-1] < record["losses"][0]
+    # r · (inputs + outputs) of q, k, v, o, gate, up, down in two layers of 32/64, r = 4
+    assert record["trainable_parameters"] == 2 * 4 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
+    names = {path.name for path in trained.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json"} <= names
+    assert not any(name.endswith((".bin", ".pt", ".pth")) for name in names)
+
+
+def test_the_same_training_gives_the_same_adapter(
+    trained: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    again = train_once(tmp_path / "b", SPEC, tiny_model, PLAIN, settings(num_train_epochs=6), QUIET)
+    name = "adapter_model.safetensors"
+    assert (again / name).read_bytes() == (trained / name).read_bytes()
+    other = train_once(
+        tmp_path / "c", SPEC, tiny_model, PLAIN, settings(num_train_epochs=6, seed=1), QUIET
+    )
+    assert (other / name).read_bytes() != (trained / name).read_bytes()
+
+
+def test_zero_shot_is_bit_identical_before_and_after_an_adapter(
+    trained: Path, tiny_model: Path
+) -> None:
+    base = load(SPEC, tiny_model, None)
+    before = score(base, encoded(base), "fast", QUIET)
+    adapted = load(SPEC, tiny_model, trained)
+    score(adapted, encoded(adapted), "fast", QUIET)
+    fresh = load(SPEC, tiny_model, None)
+    assert score(fresh, encoded(fresh), "fast", QUIET) == before
+
+
+def test_nothing_is_left_in_training_mode(trained: Path, tiny_model: Path) -> None:
+    adapted = load(SPEC, tiny_model, trained)
+    assert not any(module.training for module in adapted.model.modules())
+    rows = encoded(adapted)
+    assert reference(adapted, rows, QUIET) == reference(adapted, rows, QUIET)
+
+
+def test_a_zero_initialized_adapter_changes_no_bit(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load_base(SPEC, tiny_model)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    get_peft_model(model, config).save_pretrained(str(tmp_path / "zero"))  # B is zero
+    base, adapted = load(SPEC, tiny_model, None), load(SPEC, tiny_model, tmp_path / "zero")
+    rows = encoded(base)
+    assert reference(adapted, rows, QUIET) == reference(base, rows, QUIET)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_quantized_training_is_scored_as_trained(tmp_path: Path, quantization: Any) -> None:
+    # bitsandbytes' CPU kernels want widths that are multiples of its blocks of 64.
+    tiny_model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
+    spec = ModelSpec("tiny", "sha-tiny", quantization=quantization)
+    base = load(spec, tiny_model, None)
+    plain = load(SPEC, tiny_model, None)
+    rows = encoded(base)
+    before = reference(base, rows, QUIET)
+    assert before != reference(plain, rows, QUIET)  # it really is quantized
+    assert before == pytest.approx(reference(plain, rows, QUIET), rel=0.3)
+    folder = train_once(
+        tmp_path / "a", spec, tiny_model, PLAIN, settings(num_train_epochs=6), QUIET
+    )
+    adapted = load(spec, tiny_model, folder)
+    # score() re-scores a row at the end: the weights survived training, saving and scoring.
+    after = score(adapted, rows, "fast", QUIET)
+    assert sum(one.nll for one in after) < 0.9 * sum(before)
+    again = load(spec, tiny_model, None)
+    assert reference(again, rows, QUIET) == before
+
+
+def test_an_adapter_is_trained_once_however_many_ask(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[Path] = []
+
+    def train(draft: Path, *args: Any) -> None:
+        trainings.append(draft)
+        draft.mkdir()
+        (draft / "adapter_model.safetensors").write_text("weights")
+        (draft / training_module.RECORD).write_text("{}")
+
+    monkeypatch.setattr(training_module, "_train", train)
+    arguments = (tmp_path / "a", SPEC, tiny_model, PLAIN, settings(), QUIET)
+    threads = [threading.Thread(target=train_once, args=arguments) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(trainings) == 1
+
+
+def test_a_failed_training_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ of 6 .*learning rate"):
+        train_once(
+            tmp_path / "a",
+            SPEC,
+            tiny_model,
+            PLAIN,
+            settings(learning_rate=1e30, max_grad_norm=0.0, num_train_epochs=2),
+            QUIET,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_a_training_row_that_does_not_fit(tmp_path: Path) -> None:
+    model = make_llama(tmp_path / "m", max_position_embeddings=40)
+    with pytest.raises(PromptError, match=r"row 'train-\d+': \d+ tokens .* do not fit"):
+        train_once(tmp_path / "a", SPEC, model, PLAIN, settings(), QUIET)
+
+
+KEY_CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "learning rate": {"learning_rate": 2e-2},
+    "rows": {"examples": ROWS[:11]},
+    "order of rows": {"examples": ROWS[::-1]},
+    "rank": {"r": 8},
+}
+
+
+@pytest.mark.parametrize("changes", KEY_CHANGES.values(), ids=KEY_CHANGES.keys())
+def test_what_determines_the_adapter_changes_its_name(changes: dict[str, Any]) -> None:
+    first = adapter_key(SPEC, PLAIN, settings(), [("peft", "1")])
+    assert adapter_key(SPEC, PLAIN, settings(**changes), [("peft", "1")]) != first
+    assert adapter_key(SPEC, PLAIN, settings(), [("peft", "2")]) != first
+    assert adapter_key(SPEC, load_template("role"), settings(), [("peft", "1")]) != first
+    other = ModelSpec("tiny", "sha-tiny", quantization="nf4")
+    assert adapter_key(other, PLAIN, settings(), [("peft", "1")]) != first
+
+
+class TestForeignAdapters:
+    """An adapter that does not belong to the base is refused, never half-loaded."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"hidden_size": 64}, {"num_hidden_layers": 1}, {"num_hidden_layers": 3}],
+        ids=["other width", "fewer layers", "more layers"],
+    )
+    def test_another_shape(self, trained: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+        other = make_llama(tmp_path / "other", **changes)
+        with pytest.raises(ModelError, match=r"--adapter=.*does not fit; it was trained for"):
+            load(SPEC, other, trained)
+
+    def test_another_hub_model_of_the_same_shape(
+        self, trained: Path, tiny_model: Path, tmp_path: Path
+    ) -> None:
+        import shutil
+
+        copy = tmp_path / "copy"
+        shutil.copytree(trained, copy)
+        config = json.loads((copy / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = "owner/model-a"
+        (copy / "adapter_config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match="it was trained for owner/model-a, not for owner/b"):
+            load(ModelSpec("owner/b", "sha"), tiny_model, copy)
