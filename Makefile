@@ -1,16 +1,17 @@
 # Two commands are enough: `make bench` runs the main job, `make test` runs the tests.
-# PYTHON picks the interpreter the environment is made with, ARGS adds flags to the main job.
+# PYTHON picks the interpreter of the environment, RESULTS the results directory, ARGS adds flags.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RESULTS ?= results
 ARGS ?=
 
 .PHONY: bench test check format clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
-		--select=random,bidirectional --seeds=0,1,2 $(ARGS)
-	@echo "Report: $(CURDIR)/results/report.html"
+		--select=random,bidirectional --seeds=0,1,2 --results-dir=$(RESULTS) $(ARGS)
+	@echo "Report: $(abspath $(RESULTS))/report.html"
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -108,6 +108,7 @@ class Bench:
             quantized=spec.quantization != "none",
             adapted=spec.adapter is not None or training is not None,
         )
+        versions = (*versions, ("adaptbench", source_digest_once()))
         training_digest = None
         if training is not None:
             from harness.training import adapter_key
@@ -134,7 +135,7 @@ class Bench:
             ),
             training_digest=training_digest,
             scorer=self.plan.options.scorer,
-            libraries=(*versions, ("adaptbench", source_digest_once())),
+            libraries=versions,
         )
 
     def _spec(self, case: Case) -> ModelSpec:
@@ -187,18 +188,19 @@ class Bench:
         started = time.perf_counter()
         base, adapter, training = self._folder(case), case.adapter, None
         spec = cell.model
+        encoder = self._pool.encoder(spec, base)
+        # All rows are encoded before anything is trained or scored: a row that does not fit
+        # costs nothing.
+        rows = [
+            encoder.encode(render(case.template, example, shown, encoder.chat))
+            for example, shown in zip(
+                self.plan.task.examples, self.plan.demonstrations(case), strict=True
+            )
+        ]
         if case.training is not None:
             adapter, training = self._train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)
         loaded = self._pool.get(spec, base, adapter)
-        encoder = loaded.encoder
-        chat = encoder.chat_template if encoder.has_chat_template else None
-        examples = self.plan.task.examples
-        # All rows are encoded before any is scored: a row that does not fit costs nothing.
-        rows = [
-            encoder.encode(render(case.template, example, shown, chat))
-            for example, shown in zip(examples, self.plan.demonstrations(case), strict=True)
-        ]
         total = len(rows)
         progress(case.id, 0, total, "rows")
         scores = score(
@@ -232,12 +234,14 @@ class Bench:
         return folder, read_record(folder) | {"adapter": folder.name}
 
     def _provenance(self, case: Case, prefix: str) -> dict[str, Any]:
+        from harness.kernels import use_exact_kernels
+
         task = self.plan.task
         return {
             "adaptbench": __version__,
             "prefix_token": prefix,
-            "template": asdict(case.template),
             "pool_digest": task.pool_digest,
+            "matmul": use_exact_kernels() if case.device == "cpu" else "torch default",
             "versions": {
                 name: version(name)
                 for name in ("torch", "transformers", "tokenizers", "peft", "bitsandbytes")

@@ -153,22 +153,30 @@ def _jsonl(path: Path, text: str) -> list[tuple[str, Any]]:
     return rows
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a field that stood twice: json keeps the last, silently."""
+
+    twice: str | None = None
+
+
 def _loads(path: Path, text: str, where: str = "") -> Any:
     def constant(name: str) -> Any:
         raise DataError(f"{path}{where}: {name} is not valid JSON")
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        row = dict(items)
-        if len(row) < len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path}{where}: field {twice!r} stands twice in the row {items[0]}")
+    def pairs(items: list[tuple[str, Any]]) -> _Object:
+        row = _Object(items)
+        names = [name for name, _ in items]
+        row.twice = next((name for name in row if names.count(name) > 1), None)
         return row
 
     try:
         return json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
     except RecursionError:
         raise DataError(f"{path}{where}: nested too deeply to be rows") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}{where}: not usable JSON: {error}") from None
 
 
 def _example(path: Path, place: str, row: Any) -> Example:
@@ -180,6 +188,9 @@ def _example(path: Path, place: str, row: Any) -> Example:
     where = f"{path}, {place}"
     if isinstance(row.get("id"), str):
         where += f" (id {row['id']!r})"
+    twice = getattr(row, "twice", None)
+    if twice is not None:
+        raise DataError(f"{where}, field {twice!r}: stands twice in the row")
     values = {name: _field(where, row, name) for name in ("id", "instruction", "output")}
     if row.get("input"):
         raise DataError(
@@ -215,7 +226,7 @@ def _field(where: str, row: dict[str, Any], name: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false"}
+    names = {_Object: "an object", list: "an array", str: "a text", bool: "true or false"}
     if value is None:
         return "null"
     return names.get(type(value), "a number")

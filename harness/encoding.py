@@ -7,11 +7,16 @@ exactly once. Scored, and trained on: every answer token and the EOS.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from harness.core import Prompt
 from harness.errors import ModelError, PromptError
+
+CHAT_DATE = datetime(2025, 1, 1, tzinfo=timezone.utc)
+ChatTemplate = Callable[[list[dict[str, str]]], str]
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,9 @@ class Encoder:
         return list(ids)
 
     @property
-    def has_chat_template(self) -> bool:
-        return bool(self.tokenizer.chat_template)
+    def chat(self) -> ChatTemplate | None:
+        """The tokenizer's chat template as a function, or None where it has none."""
+        return self.chat_template if self.tokenizer.chat_template else None
 
     def chat_template(self, messages: list[dict[str, str]]) -> str:
         """Render messages with the tokenizer's chat template, up to where the answer begins.
@@ -93,7 +99,12 @@ class Encoder:
         """
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                # Some templates print today's date; a score must not depend on the day.
+                date_string=CHAT_DATE.strftime("%d %b %Y"),
+                strftime_now=CHAT_DATE.strftime,
             )
         except Exception as error:  # templates raise whatever their authors wrote
             raise PromptError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -49,6 +50,15 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    value = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value.update(block)
+    return value.hexdigest()
 
 
 def publish_folder(draft: Path, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import digest
-from harness.errors import ModelError, OptionError
-from harness.files import cache_dir, write_atomically
+from harness.errors import ModelError, OptionError, StoreError
+from harness.files import cache_dir, sha256, write_atomically
 
 # What of a model or adapter folder can change a score. Other files (README, optimizer states)
 # can not.
@@ -50,7 +50,7 @@ def source_digest() -> str:
     somebody remembering to raise it.
     """
     here = Path(__file__).parent
-    return digest([hashlib.sha256((here / f"{name}.py").read_bytes()).hexdigest() for name in CODE])
+    return digest([sha256(here / f"{name}.py") for name in CODE])
 
 
 @cache
@@ -113,15 +113,12 @@ def _file_digest(path: Path) -> str:
                 return str(known["sha256"])
         except (OSError, ValueError):
             pass
-        with path.open("rb") as file:
-            sha = hashlib.sha256()
-            while block := file.read(1 << 20):
-                sha.update(block)
+        value = sha256(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    value = sha.hexdigest()
     if stat.st_size > 1 << 20:  # small files are faster read than remembered
-        write_atomically(remembered, json.dumps({"path": str(path), "sha256": value}))
+        with contextlib.suppress(StoreError):  # a cache that cannot be written costs time only
+            write_atomically(remembered, json.dumps({"path": str(path), "sha256": value}))
     return value
 
 

@@ -1,96 +1,122 @@
 """Training rows that stand in the test set, or nearly do.
 
 Two rows are compared by w-shingling (Broder 1997, "On the resemblance and containment of
-documents"): the containment of the smaller row's shingles in the larger one's. A token is one
-CJK character or one word, letter case and punctuation ignored; a shingle is four tokens in a row.
-Shingles that many rows share (the wording of the instruction) say nothing about copying and are
-not counted. A translation asked in the other direction has the same sentences, hence the same
-shingles, and is found too.
+documents"). A token is one CJK character or one word, letter case and punctuation ignored; a
+shingle is four tokens in a row. A training row is a near copy of a test row when
+
+* the answer of one stands in the other row: at least 60 % of the answer's shingles, of which
+  there are at least five (shorter answers are often formulas). A translation asked for in the
+  other direction has the same two sentences, and is found this way too; or
+* the rows as wholes contain each other: at least 60 % of the smaller row's shingles stand in the
+  larger one. Here shingles that rows with many different answers share are not counted: they are
+  the wording of the request, and say nothing about copying; or
+* the two texts are equal token by token.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from harness.core import Example
 
 SHINGLE = 4
 CONTAINMENT = 0.6
-COMMON = 0.01  # a shingle in more than this share of all rows (and in more than 4) is wording
+ANSWER = 5  # shingles an answer must have to be compared alone
+COMMON = 0.01  # wording: in rows with more different answers than this share of the rows (and 4)
 
 _TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\W_\u3400-\u9fff]+")
 
 
+@dataclass(frozen=True)
+class _Row:
+    id: str
+    text: str
+    answer: frozenset[str]
+    whole: frozenset[str]
+
+
 def near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, str]:
-    """Return training id → id of the test row that it equals or nearly copies.
-
-    A row is a near copy when at least 60 % of the shingles of the smaller of the two rows stand
-    in the other. Rows too short to have a shingle of their own are compared as whole texts.
-    """
-    train_tokens = [_tokens(example) for example in train]
-    test_tokens = [_tokens(example) for example in test]
-    train_shingles = [_shingles(tokens) for tokens in train_tokens]
-    test_shingles = [_shingles(tokens) for tokens in test_tokens]
-    counts: Counter[str] = Counter()
-    for shingles in (*train_shingles, *test_shingles):
-        counts.update(shingles)
-    ceiling = max(4, COMMON * (len(train) + len(test)))
-
-    where: dict[str, list[int]] = {}
-    sizes = []
-    for index, shingles in enumerate(test_shingles):
-        own = {shingle for shingle in shingles if counts[shingle] <= ceiling}
-        sizes.append(len(own))
-        for shingle in own:
-            where.setdefault(shingle, []).append(index)
-    whole = {_whole(tokens): index for index, tokens in enumerate(test_tokens)}
+    """Return training id → id of the test row that it equals or nearly copies."""
+    train_rows, test_rows = [_row(example) for example in train], [_row(e) for e in test]
+    wording = _wording([*train_rows, *test_rows])
+    index: defaultdict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(test_rows):
+        for shingle in row.whole:
+            index[shingle].append(number)
+    bodies = [row.whole - wording for row in test_rows]
+    texts = {row.text: row.id for row in test_rows}
 
     found: dict[str, str] = {}
-    for example, tokens, shingles in zip(train, train_tokens, train_shingles, strict=True):
-        copied = whole.get(_whole(tokens))
+    for row in train_rows:
+        copied = texts.get(row.text)
         if copied is None:
-            copied = _contained(shingles, where, sizes, counts, ceiling)
+            copied = _copied(row, test_rows, bodies, index, wording)
         if copied is not None:
-            found[example.id] = test[copied].id
+            found[row.id] = copied
     return found
 
 
-def _contained(
-    shingles: set[str],
-    where: dict[str, list[int]],
-    sizes: list[int],
-    counts: Counter[str],
-    ceiling: float,
-) -> int | None:
+def _copied(
+    row: _Row,
+    test: Sequence[_Row],
+    bodies: Sequence[frozenset[str]],
+    index: dict[str, list[int]],
+    wording: frozenset[str],
+) -> str | None:
     shared: Counter[int] = Counter()
-    for shingle in shingles & where.keys():
-        shared.update(where[shingle])
-    if not shared:
-        return None
-    size = sum(1 for shingle in shingles if counts[shingle] <= ceiling)
-    for index, most in shared.most_common():
-        if most >= CONTAINMENT * min(size, sizes[index]):
-            return index
+    body = row.whole - wording
+    for shingle in (body | row.answer) & index.keys():
+        shared.update(index[shingle])
+    for number, _ in shared.most_common():
+        other = test[number]
+        if (
+            _contains(row.whole, other.answer, ANSWER)
+            or _contains(other.whole, row.answer, ANSWER)
+            or _contains(body, bodies[number], 1)
+            or _contains(bodies[number], body, 1)
+        ):
+            return other.id
     return None
 
 
-def _tokens(example: Example) -> list[list[str]]:
-    return [
+def _contains(larger: frozenset[str], smaller: frozenset[str], least: int) -> bool:
+    return len(smaller) >= least and len(smaller & larger) >= CONTAINMENT * len(smaller)
+
+
+def _wording(rows: Sequence[_Row]) -> frozenset[str]:
+    """Shingles that stand in rows with many different answers.
+
+    Counting answers, not rows, keeps a sentence that was copied many times from looking like
+    wording.
+    """
+    ceiling = max(4, COMMON * len(rows))
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update(row.whole)
+    frequent = {shingle for shingle, count in counts.items() if count > ceiling}
+    answers: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for shingle in row.whole & frequent:
+            answers[shingle].add(row.text.rpartition("\n")[2])
+    return frozenset(shingle for shingle, seen in answers.items() if len(seen) > ceiling)
+
+
+def _row(example: Example) -> _Row:
+    fields = [
         _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
         for text in (example.instruction, example.output)
     ]
+    return _Row(
+        id=example.id,
+        text="\n".join(" ".join(tokens) for tokens in fields),
+        answer=frozenset(_shingles(fields[1])),
+        whole=frozenset(_shingles(fields[0])) | frozenset(_shingles(fields[1])),
+    )
 
 
-def _shingles(fields: list[list[str]]) -> set[str]:
-    return {
-        " ".join(tokens[start : start + SHINGLE])
-        for tokens in fields
-        for start in range(len(tokens) - SHINGLE + 1)
-    }
-
-
-def _whole(fields: list[list[str]]) -> str:
-    return "\n".join(" ".join(tokens) for tokens in fields)
+def _shingles(tokens: list[str]) -> Iterable[str]:
+    return (" ".join(tokens[i : i + SHINGLE]) for i in range(len(tokens) - SHINGLE + 1))

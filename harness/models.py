@@ -1,9 +1,10 @@
 """Loading models: safetensors only, no remote code, adapters attached before the first forward.
 
-bitsandbytes 0.50 repacks 4-bit weights at the first forward in eval mode on CPUs with AVX512-bf16,
-and anything that reads the state dict after that unpacks them wrongly, silently. Hence the rules
-kept here: an adapter goes onto a fresh base, before the first forward; a base that was scored is
-never trained, saved or given an adapter.
+bitsandbytes 0.50 repacks 4-bit weights at the first forward in eval mode on CPUs with AVX512-bf16:
+from then on the layer computes in bfloat16, whatever dtype was asked for, and anything that reads
+the state dict unpacks the weights wrongly, silently. The repacking is switched off here, and two
+rules hold all the same: an adapter goes onto a fresh base, before the first forward; a base that
+was scored is never trained, saved or given an adapter.
 """
 
 from __future__ import annotations
@@ -46,6 +47,17 @@ class ModelPool:
 
     def __init__(self) -> None:
         self._current: LoadedModel | None = None
+        self._encoders: dict[str, Encoder] = {}
+
+    def encoder(self, spec: ModelSpec, folder: Path) -> Encoder:
+        """Return the encoder of the model's tokenizer; needs no weights.
+
+        Raises:
+            ModelError: the tokenizer cannot be loaded.
+        """
+        if spec.digest not in self._encoders:
+            self._encoders[spec.digest] = load_encoder(spec, folder)
+        return self._encoders[spec.digest]
 
     def get(self, spec: ModelSpec, folder: Path, adapter: Path | None) -> LoadedModel:
         """Return the model in eval mode, loading it unless it is the one in hand.
@@ -55,7 +67,7 @@ class ModelPool:
         """
         if self._current is None or self._current.spec != spec:
             self.clear()
-            self._current = load(spec, folder, adapter)
+            self._current = load(spec, folder, adapter, self.encoder(spec, folder))
         return self._current
 
     def clear(self) -> None:
@@ -78,38 +90,54 @@ def share_cores(workers: int) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
-def load(spec: ModelSpec, folder: Path, adapter: Path | None) -> LoadedModel:
+def load(
+    spec: ModelSpec, folder: Path, adapter: Path | None, encoder: Encoder | None = None
+) -> LoadedModel:
     """Load the base, attach the adapter, and check that nothing is left in training mode.
 
     Raises:
         ModelError: it cannot be loaded, or the adapter does not fit it.
     """
-    model, encoder = load_base(spec, folder)
+    model = load_base(spec, folder)
     if adapter is not None:
         model = _attach(model, spec, adapter)
     model.eval()
     training = [name for name, module in model.named_modules() if module.training]
     assert not training, f"modules in training mode after eval(): {training[:3]}"
-    return LoadedModel(spec, model, encoder)
+    return LoadedModel(spec, model, encoder or load_encoder(spec, folder))
 
 
-def load_base(spec: ModelSpec, folder: Path) -> tuple[Any, Encoder]:
+def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
+    """Load the tokenizer and the model's maximal length, without its weights.
+
+    Raises:
+        ModelError: they cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with quiet(), _explained(f"--model={spec.name}"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return Encoder(tokenizer, spec.name, limit)
+
+
+def load_base(spec: ModelSpec, folder: Path) -> Any:
     """Load base weights as ``spec`` says (quantization, dtype, device), without an adapter.
 
     Raises:
         ModelError: they cannot be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     check_quantization(spec.quantization)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     use_exact_kernels()
     dtype = getattr(torch, spec.dtype)
     with quiet(), _explained(f"--model={spec.name}"):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -119,10 +147,10 @@ def load_base(spec: ModelSpec, folder: Path) -> tuple[Any, Encoder]:
             trust_remote_code=False,
             use_safetensors=True,
         )
-    text_config = model.config.get_text_config()
-    return model, Encoder(
-        tokenizer, spec.name, getattr(text_config, "max_position_embeddings", None)
-    )
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # see above
+    return model
 
 
 def check_quantization(quantization: str) -> None:

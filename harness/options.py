@@ -44,20 +44,21 @@ def _items(text: str) -> list[str]:
     items = [item.strip() for item in text.split(",")]
     if not all(items):
         raise ValueError("a comma-separated list without empty entries")
-    if len(set(items)) != len(items):
-        raise ValueError("a list in which nothing stands twice")
     return items
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("a list in which nothing stands twice")
+    return values
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(_items(text))
+    return _distinct(tuple(_text(item) for item in _items(text)))
 
 
 def _integers(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
-    def parse(text: str) -> tuple[int, ...]:
-        return tuple(_integer(low, high)(item) for item in _items(text))
-
-    return parse
+    return lambda text: _distinct(tuple(_integer(low, high)(item) for item in _items(text)))
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -84,7 +85,7 @@ def _choice(*known: str) -> Callable[[str], str]:
 
 def _choices(*known: str) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
-        return tuple(_choice(*known)(item) for item in _items(text))
+        return _distinct(tuple(_choice(*known)(item) for item in _items(text)))
 
     return parse
 
@@ -92,6 +93,10 @@ def _choices(*known: str) -> Callable[[str], tuple[str, ...]]:
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("a text that is not empty")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("a text that is valid UTF-8") from None
     return text.strip()
 
 
@@ -274,8 +279,20 @@ def parse_options(
             given = defaults[flag.field]
             where = f"{defaults_file}: [tool.adaptbench] {flag.name} = {given!r}"
             value = _parse(flag, given, where)
-            values[flag.field] = defaults_file.parent / value if isinstance(value, Path) else value
+            values[flag.field] = _anchored(value, defaults_file.parent)
     return Options(**values, explicit=frozenset(values))
+
+
+def _anchored(value: Any, folder: Path) -> Any:
+    """Let relative paths of a file start at its folder, also where a name may be a path."""
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, tuple):
+        return tuple(
+            str(folder / item) if isinstance(item, str) and (folder / item).exists() else item
+            for item in value
+        )
+    return value
 
 
 def _parse(flag: Flag, value: Any, where: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,100 +100,121 @@ def make_plan(options: Options) -> Plan:
     task = load_task(options.data, options.train_data, options.limit)
     names = _model_names(sources)
 
-    cases: list[Case] = []
     variants = [v for strategy in strategies for v in _variants(strategy, options)]
     _distinct("--strategy", [variant.label for variant in variants])
-    for source, model_name in zip(sources, names, strict=True):
-        for quantization in options.quant or (None,):
-            for template in templates:
-                for variant in variants:
-                    for seed in options.seeds if variant.stochastic else (None,):
-                        adaptation = adapt(variant, task.pool, seed or 0)
-                        _check(adaptation, options)
-                        training = adaptation.training
-                        quant = quantization or (training.quantization if training else "none")
-                        check_quantization(quant)
-                        parts = [model_name]
-                        parts += [quantization] if quantization else []
-                        parts += (
-                            [dtype] if options.given("dtype") and options.dtype != "auto" else []
-                        )
-                        parts += [slug(template.name), variant.label]
-                        parts += [f"s{seed}"] if seed is not None else []
-                        cases.append(
-                            Case(
-                                id="-".join(parts),
-                                source=source,
-                                model_name=model_name,
-                                quantization=quant,
-                                dtype=dtype,
-                                device=device,
-                                adapter=options.adapter,
-                                template=template,
-                                strategy=variant,
-                                seed=seed,
-                                adaptation=adaptation,
-                            )
-                        )
+    cases = [
+        _case(options, task, source, name, quantization, dtype, device, template, variant, seed)
+        for source, name in zip(sources, names, strict=True)
+        for quantization in options.quant or (None,)
+        for template in templates
+        for variant in variants
+        for seed in (options.seeds if variant.stochastic else (None,))
+    ]
+    # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
+    _distinct("cell", [case.id for case in cases])
     return Plan(options, task, tuple(_by_model(cases)))
+
+
+def _case(
+    options: Options,
+    task: Task,
+    source: Source,
+    model_name: str,
+    quantization: Quantization | None,
+    dtype: str,
+    device: str,
+    template: PromptTemplate,
+    strategy: Strategy,
+    seed: int | None,
+) -> Case:
+    adaptation = adapt(strategy, task.pool, seed or 0)
+    training = adaptation.training
+    if training is not None and options.adapter is not None:
+        raise OptionError(
+            "--adapter: cannot be combined with a strategy that trains an adapter of its own; "
+            "choose --strategy=zeroshot,fewshot"
+        )
+    parts = [
+        model_name,
+        quantization,
+        dtype if options.given("dtype") and options.dtype != "auto" else None,
+        slug(template.name),
+        strategy.label,
+        None if seed is None else f"s{seed}",
+    ]
+    chosen = quantization or (training.quantization if training else "none")
+    check_quantization(chosen)
+    return Case(
+        id="-".join(part for part in parts if part),
+        source=source,
+        model_name=model_name,
+        quantization=chosen,
+        dtype=dtype,
+        device=device,
+        adapter=options.adapter,
+        template=template,
+        strategy=strategy,
+        seed=seed,
+        adaptation=adaptation,
+    )
 
 
 def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
     """Run a strategy and check what it returns; a third party's mistake becomes one line.
 
     Raises:
-        StrategyError: it raised, or returned something that is not an adaptation.
+        StrategyError: it raised, or returned something that is not an adaptation of this pool.
     """
-    try:
+    where = f"strategy {strategy.name!r}: adapt()"
+    with _one_line(where):
         adaptation = strategy.adapt(pool, seed)
-    except OptionError:
-        raise
-    except Exception as error:
-        raise StrategyError(
-            f"strategy {strategy.name!r}: adapt() raised {type(error).__name__}: {one_line(error)}"
-        ) from error
     if not isinstance(adaptation, Adaptation):
         raise StrategyError(
-            f"strategy {strategy.name!r}: adapt() returned {type(adaptation).__name__}, "
-            f"expected harness.core.Adaptation"
+            f"{where} returned {type(adaptation).__name__}, expected harness.core.Adaptation"
         )
+    rows: list[Example] = []
+    for part in (adaptation.demonstrations, getattr(adaptation.training, "examples", ())):
+        if not isinstance(part, tuple) or not all(isinstance(row, Example) for row in part):
+            raise StrategyError(f"{where} returned {part!r:.80}, expected a tuple of Examples")
+        rows += part
     known = {example.id: example for example in pool}
-    rows = [
-        *adaptation.demonstrations,
-        *(adaptation.training.examples if adaptation.training else ()),
-    ]
     for example in rows:
         if known.get(example.id) != example:
             raise StrategyError(
-                f"strategy {strategy.name!r}: row {example.id!r} is not from the training pool; "
+                f"{where} returned row {example.id!r}, which is not from the training pool; "
                 f"demonstrations and training rows must be"
             )
+    if adaptation.training is not None and not adaptation.training.examples:
+        raise StrategyError(f"{where} asks for a training without rows")
     return adaptation
 
 
-def _variants(strategy: type[Strategy], options: Options) -> Iterator[Strategy]:
-    found = False
-    for variant in strategy.variants(options):
-        found = True
-        if not re.fullmatch(r"[A-Za-z0-9._+-]+", variant.label):
+@contextmanager
+def _one_line(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OptionError:
+        raise
+    except Exception as error:  # a third party's code may raise anything
+        raise StrategyError(f"{where} raised {type(error).__name__}: {one_line(error)}") from error
+
+
+def _variants(strategy: type[Strategy], options: Options) -> list[Strategy]:
+    where = f"strategy {strategy.name!r}"
+    with _one_line(f"{where}: variants()"):
+        variants = list(strategy.variants(options))
+    if not variants:
+        raise StrategyError(f"{where}: has no variant for these flags")
+    for variant in variants:
+        with _one_line(f"{where}: label, stochastic or draw"):
+            label, draw, _ = variant.label, variant.draw, bool(variant.stochastic)
+        if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9._+-]+", label):
             raise StrategyError(
-                f"strategy {strategy.name!r}: label {variant.label!r} must be ASCII letters, "
-                f"digits and . _ + -"
+                f"{where}: label {label!r} must be ASCII letters, digits and . _ + -"
             )
-        yield variant
-    if not found:
-        raise StrategyError(f"strategy {strategy.name!r}: has no variant for these flags")
-
-
-def _check(adaptation: Adaptation, options: Options) -> None:
-    if adaptation.training is not None:
-        if options.adapter is not None:
-            raise OptionError(
-                "--adapter: cannot be combined with a strategy that trains an adapter of its own; "
-                "choose --strategy=zeroshot,fewshot"
-            )
-        if not adaptation.training.examples:
-            raise StrategyError("a strategy asks for a training without rows")
+        if draw not in ("run", "row"):
+            raise StrategyError(f"{where}: draw {draw!r} must be 'run' or 'row'")
+    return variants
 
 
 def _by_model(cases: list[Case]) -> list[Case]:
@@ -226,7 +248,7 @@ def _model_names(sources: list[Source]) -> list[str]:
 def _distinct(flag: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise OptionError(f"{flag}: {name!r} stands twice; rename one or name it once")
+            raise OptionError(f"{flag}: {name!r} stands twice; rename one, or name it once")
 
 
 def slug(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from harness import report
+from harness import render
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
 from harness.options import FLAGS, Flag, Options, parse_options, read_pyproject
@@ -25,7 +25,7 @@ from harness.session import Session
 from harness.stats import summarize
 
 KEY = pytest.StashKey[Session]()
-CASE, STATE = "adaptbench_case", "adaptbench_state"
+CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,19 +87,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def measure(
-    request: pytest.FixtureRequest, case: Case, record_property: Callable[[str, object], None]
-) -> Callable[[], Measurement]:
+def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurement]:
     """Return a function that measures the test's cell, or takes it from the store."""
     session = request.config.stash[KEY]
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    record_property(CASE, case.id)
+    properties = request.node.user_properties
+    properties.append((CASE, case.id))
 
     def run() -> Measurement:
         result = session.measure(case, lambda: _column(reporter))
-        record_property(STATE, "cached" if result.cached else "computed")
+        properties.append((STATE, "cached" if result.cached else "computed"))
         mean = summarize(result.measurement.scores).mean_perplexity
-        record_property("mean_perplexity", repr(mean))
+        properties.append(("mean_perplexity", repr(mean)))
         return result.measurement
 
     return run
@@ -127,7 +126,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     try:
         session.config.stash[KEY].start()
     except AdaptbenchError as error:
-        raise pytest.UsageError(str(error)) from None
+        # A worker of xdist has no way to end the run; its cells fail with the same line.
+        if not _is_worker(session.config):
+            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -136,8 +137,13 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Say what the user can act on in one line; a defect of the harness keeps its traceback."""
     result = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, AdaptbenchError):
-        result.longrepr = str(call.excinfo.value)
+    if call.excinfo is not None and result.failed:
+        error = call.excinfo.value
+        if isinstance(error, AdaptbenchError):
+            result.longrepr = str(error)
+        first = str(error).strip().partition("\n")[0]  # of an assertion: what it said itself
+        reason = first if isinstance(error, AdaptbenchError | AssertionError) else repr(error)
+        result.user_properties.append((FAILURE, reason))
     return result
 
 
@@ -149,9 +155,10 @@ class Listener:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
-        if report.when == "call" and CASE in properties:
-            failure = str(report.longrepr).strip().splitlines() if report.failed else [None]
-            self.session.saw(str(properties[CASE]), _text(properties.get(STATE)), failure[-1])
+        if CASE in properties and (report.when == "call" or report.failed):
+            self.session.saw(
+                str(properties[CASE]), _text(properties.get(STATE)), _text(properties.get(FAILURE))
+            )
 
 
 def _text(value: object) -> str | None:
@@ -183,7 +190,7 @@ def pytest_terminal_summary(
         return
     terminalreporter.section("adaptbench: mean perplexity, lower is better")
     if session.content["groups"]:
-        terminalreporter.write_line(report.table(session.content))
+        terminalreporter.write_line(render.table(session.content))
     missing = session.content["missing"]
     if missing:
         terminalreporter.write_line("")

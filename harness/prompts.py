@@ -27,8 +27,7 @@ PROMPTS = ROOT / "templates" / "prompts"
 FIELDS = ("preamble", "demonstration", "query")
 _PLACEHOLDER = re.compile(r"\{(instruction|output|number)\}")
 
-Message = dict[str, str]
-ChatTemplate = Callable[[list[Message]], str]
+ChatTemplate = Callable[[list[dict[str, str]]], str]
 
 
 def load_template(name: str) -> PromptTemplate:
@@ -48,7 +47,14 @@ def load_template(name: str) -> PromptTemplate:
             f"known: {', '.join(known)}, or the path of a TOML file"
         )
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):
+            raise PromptError(
+                f"{path}: starts with a byte order mark; save it as UTF-8 without BOM"
+            )
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: not valid TOML: {error}") from None
     return _template(path, values)
@@ -83,6 +89,10 @@ def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
             raise PromptError(f"{path}: {key!r} has no {{{name}}}")
         for name in sorted(forbidden[key] & found):
             raise PromptError(f"{path}: {key!r} must not contain {{{name}}}")
+        for name in re.findall(r"\{(\w+)\}", values[key]):
+            near = suggest(name, ("instruction", "output", "number"))
+            if near and name not in found:
+                raise PromptError(f"{path}: {key!r} contains {{{name}}}{near}")
     return PromptTemplate(name=path.stem, chat=chat, **{key: values[key] for key in FIELDS})
 
 

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,19 @@ GROUP = "adaptbench.strategies"
 REQUIRED = ("name", "variants", "label", "stochastic", "draw", "adapt")
 
 
-def find_strategies() -> dict[str, type[Strategy]]:
+def find_strategies(broken: list[str] | None = None) -> dict[str, type[Strategy]]:
     """Return every strategy class by its name.
 
+    Args:
+        broken: collects a line for every module or entry point that cannot be imported. They do
+            not stand in the way of the others.
+
     Raises:
-        StrategyError: a module cannot be imported, or two classes carry one name.
+        StrategyError: a strategy is incomplete, or two carry one name.
     """
+    broken = [] if broken is None else broken
     found: dict[str, type[Strategy]] = {}
-    for origin, candidate in (*_in_folder(), *_entry_points()):
+    for origin, candidate in (*_in_folder(broken), *_entry_points(broken)):
         missing = [name for name in REQUIRED if not hasattr(candidate, name)]
         if missing:
             raise StrategyError(
@@ -48,30 +54,35 @@ def select_strategies(names: tuple[str, ...]) -> list[type[Strategy]]:
     """Return the strategies called ``names``.
 
     Raises:
-        StrategyError: one is unknown; the message lists the known ones.
+        StrategyError: one is unknown; the message lists the known ones, and the files that
+            could not be imported.
     """
-    known = find_strategies()
+    broken: list[str] = []
+    known = find_strategies(broken)
     for name in names:
         if name not in known:
             raise StrategyError(
                 f"--strategy={name}: no such strategy{suggest(name, known)}; "
-                f"known: {', '.join(sorted(known))}"
+                + "; ".join([f"known: {', '.join(sorted(known))}", *broken])
             )
+    for line in broken:
+        warnings.warn(line, stacklevel=2)
     return [known[name] for name in names]
 
 
-def _in_folder() -> Iterator[tuple[str, Any]]:
+def _in_folder(broken: list[str]) -> Iterator[tuple[str, Any]]:
     import strategies
 
     for info in pkgutil.iter_modules(strategies.__path__):
         module_name = f"strategies.{info.name}"
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:  # a user's file may raise anything
-            raise StrategyError(
+        except (Exception, SystemExit) as error:  # a user's file may raise anything
+            broken.append(
                 f"{module_name.replace('.', '/')}.py: cannot be imported: "
                 f"{type(error).__name__}: {one_line(error)}"
-            ) from None
+            )
+            continue
         for _, candidate in inspect.getmembers(module, inspect.isclass):
             if candidate.__module__ == module_name and _is_strategy(candidate):
                 yield str(module.__file__), candidate
@@ -82,12 +93,14 @@ def _is_strategy(candidate: type) -> bool:
     return named and callable(getattr(candidate, "adapt", None))
 
 
-def _entry_points() -> Iterator[tuple[str, Any]]:
+def _entry_points(broken: list[str]) -> Iterator[tuple[str, Any]]:
     for point in importlib.metadata.entry_points(group=GROUP):
         try:
-            yield f"entry point {point.name}", point.load()
-        except Exception as error:
-            raise StrategyError(
+            candidate = point.load()
+        except (Exception, SystemExit) as error:
+            broken.append(
                 f"entry point {point.name} ({point.value}): cannot be loaded: "
                 f"{type(error).__name__}: {one_line(error)}"
-            ) from None
+            )
+            continue
+        yield f"entry point {point.name}", candidate

@@ -9,7 +9,7 @@ from typing import IO, Any
 from harness import report
 from harness.bench import Bench, Result
 from harness.core import Measurement
-from harness.errors import AdaptbenchError
+from harness.errors import AdaptbenchError, ModelError
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
 
@@ -34,6 +34,7 @@ class Session:
         self.files: list[Path] = []
         self.trouble: str | None = None
         self._line = ProgressLine(terminal, width) if terminal is not None else None
+        self._measured: set[str] = set()
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
 
@@ -43,10 +44,10 @@ class Session:
         Raises:
             AdaptbenchError: the directory cannot be written, or a model cannot be had.
         """
-        self.active = True
         self.bench.store.prepare()
         for case in self.plan.cases:
             self.bench.model_digest(case)
+        self.active = True
 
     def measure(self, case: Case, column: Callable[[], int]) -> Result:
         """Measure a case, showing progress behind column ``column()`` of the terminal.
@@ -68,6 +69,8 @@ class Session:
     def saw(self, case_id: str, state: str | None, failure: str | None) -> None:
         """Hear of a finished test, which another process may have run."""
         self.active = True
+        if state is not None:
+            self._measured.add(case_id)
         if state == "computed":
             self._computed.add(case_id)
         if failure:
@@ -80,7 +83,13 @@ class Session:
         stored: dict[str, tuple[Measurement, str]] = {}
         try:
             for case in self.plan.cases:
-                measurement = self.bench.stored(case)
+                if not self._counts(case):
+                    continue
+                try:
+                    measurement = self.bench.stored(case)
+                except ModelError as error:  # a model out of reach spoils its own cells only
+                    self._failures.setdefault(case.id, str(error))
+                    continue
                 if measurement is not None:
                     path = self.bench.store.path(measurement.cell)
                     stored[case.id] = measurement, str(path.relative_to(self.bench.store.folder))
@@ -90,6 +99,15 @@ class Session:
             self.files = report.write(self.bench.store.folder, self.content)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+
+    def _counts(self, case: Case) -> bool:
+        """Whether what the store has of this case may be reported.
+
+        Not if measuring it failed just now, and with --fresh only if it was computed just now.
+        """
+        if case.id in self._failures and case.id not in self._measured:
+            return False
+        return case.id in self._computed or not self.plan.options.fresh
 
     def headline(self) -> str:
         """What is going to be measured, in one line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +14,7 @@ from harness.errors import ModelError, OptionError, one_line, suggest
 from harness.identity import folder_digest
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Source:
         if self.kind == "folder":
             return folder_digest(Path(self.reference))
         # A commit of a hub repository never changes its bytes.
-        return f"hub-{self.reference}-{_snapshot(self.reference, self.revision, config=True).name}"
+        return f"hub-{self.reference}-{_commit(self.reference, self.revision)}"
 
     def folder(self, terminal: IO[str] | None = None) -> Path:
         """Return the folder with the model's files, fetching them first where needed.
@@ -53,11 +54,14 @@ class Source:
             return fetch(EMBEDDED[self.reference], terminal)
         if self.kind == "folder":
             return Path(self.reference)
-        folder = _snapshot(self.reference, self.revision)
+        # The commit that the digest names, even if the branch has moved on since.
+        commit = _commit(self.reference, self.revision)
+        folder = _snapshot(self.reference, commit, HUB_FILES)
         if not any(folder.glob("*.safetensors")):
             raise ModelError(
-                f"--model={self.reference}: the repository has no safetensors weights; "
-                f"pickled weights are not loaded"
+                f"--model={self.reference}: no *.safetensors in {folder}; either the download is "
+                f"incomplete (connect, and start again), or the repository has pickled weights "
+                f"only, which are not loaded"
             )
         return folder
 
@@ -128,7 +132,12 @@ def check_adapter(path: Path) -> None:
         raise OptionError(f"--adapter={path}: adapter_config.json is not valid JSON") from None
 
 
-def _snapshot(repository: str, revision: str | None, config: bool = False) -> Path:
+@cache
+def _commit(repository: str, revision: str | None) -> str:
+    return _snapshot(repository, revision, ("config.json",)).name
+
+
+def _snapshot(repository: str, revision: str | None, files: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -137,9 +146,8 @@ def _snapshot(repository: str, revision: str | None, config: bool = False) -> Pa
     )
 
     where = f"--model={repository}" + (f"@{revision}" if revision else "")
-    patterns = ["config.json"] if config else _HUB_FILES
     try:
-        folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
+        folder = snapshot_download(repository, revision=revision, allow_patterns=list(files))
     except GatedRepoError:
         raise ModelError(
             f"{where}: the hub asks for permission; accept the model's terms there and log in "

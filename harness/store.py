@@ -57,7 +57,8 @@ class Store:
     def path(self, cell: Cell) -> Path:
         """Where the cell is stored, or would be."""
         found = sorted(self.cells.glob(f"*-{cell.key[:SHORT]}.json"))
-        return found[0] if found else self.cells / f"{cell.id}-{cell.key[:SHORT]}.json"
+        # File systems allow 255 bytes a name; the key is what tells cells apart.
+        return found[0] if found else self.cells / f"{cell.id[:150]}-{cell.key[:SHORT]}.json"
 
     def get(self, cell: Cell) -> Measurement | None:
         """Return the stored measurement of ``cell``, or None.
@@ -70,7 +71,9 @@ class Store:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except UnicodeDecodeError as error:
             self._set_aside(path, str(error))
             return None
         try:

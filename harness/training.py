@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 from harness.core import ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.encoding import Encoded, Encoder
 from harness.errors import TrainingError
-from harness.files import publish_folder, temporary
-from harness.models import RECORD, base_shape, load_base, quiet
+from harness.files import publish_folder, sha256, temporary
+from harness.models import RECORD, base_shape, load_base, load_encoder, quiet
 from harness.prompts import render
 
+ADAPTER = "adapter_model.safetensors"
 IGNORED = -100  # the label that transformers' losses leave out
 
 Progress = Callable[[int, int, str], None]
@@ -43,9 +45,16 @@ def adapter_key(
     )
 
 
+class DamagedAdapterWarning(UserWarning):
+    """A stored adapter is not what was trained, and is trained again."""
+
+
 def is_complete(folder: Path) -> bool:
-    """Whether the folder holds a finished adapter."""
-    return (folder / RECORD).is_file() and (folder / "adapter_model.safetensors").is_file()
+    """Whether the folder holds a finished adapter with the bytes that were trained."""
+    try:
+        return sha256(folder / ADAPTER) == str(read_record(folder)["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def train_once(
@@ -76,7 +85,13 @@ def train_once(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not is_complete(folder):
+            if folder.exists():
+                warnings.warn(
+                    DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
+                    stacklevel=2,
+                )
             draft = temporary(folder)
+            shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
             try:
                 _train(draft, spec, base, template, training, progress)
                 publish_folder(draft, folder)
@@ -103,9 +118,10 @@ def _train(
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    model, encoder = load_base(spec, base)
+    rows = encode_rows(load_encoder(spec, base), template, training)
+    model = load_base(spec, base)
     shape = base_shape(model)
-    rows = encode_rows(encoder, template, training)
+    model.name_or_path = spec.name  # what the adapter's config calls its base
     set_seed(training.seed)  # the adapter's initialization draws from the global generator
     targets = training.target_modules
     with quiet():
@@ -120,8 +136,12 @@ def _train(
             ),
         )
     started = time.perf_counter()
-    losses = _fit(model, rows, training, spec, draft, encoder.eos, progress)
+    losses = _fit(model, rows, training, spec, draft, progress)
+    # Saved before any forward in eval mode: see harness/models.py.
+    # The embeddings are not trained; asking to save them if changed would ask the hub about them.
+    model.save_pretrained(str(draft), save_embedding_layers=False)
     record = {
+        "sha256": sha256(draft / ADAPTER),
         "base": shape,
         "settings": training.settings,
         "rows": len(rows),
@@ -131,8 +151,6 @@ def _train(
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    # Saved before any forward in eval mode: see harness/models.py.
-    model.save_pretrained(draft)
     (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     del model
     gc.collect()
@@ -144,30 +162,25 @@ def encode_rows(
     encoder: Encoder, template: PromptTemplate, training: TrainingSpec
 ) -> list[Encoded]:
     """Encode the training rows as zero-shot prompts, exactly as scoring does."""
-    chat = encoder.chat_template if encoder.has_chat_template else None
     return [
-        encoder.encode(render(template, example, chat_template=chat))
+        encoder.encode(render(template, example, chat_template=encoder.chat))
         for example in training.examples
     ]
 
 
-def collate(rows: Sequence[Encoded], pad: int) -> dict[str, Any]:
+def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
     """Pad a batch on the right and label the answer only.
-
-    Args:
-        rows: the batch.
-        pad: the id that fills up shorter rows.
 
     Returns:
         ``input_ids`` and ``labels``, int64 of shape (rows, longest row); every label that is not
         an answer token or the EOS is −100. No attention mask: attention is causal and the padding
         stands last, so no labelled position can see it, and attention without a mask takes a
-        faster kernel.
+        faster kernel. What stands in the padding is of no account; it is the EOS.
     """
     import torch
 
     length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), pad)
+    ids = torch.full((len(rows), length), rows[0].answer[-1])
     labels = torch.full((len(rows), length), IGNORED)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row.ids)
@@ -181,10 +194,9 @@ def _fit(
     training: TrainingSpec,
     spec: ModelSpec,
     draft: Path,
-    pad: int,
     progress: Progress,
 ) -> list[float]:
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
     losses: list[float] = []
@@ -204,8 +216,27 @@ def _fit(
                         f"{logs.get('learning_rate', 'unknown')}); lower the learning rate"
                     )
 
+    arguments = _arguments(training, spec, draft / "trainer")
+    with quiet():
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            # The sampler measures "input_ids"; the collator wants the rows.
+            train_dataset=[{"input_ids": row.ids, "row": row} for row in rows],
+            data_collator=lambda batch: collate([item["row"] for item in batch]),
+            callbacks=[Watch()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    shutil.rmtree(draft / "trainer", ignore_errors=True)
+    return losses
+
+
+def _arguments(training: TrainingSpec, spec: ModelSpec, folder: Path) -> Any:
+    from transformers import TrainingArguments
+
     arguments = TrainingArguments(
-        output_dir=str(draft / "trainer"),
+        output_dir=str(folder),
         per_device_train_batch_size=training.per_device_train_batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         num_train_epochs=training.num_train_epochs,
@@ -227,16 +258,7 @@ def _fit(
         report_to=[],
         disable_tqdm=True,
     )
-    with quiet():
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            # The sampler measures "input_ids"; the collator wants the rows.
-            train_dataset=[{"input_ids": row.ids, "row": row} for row in rows],
-            data_collator=lambda batch: collate([item["row"] for item in batch], pad),
-            callbacks=[Watch()],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    shutil.rmtree(draft / "trainer", ignore_errors=True)
-    return losses
+    # One device trains: on machines with more, data parallelism would change the batches.
+    assert arguments.device is not None
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

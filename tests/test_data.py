@@ -45,7 +45,11 @@ BROKEN = {
     "UTF-16": ("[]".encode("utf-16"), "byte order mark"),
     "not UTF-8": (b"[\n\xff]", "line 2: not UTF-8 (byte 0xff)"),
     "NaN": (b'[{"id": NaN}]', "NaN is not valid JSON"),
-    "a field twice": (b'[{"id": "a", "output": "x", "output": "y"}]', "'output' stands twice"),
+    "a field twice": (
+        b'[{"id": "a", "output": "x", "output": "y"}]',
+        "row 1 (id 'a'), field 'output': stands twice",
+    ),
+    "endless number": (b'[{"id": ' + b"9" * 5000 + b"}]", "not usable JSON"),
     "row not an object": (dump(GOOD, 3), "row 2: expected an object"),
     "no output": (dump({"id": "a", "instruction": "x"}), "row 1 (id 'a'): no field 'output'"),
     "null": (

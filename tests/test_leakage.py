@@ -58,3 +58,18 @@ def test_shared_wording_alone_is_no_copy() -> None:
     ]
     test = [Example(f"t{i}", f"{wording}: {i} oak{i} elm{i} fir{i}", f"y{i}") for i in range(9)]
     assert near_copies(train, test) == {}
+
+
+def test_a_sentence_copied_many_times_is_still_a_copy() -> None:
+    row = max(TEST, key=lambda example: len(example.output))
+    sentence = sentence_of(row.instruction)
+    copies = [
+        Example(f"copy{i}", f"第{i}種問法，請翻譯：{sentence}", row.output) for i in range(12)
+    ]
+    found = near_copies([*TRAIN, *copies], TEST)
+    assert found == {copy.id: row.id for copy in copies}
+
+
+def test_the_same_sentence_with_another_answer() -> None:
+    row = max(TEST, key=lambda example: len(example.instruction))
+    assert planted(row.instruction, "這裡寫的是另外一個完全不同的譯法") == {"planted": row.id}

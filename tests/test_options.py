@@ -11,7 +11,9 @@ import pytest
 from harness.errors import AdaptbenchError, OptionError
 from harness.options import FLAGS, Options, parse_options, read_pyproject
 from harness.plan import make_plan
+from harness.prompts import PROMPTS
 from harness.sources import Source, parse_source
+from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
 
 
@@ -37,6 +39,8 @@ def test_command_line_wins_over_file_wins_over_default() -> None:
         ("k", "1,x", "--k=1,x: expected a whole number"),
         ("k", "1,,3", "--k=1,,3: expected a comma-separated list without empty entries"),
         ("k", "3,3", "nothing stands twice"),
+        ("seeds", "0,00", "--seeds=0,00: expected a list in which nothing stands twice"),
+        ("data", "\udcff.json", "valid UTF-8"),
         ("seeds", "-1", "--seeds=-1: expected a whole number from 0"),
         ("select", "randm", "(did you mean 'random'?)"),
         ("draw", "cell", "--draw=cell: expected one of run, row"),
@@ -179,6 +183,17 @@ class TestPlan:
         plan = self.plan(files, tiny_model, model=f"{tiny_model},{twin}", strategy="zeroshot")
         ids = [case.id for case in plan.cases]
         assert len(set(ids)) == 2
+
+    def test_cells_of_one_name_are_refused(
+        self, files: Files, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Prompt "plain-x" with label "zeroshot", and prompt "plain" with label "x-zeroshot".
+        twin = type("Twin", (ZeroShot,), {"name": "twin", "label": "x-zeroshot"})
+        monkeypatch.setattr("harness.plan.select_strategies", lambda names: [ZeroShot, twin])
+        prompt = tmp_path / "plain-x.toml"
+        shutil.copy(PROMPTS / "plain.toml", prompt)
+        with pytest.raises(OptionError, match="cell: 'tiny-llama-plain-x-zeroshot' stands twice"):
+            self.plan(files, tiny_model, prompt=f"plain,{prompt}")
 
     @pytest.mark.parametrize(
         ("flags", "says"),

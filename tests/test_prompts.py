@@ -92,6 +92,11 @@ BROKEN = {
         BASE.replace('query = "', 'query = "{output}'),
         "must not contain {output}",
     ),
+    "a misspelt placeholder": (
+        BASE.replace("{output}", "{output}{outputs}"),
+        "(did you mean 'output'?)",
+    ),
+    "BOM": ("\ufeff" + BASE, "byte order mark"),
     "chat a text": (BASE + 'chat = "yes"\n', "'chat' must be true or false"),
 }
 

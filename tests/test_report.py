@@ -15,19 +15,14 @@ from harness import report
 from harness.core import Measurement, Score
 from harness.options import parse_options
 from harness.plan import Plan, make_plan
+from harness.render import render, table, visible
 from tests.conftest import Files
 from tests.test_store import MEASUREMENT
 
 PROVENANCE = {
     "adaptbench": "0.1.0",
     "prefix_token": "BOS",
-    "template": {
-        "name": "plain",
-        "preamble": "",
-        "demonstration": "d",
-        "query": "q",
-        "chat": False,
-    },
+    "matmul": "torch default",
     "pool_digest": "sha",
     "versions": {"torch": "2.13.0"},
     "hardware": {"processor": "test", "cores": 2},
@@ -112,7 +107,7 @@ def test_one_seed_is_not_a_spread_of_zero(plan: Plan) -> None:
     content = report.build(plan, only)
     for group in content["groups"]:
         assert group["std"] is None
-    text = report.render("report.md.j2", content)
+    text = render("report.md.j2", content)
     assert "± n/a" in text
     assert "± 0.00" not in text
     assert "1 of 3" in text
@@ -125,22 +120,22 @@ def test_missing_cells_are_named_with_their_reason(plan: Plan) -> None:
     content = report.build(plan, stored, failures={gone: "row 'x' does not fit"})
     assert content["missing"] == [{"id": gone, "reason": "row 'x' does not fit"}]
     for template in ("report.md.j2", "report.html.j2"):
-        text = report.render(template, content)
+        text = render(template, content)
         assert "Incomplete" in text
         assert "does not fit" in text
-    assert "Incomplete" not in report.render("report.md.j2", report.build(plan, measured(plan)))
+    assert "Incomplete" not in render("report.md.j2", report.build(plan, measured(plan)))
 
 
 def test_nothing_measured_still_renders(plan: Plan) -> None:
     content = report.build(plan, {})
     for template in ("report.md.j2", "report.html.j2"):
-        assert "No cell has been measured" in report.render(template, content)
+        assert "No cell has been measured" in render(template, content)
 
 
 def test_reports_say_where_the_numbers_come_from(plan: Plan) -> None:
     content = report.build(plan, measured(plan))
     for template in ("report.md.j2", "report.html.j2"):
-        text = re.sub(r"\\(.)", r"\1", report.render(template, content))
+        text = re.sub(r"\\(.)", r"\1", render(template, content))
         for fact in (
             "exp(NLL / scored tokens)",
             plan.task.digest,
@@ -161,8 +156,8 @@ def test_no_wall_clock_and_no_cache_state_in_the_reports(plan: Plan) -> None:
     for name, (measurement, file) in slow.items():
         slow[name] = dataclasses.replace(measurement, seconds=1234.5, peak_memory_bytes=7), file
     for template in ("report.md.j2", "report.html.j2"):
-        one = report.render(template, report.build(plan, slow, frozenset(slow)))
-        two = report.render(template, report.build(plan, fast))
+        one = render(template, report.build(plan, slow, frozenset(slow)))
+        two = render(template, report.build(plan, fast))
         assert one == two
 
 
@@ -225,29 +220,26 @@ def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
             prompt=text,
             model=dataclasses.replace(measurement.cell.model, name=text, adapter=text),
         )
-        provenance = {
-            **PROVENANCE,
-            "template": {**PROVENANCE["template"], "name": text, "query": text},  # type: ignore[dict-item]
-        }
-        stored[name] = dataclasses.replace(measurement, cell=cell, provenance=provenance), file
+        stored[name] = dataclasses.replace(measurement, cell=cell), file
     content = report.build(plan, stored, failures={})
     content["task"] |= {"name": text, "data": text, "excluded": [[text, text]]}
     content["missing"] = [{"id": text, "reason": text}]
+    content["prompts"][0] |= {"name": text, "query": text}
     return content
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_text(plan: Plan, text: str) -> None:
     plain = Tags()
-    plain.feed(report.render("report.html.j2", hostile_content(plan, "harmless")))
+    plain.feed(render("report.html.j2", hostile_content(plan, "harmless")))
     page = Tags()
-    page.feed(report.render("report.html.j2", hostile_content(plan, text)))
+    page.feed(render("report.html.j2", hostile_content(plan, text)))
     assert page.tags == plain.tags
     assert page.attributes == plain.attributes
-    assert text.replace("\x00", "\ufffd") in page.text or report.visible(text) in page.text
+    assert text.replace("\x00", "\ufffd") in page.text or visible(text) in page.text
 
-    markdown = report.render("report.md.j2", hostile_content(plan, text))
-    tidy = report.render("report.md.j2", hostile_content(plan, "harmless"))
+    markdown = render("report.md.j2", hostile_content(plan, text))
+    tidy = render("report.md.j2", hostile_content(plan, "harmless"))
     assert markdown.count("\n") == tidy.count("\n")
     unescaped = re.sub(r"\\.", "", markdown)
     assert unescaped.count("|") == re.sub(r"\\.", "", tidy).count("|")
@@ -259,7 +251,7 @@ def test_hostile_text_is_text(plan: Plan, text: str) -> None:
 
 
 def test_terminal_table_shows_what_varies(plan: Plan) -> None:
-    text = report.table(report.build(plan, measured(plan)))
+    text = table(report.build(plan, measured(plan)))
     assert "fewshot-random-k01" in text
     assert "9.06 ± 0.90" in text
     assert "+22.5 %" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core import Example
+from harness.core import Adaptation, Example
 from harness.errors import OptionError, StrategyError
 from harness.options import Options, parse_options
 from harness.plan import adapt, make_plan, row_seed
@@ -154,7 +154,9 @@ def test_what_a_strategy_returns_is_checked() -> None:
         def adapt(self, pool: object, seed: int) -> object:  # type: ignore[override]
             return FewShot(1).adapt([Example("alien", "x", "y")], 0)
 
-    with pytest.raises(StrategyError, match="row 'alien' is not from the training pool"):
+    with pytest.raises(
+        StrategyError, match=r"returned row 'alien', which is not from the training pool"
+    ):
         adapt(Foreign(), POOL, 0)
 
     class Wrong(ZeroShot):
@@ -170,6 +172,28 @@ def test_what_a_strategy_returns_is_checked() -> None:
 
     with pytest.raises(StrategyError, match=r"adapt\(\) raised ZeroDivisionError: oops"):
         adapt(Raising(), POOL, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"adapt": lambda self, pool, seed: Adaptation(None)}, "returned None, expected a tuple"),
+        ({"adapt": lambda self, pool, seed: Adaptation(("p01",))}, "expected a tuple of Examples"),
+        ({"label": "has space"}, "label 'has space' must be ASCII"),
+        ({"label": None}, "label None must be ASCII"),
+        ({"draw": "cell"}, "draw 'cell' must be 'run' or 'row'"),
+        ({"variants": classmethod(lambda cls, options: 1 // 0)}, r"variants\(\) raised ZeroDiv"),
+        ({"variants": classmethod(lambda cls, options: [])}, "has no variant for these flags"),
+    ],
+)
+def test_a_third_partys_mistakes_are_one_line(
+    files: Files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object],
+    says: str,
+) -> None:  # fmt: skip
+    theirs = type("Theirs", (ZeroShot,), {"name": "theirs", **changes})
+    monkeypatch.setattr("harness.plan.select_strategies", lambda names: [theirs])
+    with pytest.raises(StrategyError, match=says):
+        make_plan(Options(model=(str(tiny_model),), data=files.test, train_data=files.train))
 
 
 def test_draw_row_gives_each_row_its_own_seeded_demonstrations(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ from harness.errors import ModelError, PromptError, TrainingError
 from harness.models import LoadedModel, load, load_base
 from harness.prompts import load_template
 from harness.scoring import reference, score
-from harness.training import IGNORED, adapter_key, collate, encode_rows, read_record, train_once
+from harness.training import (
+    IGNORED,
+    DamagedAdapterWarning,
+    adapter_key,
+    collate,
+    encode_rows,
+    is_complete,
+    read_record,
+    train_once,
+)
 from tests.conftest import make_llama, row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
@@ -40,7 +51,7 @@ def encoded(loaded: LoadedModel, count: int = 5) -> list[Encoded]:
 def test_only_the_answer_and_its_eos_are_labelled() -> None:
     prompt = Prompt("r", (Span("x"),), "y")
     rows = [Encoded(prompt, (1, 5, 6), (7, 8, 2)), Encoded(prompt, (1, 5), (9, 2))]
-    batch = collate(rows, pad=2)
+    batch = collate(rows)
     assert batch["input_ids"].tolist() == [[1, 5, 6, 7, 8, 2], [1, 5, 9, 2, 2, 2]]
     x = IGNORED
     # The row's own EOS is a label, the padding with the same id is not.
@@ -52,7 +63,7 @@ def test_the_batch_loss_is_the_mean_nll_of_the_scored_tokens(tiny_model: Path) -
     loaded = load(SPEC, tiny_model, None)
     rows = encoded(loaded)
     nll = sum(reference(loaded, rows, QUIET))
-    loss = loaded.model(**collate(rows, loaded.encoder.eos)).loss.item()
+    loss = loaded.model(**collate(rows)).loss.item()
     assert loss == pytest.approx(nll / sum(len(r.answer) for r in rows), rel=1e-5)
 
 
@@ -124,7 +135,7 @@ def test_nothing_is_left_in_training_mode(trained: Path, tiny_model: Path) -> No
 def test_a_zero_initialized_adapter_changes_no_bit(tiny_model: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
-    model, _ = load_base(SPEC, tiny_model)
+    model = load_base(SPEC, tiny_model)
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     get_peft_model(model, config).save_pretrained(str(tmp_path / "zero"))  # B is zero
     base, adapted = load(SPEC, tiny_model, None), load(SPEC, tiny_model, tmp_path / "zero")
@@ -134,7 +145,6 @@ def test_a_zero_initialized_adapter_changes_no_bit(tiny_model: Path, tmp_path: P
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
 def test_quantized_training_is_scored_as_trained(tmp_path: Path, quantization: Any) -> None:
-    # bitsandbytes' CPU kernels want widths that are multiples of its blocks of 64.
     tiny_model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
     spec = ModelSpec("tiny", "sha-tiny", quantization=quantization)
     base = load(spec, tiny_model, None)
@@ -142,6 +152,10 @@ def test_quantized_training_is_scored_as_trained(tmp_path: Path, quantization: A
     rows = encoded(base)
     before = reference(base, rows, QUIET)
     assert before != reference(plain, rows, QUIET)  # it really is quantized
+    # Batches and padding change no row's number, and scoring changes no weight.
+    alone = [one.nll for one in score(base, rows, "fast", QUIET)]
+    assert alone == pytest.approx(before, rel=1e-5)
+    assert reference(base, rows, QUIET) == before
     assert before == pytest.approx(reference(plain, rows, QUIET), rel=0.3)
     folder = train_once(
         tmp_path / "a", spec, tiny_model, PLAIN, settings(num_train_epochs=6), QUIET
@@ -163,7 +177,8 @@ def test_an_adapter_is_trained_once_however_many_ask(
         trainings.append(draft)
         draft.mkdir()
         (draft / "adapter_model.safetensors").write_text("weights")
-        (draft / training_module.RECORD).write_text("{}")
+        sha = hashlib.sha256(b"weights").hexdigest()
+        (draft / training_module.RECORD).write_text(json.dumps({"sha256": sha}))
 
     monkeypatch.setattr(training_module, "_train", train)
     arguments = (tmp_path / "a", SPEC, tiny_model, PLAIN, settings(), QUIET)
@@ -173,6 +188,20 @@ def test_an_adapter_is_trained_once_however_many_ask(
     for thread in threads:
         thread.join()
     assert len(trainings) == 1
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", training_module.RECORD])
+def test_a_damaged_adapter_is_trained_again(
+    trained: Path, tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "a"
+    shutil.copytree(trained, folder)
+    assert is_complete(folder)
+    whole = (folder / "adapter_model.safetensors").read_bytes()
+    (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+    with pytest.warns(DamagedAdapterWarning, match="adapter a is damaged; it is trained again"):
+        train_once(folder, SPEC, tiny_model, PLAIN, settings(num_train_epochs=6), QUIET)
+    assert (folder / "adapter_model.safetensors").read_bytes() == whole
 
 
 def test_a_failed_training_leaves_nothing(tiny_model: Path, tmp_path: Path) -> None:
@@ -229,8 +258,6 @@ class TestForeignAdapters:
     def test_another_hub_model_of_the_same_shape(
         self, trained: Path, tiny_model: Path, tmp_path: Path
     ) -> None:
-        import shutil
-
         copy = tmp_path / "copy"
         shutil.copytree(trained, copy)
         config = json.loads((copy / "adapter_config.json").read_text())
@@ -238,3 +265,15 @@ class TestForeignAdapters:
         (copy / "adapter_config.json").write_text(json.dumps(config))
         with pytest.raises(ModelError, match="it was trained for owner/model-a, not for owner/b"):
             load(ModelSpec("owner/b", "sha"), tiny_model, copy)
+
+
+def test_four_bit_weights_are_not_repacked_by_scoring(tmp_path: Path) -> None:
+    """bitsandbytes 0.50 does so on CPUs with AVX512-bf16, and state_dict() then corrupts them."""
+    spec = ModelSpec("tiny", "sha-tiny", quantization="nf4")
+    model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
+    loaded = load(spec, model, None)
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    first = score(loaded, encoded(loaded), "fast", QUIET)
+    for name, value in loaded.model.state_dict().items():
+        assert value.equal(before[name]), name
+    assert score(loaded, encoded(loaded), "fast", QUIET) == first

@@ -231,6 +231,31 @@ def test_two_workers_give_the_same_numbers_and_one_report(suites: Run, tmp_path:
     assert [cell["cached"] for cell in summary(tmp_path)["cells"]] == [False] * 5
 
 
+def test_a_model_out_of_reach_under_workers(suites: Run, tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = suites("--model=owner/some-model", "--strategy=zeroshot", "-n", "2", env=env)
+    assert done.status == 1
+    assert any("--model=owner/some-model: not in the local cache" in line for line in done.lines)
+    assert "Traceback" not in done.out
+    assert "INTERNALERROR" not in done.out + done.err
+
+
+def test_fresh_does_not_report_an_old_number_for_a_failure(
+    suites: Run, files: Files, tmp_path: Path
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "import harness.scoring as s\nfrom harness.errors import ModelError\n"
+        "def fail(*a):\n    raise ModelError('no luck')\ns.SCORERS['fast'] = fail\n"
+    )
+    assert suites("--strategy=zeroshot").status == 0
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = suites("--strategy=zeroshot", "--fresh", "-p", "failing", env=env)
+    assert done.status == 1
+    assert summary(tmp_path)["cells"] == []
+    assert summary(tmp_path)["missing"][0]["reason"] == "no luck"
+
+
 def test_a_failure_in_a_worker_reaches_the_report(suites: Run, tmp_path: Path) -> None:
     pytest.importorskip("xdist")
     short = make_llama(tmp_path / "short", max_position_embeddings=130)
@@ -376,7 +401,9 @@ def test_a_users_strategy_runs_by_its_name(checkout: Path, files: Files, tiny_mo
 
 def test_a_broken_strategy_file_is_one_line(checkout: Path) -> None:
     (checkout / "strategies" / "mine.py").write_text("import no_such_module\n")
-    done = run_in(checkout, "--strategy=zeroshot")
+    fine = run_in(checkout, "--strategy=zeroshot", "--collect-only", "-q")
+    assert fine.returncode == 0  # nobody asked for it
+    done = run_in(checkout, "--strategy=mine")
     assert done.returncode == 4
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert "strategies/mine.py: cannot be imported: ModuleNotFoundError" in line

@@ -1,0 +1,113 @@
+"""How a report's content is shown: Jinja templates for files, tabulate for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from harness.options import ROOT
+
+TEMPLATES = ROOT / "templates"
+NA = "n/a"
+
+
+def render(template: str, content: Mapping[str, Any]) -> str:
+    """Render one of the Jinja templates; every value is escaped for its format."""
+    import jinja2
+
+    html = template.endswith(".html.j2")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        # select_autoescape() would not recognize .html.j2; Markdown has an escaping of its own
+        autoescape=html,  # noqa: S701
+        finalize=None if html else _markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=number, percent=percent, plus_minus=plus_minus, flat=flat, visible=visible
+    )
+    return environment.get_template(template).render(**content)
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
+
+
+def _markdown(value: Any) -> Any:
+    """Escape text so that Markdown shows it as text, on one line."""
+    if not isinstance(value, str):
+        return value
+    return _MARKDOWN.sub(r"\\\1", visible(value))
+
+
+def visible(text: str) -> str:
+    """Make line breaks and invisible or direction-changing characters visible."""
+    shown = text.replace("\n", "⏎").replace("\r", "⏎").replace("\t", " ")
+    return "".join(c if c.isprintable() or c == " " else f"‹U+{ord(c):04X}›" for c in shown)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Format a metric; ``n/a`` where there is none, scientific where it is huge."""
+    if value is None:
+        return NA
+    return f"{value:.{digits}f}" if abs(value) < 100_000 else f"{value:.3e}"
+
+
+def plus_minus(mean: float | None, std: float | None) -> str:
+    """``mean ± std``, with n/a where one value says nothing about a spread."""
+    return f"{number(mean)} ± {number(std)}"
+
+
+def percent(value: float | None) -> str:
+    """A signed relative change in percent; a dash where there is nothing to compare with."""
+    return "–" if value is None else f"{100 * value:+.1f} %".replace("-", "−")
+
+
+def flat(settings: Mapping[str, Any]) -> str:
+    """``a = 1, b = 2`` of a mapping."""
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+
+
+COLUMNS = ("strategy", "seeds", "mean ± std", "vs zero-shot", "geometric", "median", "bits/byte")
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """The main table for a terminal."""
+    from tabulate import tabulate
+
+    groups = content["groups"]
+    varying = [
+        name
+        for name in ("model", "quantization", "prompt")
+        if len({group[name] for group in groups}) > 1
+    ]
+    lines = [
+        [
+            group["label"],
+            *(group[name] for name in varying),
+            _seeds(group),
+            plus_minus(group["mean"], group["std"]),
+            percent(group["change"]),
+            number(group["geometric_mean_perplexity"]),
+            number(group["median_perplexity"]),
+            number(group["bits_per_byte"], 3),
+        ]
+        for group in groups
+    ]
+    headers = [COLUMNS[0], *varying, *COLUMNS[1:]]
+    return tabulate(
+        lines,
+        headers=headers,
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=["left"] * (1 + len(varying)) + ["right"] * (len(headers) - 1 - len(varying)),
+    )
+
+
+def _seeds(group: Mapping[str, Any]) -> str:
+    if group["n_seeds"] < group["n_seeds_planned"]:
+        return f"{group['n_seeds']} of {group['n_seeds_planned']}"
+    return str(group["n_seeds"]) if group["seeds"] else "–"
