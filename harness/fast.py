@@ -128,10 +128,22 @@ def _score_batch(
     with _head_on(model, scored) as used:
         output = model(input_ids=ids, past_key_values=past, use_cache=past is not None)
     logits = output.logits if used else output.logits[scored]
-    losses = torch.nn.functional.cross_entropy(
-        logits.float(), torch.tensor(targets, device=device), reduction="none"
-    ).double()
+    losses = _token_nlls(logits.float(), torch.tensor(targets, device=device))
     return torch.stack([part.sum() for part in losses.split([len(row.answer) for row in rows])])
+
+
+def _token_nlls(logits: Any, targets: Any) -> Any:
+    """−log softmax(logits)[target] for each row of float32 logits, as float64, shape (rows,).
+
+    The sum over the vocabulary is taken in float64: in float32 it is off by about 1e-5 nats for
+    50,000 entries, always to the same side.
+    """
+    import torch
+
+    largest = logits.amax(dim=-1, keepdim=True)
+    total = (logits - largest).exp_().sum(dim=-1, dtype=torch.float64)
+    chosen = logits.gather(1, targets[:, None])
+    return total.log() - (chosen - largest).squeeze(1).double()
 
 
 @contextmanager

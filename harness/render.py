@@ -30,7 +30,8 @@ def render(template: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=number, percent=percent, plus_minus=plus_minus, flat=flat, visible=visible
     )
-    return environment.get_template(template).render(**content)
+    varying = [name for name in VARYING if name not in content["constant"]]
+    return environment.get_template(template).render(**content, varying=varying)
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
@@ -71,6 +72,7 @@ def flat(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
+VARYING = ("model", "quantization", "dtype", "prompt")  # columns only where they tell rows apart
 COLUMNS = ("strategy", "seeds", "mean ± std", "vs zero-shot", "geometric", "median", "bits/byte")
 
 
@@ -79,11 +81,7 @@ def table(content: Mapping[str, Any]) -> str:
     from tabulate import tabulate
 
     groups = content["groups"]
-    varying = [
-        name
-        for name in ("model", "quantization", "prompt")
-        if len({group[name] for group in groups}) > 1
-    ]
+    varying = [name for name in VARYING if name not in content["constant"]]
     lines = [
         [
             group["label"],

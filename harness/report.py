@@ -92,6 +92,7 @@ def build(
         "environments": _unique(_environment(row) for row in rows),
         "cells": [_cell(row) for row in rows],
         "groups": groups,
+        "constant": _constant(groups),
         "missing": missing,
     }
 
@@ -135,6 +136,12 @@ def _groups(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
     for group in groups:
         group["change"] = _change(group, groups)
     return groups
+
+
+def _constant(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What all groups have in common, so that a table need not repeat it in every row."""
+    names = ("model", "quantization", "dtype", "prompt")
+    return {name: groups[0][name] for name in names if len({g[name] for g in groups}) == 1}
 
 
 def _change(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> float | None:

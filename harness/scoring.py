@@ -84,19 +84,19 @@ def _check_sentinel(loaded: LoadedModel) -> None:
 
 
 def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) -> list[float]:
-    """One row at a time, full logits, log-softmax in float32, sum in float64."""
+    """One row at a time, full logits, log-softmax and sum in float64."""
     import torch
 
     nlls = []
     with torch.inference_mode():
         for done, row in enumerate(rows, start=1):
             ids = torch.tensor([row.ids], device=loaded.device)
-            logits = loaded.model(input_ids=ids, use_cache=False).logits[0].float()
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[0].double()
             # The logits at position t predict token t + 1.
             log_probs = logits[len(row.context) - 1 : -1].log_softmax(dim=-1)
             answer = ids[0, len(row.context) :]
             picked = log_probs.gather(1, answer[:, None])
-            nlls.append(-picked.double().sum().item())
+            nlls.append(-picked.sum().item())
             progress(done)
     return nlls
 
