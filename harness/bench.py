@@ -200,11 +200,11 @@ class Bench:
         if case.training is not None:
             adapter, training = self._train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)
+        progress(case.short, 0, 0, "loading the model")
         loaded = self._pool.get(spec, base, adapter)
         total = len(rows)
-        progress(case.id, 0, total, "rows")
         scores = score(
-            loaded, rows, cell.scorer, lambda done: progress(case.id, done, total, "rows")
+            loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
         )
         return Measurement(
             cell=cell,
@@ -223,13 +223,14 @@ class Bench:
         assert case.training is not None
         assert cell.training_digest is not None
         self._pool.clear()
+        progress(case.short, 0, 0, "loading the model to train")
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],
             cell.model,
             base,
             case.template,
             case.training,
-            lambda step, steps, note: progress(case.id, step, steps, f"steps  {note}"),
+            lambda step, steps, note: progress(case.short, step, steps, f"steps  {note}"),
         )
         return folder, read_record(folder) | {"adapter": folder.name}
 

@@ -50,6 +50,11 @@ class Case:
     adaptation: Adaptation
 
     @property
+    def short(self) -> str:
+        """Strategy and seed, for a line that must be short."""
+        return self.strategy.label + ("" if self.seed is None else f"-s{self.seed}")
+
+    @property
     def training(self) -> TrainingSpec | None:
         return self.adaptation.training
 

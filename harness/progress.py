@@ -6,8 +6,8 @@ becomes part of the output.
 
 from __future__ import annotations
 
+import math
 import time
-import unicodedata
 from typing import IO
 
 
@@ -25,7 +25,7 @@ class ProgressLine:
         self.width = width
         self.interval = interval
         self._shown = 0
-        self._last = 0.0
+        self._last = -math.inf
         self._phase = ("", "")
         self._started = 0.0
 
@@ -34,20 +34,16 @@ class ProgressLine:
         now = time.monotonic()
         unit = note.split()[0] if note else ""
         if (what, unit) != self._phase:
-            self._phase, self._started, self._last = (what, unit), now, 0.0
+            self._phase, self._started, self._last = (what, unit), now, -math.inf
         if now - self._last < self.interval and done < total:
             return
         self._last = now
         self.clear()
-        text = self._text(what, done, total, note, now - self._started)
-        room = self.width - column - 2
-        while text and len(text) > room:  # the important part is on the right
-            _, _, text = text.partition("  ")
-        if not text:
-            return
-        self.terminal.write(" " + text)
-        self.terminal.flush()
-        self._shown = len(text) + 1
+        text = self._fitting(what, done, total, note, now - self._started, self.width - column - 2)
+        if text:
+            self.terminal.write(" " + text)
+            self.terminal.flush()
+            self._shown = len(text) + 1
 
     def clear(self) -> None:
         """Take the text away and put the cursor back where it was."""
@@ -56,14 +52,20 @@ class ProgressLine:
             self.terminal.flush()
             self._shown = 0
 
-    def _text(self, what: str, done: int, total: int, note: str, seconds: float) -> str:
-        parts = [what, f"{done}/{total} {note}"]
+    @staticmethod
+    def _fitting(what: str, done: int, total: int, note: str, seconds: float, room: int) -> str:
+        """The longest of several versions that fits into ``room`` columns; the line never wraps."""
+        count = f"{done}/{total} {note}" if total else note
+        rate = left = ""
         if done and seconds > 0:
-            rate = done / seconds
-            parts.append(f"{rate:.1f}/s")
-            parts.append(f"{duration((total - done) / rate)} left")
-        text = "  ".join(parts)
-        return "".join(c for c in text if c.isascii() or unicodedata.east_asian_width(c) in "NaH")
+            rate = f"{done / seconds:.1f}/s"
+            left = f"{duration((total - done) * seconds / done)} left"
+        versions = ([what, count, rate, left], [what, count, left], [what, left], [left])
+        for parts in versions:
+            text = "  ".join(part for part in parts if part)
+            if text.isascii() and len(text) <= room:
+                return text
+        return ""
 
 
 def duration(seconds: float) -> str:
