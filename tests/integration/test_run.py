@@ -479,3 +479,27 @@ def test_a_bare_run_measures_nothing() -> None:
     assert done.returncode == 0, done.stdout
     assert "suites/" not in done.stdout
     assert "tests/" in done.stdout
+
+
+def test_a_hub_model_in_the_local_cache_runs_offline_by_its_commit(
+    suites: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hf" / "hub" / "models--owner--tiny"
+    shutil.copytree(tiny_model, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = suites("--model=owner/tiny", "--strategy=zeroshot", env=env)
+    assert done.status == 0, done.out + done.err
+    (model,) = summary(tmp_path)["models"]
+    assert model["digest"] == f"hub-owner/tiny-{commit}"
+    assert summary(tmp_path)["cells"][0]["id"] == "tiny-plain-zeroshot"
+    # The same commit by its name is the same cell.
+    assert suites(f"--model=owner/tiny@{commit}", "--strategy=zeroshot", env=env).status == 0
+    assert summary(tmp_path)["cells"][0]["cached"]
+    # Weights that never arrived are not taken for a model without safe weights.
+    (repository / "snapshots" / commit / "model.safetensors").unlink()
+    done = suites("--model=owner/tiny", "--strategy=zeroshot", "--fresh", env=env)
+    assert done.status == 1
+    assert any("the download is incomplete" in line for line in done.lines)
