@@ -104,6 +104,8 @@ def make_plan(options: Options) -> Plan:
         check_adapter(options.adapter)
     task = load_task(options.data, options.train_data, options.limit)
     names = _model_names(sources)
+    if options.adapter is not None:
+        names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
 
     variants = [v for strategy in strategies for v in _variants(strategy, options)]
     _distinct("--strategy", [variant.label for variant in variants])

@@ -212,6 +212,7 @@ def test_an_adapter_that_does_not_fit_fails_its_cell_in_one_line(
     (adapter,) = filter(Path.is_dir, (tmp_path / "results" / "adapters").iterdir())
     fits = suites("--strategy=zeroshot", f"--adapter={adapter}")
     assert fits.status == 0, fits.out
+    assert summary(tmp_path)["cells"][0]["model"] == f"tiny-llama+{adapter.name}"
     done = suites("--strategy=zeroshot", f"--adapter={adapter}", f"--model={wide}")
     assert done.status == 1
     assert any("does not fit; it was trained for" in line for line in done.lines)
