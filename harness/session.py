@@ -122,3 +122,5 @@ class Session:
     def close(self) -> None:
         """Let go of models and the terminal."""
         self.bench.close()
+        if self._line is not None:
+            self._line.terminal.close()
