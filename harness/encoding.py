@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from harness.core import Prompt
 from harness.errors import ModelError, PromptError
 
-CHAT_DATE = datetime(2025, 1, 1, tzinfo=timezone.utc)
+# Some chat templates print today's date, and a score must not depend on the day. They ask either
+# for a variable or for a function; a function can not be handed in, but a macro hides it.
+CHAT_DATE = "01 Jan 2025"
+FIXED_NOW = "{%- macro strftime_now(format) -%}" + CHAT_DATE + "{%- endmacro %}{{ '' }}"
 ChatTemplate = Callable[[list[dict[str, str]]], str]
 
 
@@ -98,13 +100,15 @@ class Encoder:
             PromptError: the template refuses the messages (a system turn, say).
         """
         try:
+            template = self.tokenizer.get_chat_template()
+            if "strftime_now" in template:
+                template = FIXED_NOW + template
             text = self.tokenizer.apply_chat_template(
                 messages,
+                chat_template=template,
                 tokenize=False,
                 add_generation_prompt=True,
-                # Some templates print today's date; a score must not depend on the day.
-                date_string=CHAT_DATE.strftime("%d %b %Y"),
-                strftime_now=CHAT_DATE.strftime,
+                date_string=CHAT_DATE,
             )
         except Exception as error:  # templates raise whatever their authors wrote
             raise PromptError(

@@ -92,3 +92,11 @@ def test_a_chat_template_that_refuses(encoder: Encoder) -> None:
     tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(PromptError, match="System role not supported"):
         Encoder(tokenizer, "tiny", None).chat_template([{"role": "system", "content": "x"}])
+
+
+@pytest.mark.parametrize("today", ["{{ strftime_now('%d %b %Y') }}", "{{ date_string }}"])
+def test_a_chat_template_that_prints_the_date_gives_the_same_tokens_every_day(today: str) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = f"Today: {today}\n{{{{ messages[0].content }}}}"
+    text = Encoder(tokenizer, "tiny", None).chat_template([{"role": "user", "content": "x"}])
+    assert text == "Today: 01 Jan 2025\nx"

@@ -73,3 +73,20 @@ def test_a_sentence_copied_many_times_is_still_a_copy() -> None:
 def test_the_same_sentence_with_another_answer() -> None:
     row = max(TEST, key=lambda example: len(example.instruction))
     assert planted(row.instruction, "這裡寫的是另外一個完全不同的譯法") == {"planted": row.id}
+
+
+def test_the_same_answer_to_another_question() -> None:
+    # Into Classical Chinese: the answer is the shorter half of the row, below 60 % of it.
+    rows = [example for example in TEST if example.tag("direction") == "classical"]
+    row = max(rows, key=lambda example: len(example.output))
+    question = (
+        "這一段與原題毫不相干，只是為了讓兩道題目的問法完全不同而寫下的許多字句，並沒有什麼意思。"
+    )
+    assert planted(question * 2, row.output) == {"planted": row.id}
+
+
+def test_many_copies_of_a_row_with_a_short_answer() -> None:
+    sentence = "天地玄黃宇宙洪荒日月盈昃辰宿列張"
+    test = [Example("t", f"請翻譯：{sentence}", "甲乙丙丁")]
+    copies = [Example(f"copy{i}", f"第{i}種問法：{sentence}", "甲乙丙丁") for i in range(12)]
+    assert near_copies(copies, test) == {copy.id: "t" for copy in copies}

@@ -48,6 +48,8 @@ def test_shown_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     line.clear()
     assert screen.shown == "suites/test_perplexity.py .."
     assert screen.column == 28
+    line.clear()  # nothing is left to take away: what stands there is pytest's
+    assert screen.shown == "suites/test_perplexity.py .."
 
 
 @pytest.mark.parametrize("width", [28, 31, 40, 60, 80, 200])

@@ -114,3 +114,7 @@ def test_fresh_does_not_report_an_old_number_for_a_failure(
     assert done.status == 1
     assert summary(tmp_path)["cells"] == []
     assert summary(tmp_path)["missing"][0]["reason"] == "no luck"
+    # What was not asked for again is not reported as if it had been.
+    flags = ("--strategy=zeroshot,fewshot", "--k=1", "--seeds=0", "--fresh", "-k", "fewshot")
+    assert suites(*flags).status == 0
+    assert [cell["strategy"] for cell in summary(tmp_path)["cells"]] == ["fewshot"]
