@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.core import Cell, Measurement, ModelSpec, digest
@@ -30,7 +30,12 @@ from harness.identity import (
 from harness.plan import Case, Plan
 from harness.store import Store
 
+if TYPE_CHECKING:
+    from harness.encoding import Encoded
+    from harness.models import ModelPool
+
 Progress = Callable[[str, int, int, str], None]
+ROUNDING_ROWS = 8  # rows on which half precision is compared with float32
 
 
 def _silent(what: str, done: int, total: int, note: str) -> None:
@@ -63,7 +68,8 @@ class Bench:
         self._folders: dict[tuple[str, str | None], Path | AdaptbenchError] = {}
         self._cells: dict[str, Cell] = {}
         self._computed: set[str] = set()
-        self._pool: Any = None
+        self._pool: ModelPool | None = None
+        self._roundings: dict[ModelSpec, dict[str, Any]] = {}
 
     def cell(self, case: Case) -> Cell:
         """Return the case with everything that determines its number found out.
@@ -102,7 +108,7 @@ class Bench:
 
     def _make_cell(self, case: Case) -> Cell:
         training, template = case.training, case.template
-        spec = self._spec(case)
+        spec = self.spec(case)
         demonstrations = self.plan.demonstrations(case)
         versions = libraries(
             quantized=spec.quantization != "none",
@@ -138,7 +144,8 @@ class Bench:
             libraries=versions,
         )
 
-    def _spec(self, case: Case) -> ModelSpec:
+    def spec(self, case: Case) -> ModelSpec:
+        """The case's model, before any training."""
         adapter = case.adapter
         return ModelSpec(
             name=case.source.name,
@@ -172,46 +179,66 @@ class Bench:
             raise memory[key]
         return memory[key]
 
-    def _folder(self, case: Case) -> Path:
+    def folder(self, case: Case) -> Path:
+        """The files of the case's model, fetched if they are not here yet."""
         folder: Path = self._once(self._folders, case, lambda: case.source.folder(self.terminal))
         return folder
 
-    def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
-        from harness.memory import peak_memory
+    @property
+    def pool(self) -> ModelPool:
+        """The model in hand; asking for the pool imports torch."""
         from harness.models import ModelPool, share_cores
-        from harness.prompts import render
-        from harness.scoring import score
 
         if self._pool is None:
             share_cores(self.workers)
             self._pool = ModelPool()
-        started = time.perf_counter()
-        base, adapter, training = self._folder(case), case.adapter, None
-        spec = cell.model
-        encoder = self._pool.encoder(spec, base)
-        # All rows are encoded before anything is trained or scored: a row that does not fit
-        # costs nothing.
-        rows = [
+        return self._pool
+
+    def rows(self, case: Case) -> list[Encoded]:
+        """The case's test rows as token ids.
+
+        Raises:
+            ModelError: the tokenizer cannot be loaded.
+            PromptError: a row does not fit the model.
+        """
+        from harness.prompts import render
+
+        encoder = self.pool.encoder(self.spec(case), self.folder(case))
+        return [
             encoder.encode(render(case.template, example, shown, encoder.chat))
             for example, shown in zip(
                 self.plan.task.examples, self.plan.demonstrations(case), strict=True
             )
         ]
+
+    def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+        from harness.memory import peak_memory, reset_peak
+        from harness.scoring import score
+
+        started = time.perf_counter()
+        reset_peak(case.device)
+        base, adapter, training = self.folder(case), case.adapter, None
+        spec = cell.model
+        # All rows are encoded before anything is trained or scored: a row that does not fit
+        # costs nothing.
+        rows = self.rows(case)
+        rounding = self._rounding(case, progress)
         if case.training is not None:
             adapter, training = self._train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)
         progress(case.short, 0, 0, "loading the model")
-        loaded = self._pool.get(spec, base, adapter)
+        loaded = self.pool.get(spec, base, adapter)
         total = len(rows)
-        scores = score(
+        scores, how = score(
             loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
         )
         return Measurement(
             cell=cell,
             scores=scores,
             seconds=round(time.perf_counter() - started, 3),
-            provenance=self._provenance(case, encoder.prefix_kind),
+            provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,
+            scoring=how | ({"rounding": rounding} if rounding else {}),
             peak_memory_bytes=peak_memory(case.device),
         )
 
@@ -222,7 +249,7 @@ class Bench:
 
         assert case.training is not None
         assert cell.training_digest is not None
-        self._pool.clear()
+        self.pool.clear()
         progress(case.short, 0, 0, "loading the model to train")
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],
@@ -233,6 +260,28 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, f"steps  {note}"),
         )
         return folder, read_record(folder) | {"adapter": folder.name}
+
+    def _rounding(self, case: Case, progress: Progress) -> dict[str, Any]:
+        """What half precision costs this model, on the first rows without demonstrations.
+
+        Measured once per base, without an adapter; empty for float32.
+        """
+        from harness.prompts import render
+        from harness.rounding import rounding
+
+        spec = replace(self.spec(case), adapter=None, adapter_digest=None)
+        if spec.dtype == "float32":
+            return {}
+        if spec not in self._roundings:
+            progress(case.short, 0, 0, f"comparing {spec.dtype} with float32")
+            base = self.folder(case)
+            encoder = self.pool.encoder(spec, base)
+            rows = [
+                encoder.encode(render(case.template, example, (), encoder.chat))
+                for example in self.plan.task.examples[:ROUNDING_ROWS]
+            ]
+            self._roundings[spec] = rounding(self.pool, spec, base, rows)
+        return self._roundings[spec]
 
     def _provenance(self, case: Case, prefix: str) -> dict[str, Any]:
         from harness.kernels import use_exact_kernels

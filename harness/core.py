@@ -235,7 +235,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A cell, its scores, what it took and where it came from."""
+    """A cell, its scores, what it took and where it came from.
+
+    ``scoring`` says how the rows were computed: whether they shared a prefix (or why not), in how
+    many batches, how many of those were halved for want of memory, and for half precision how
+    far it is from float32.
+    """
 
     cell: Cell
     scores: tuple[Score, ...]
@@ -243,6 +248,7 @@ class Measurement:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] | None = None
     peak_memory_bytes: int | None = None
+    scoring: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

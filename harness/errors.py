@@ -9,6 +9,7 @@
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
     ├── TrainingError    a training that went wrong (a loss that is not finite)
+    ├── ConformanceError a model that gives one row two numbers
     └── StoreError       a results directory that cannot be written or read
 
 Anything else that escapes is a defect of the harness and keeps its traceback.
@@ -44,12 +45,20 @@ class ModelError(AdaptbenchError):
     """A model or an adapter cannot be found, fetched or loaded, or its numbers drifted."""
 
 
+class ConformanceError(AdaptbenchError):
+    """A model gives a row another number when it is computed in another way."""
+
+
 class TrainingError(AdaptbenchError):
     """Training stopped because its loss was not finite."""
 
 
 class StoreError(AdaptbenchError):
     """The results directory cannot be written, or a stored file cannot be read."""
+
+
+class NotApplicableError(Exception):
+    """A check or a contender says nothing here, and the text says why; nobody's mistake."""
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -22,7 +22,17 @@ from harness.files import cache_dir, sha256, write_atomically
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 # The modules of this package that take part in computing a number.
-CODE = ("encoding", "fast", "kernels", "models", "prompts", "scoring", "training")
+CODE = (
+    "attention",
+    "encoding",
+    "fast",
+    "kernels",
+    "models",
+    "prefix",
+    "prompts",
+    "scoring",
+    "training",
+)
 
 
 def version(package: str) -> str:

@@ -1,18 +1,52 @@
-"""How much memory a cell took."""
+"""How much memory a cell took, and what to do when there is none left."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import resource
 import sys
+from pathlib import Path
 
 
-def peak_memory(device: str) -> int:
-    """Peak memory in bytes: of the device on CUDA (since the last call), else of this process."""
+def reset_peak(device: str) -> None:
+    """Start counting anew, where the system can: CUDA devices, and processes on Linux."""
     if device == "cuda":
         import torch
 
-        peak = int(torch.cuda.max_memory_allocated())
         torch.cuda.reset_peak_memory_stats()
-        return peak
+    else:
+        with contextlib.suppress(OSError):  # not Linux, or not permitted
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: str) -> int:
+    """Peak memory in bytes since ``reset_peak``: of the device on CUDA, else of this process.
+
+    Where the system cannot count anew, since the process started.
+    """
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch ran out of memory; on CPUs it says so in a RuntimeError."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def free() -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -9,13 +9,12 @@ was scored is never trained, saved or given an adapter.
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,27 @@ from harness.encoding import Encoded, Encoder
 from harness.errors import ModelError, OptionError, one_line
 from harness.identity import version
 from harness.kernels import use_exact_kernels
+from harness.memory import free, is_out_of_memory
 
 RECORD = "adaptbench-training.json"  # in an adapter's folder, if it was trained here
 
 
 @dataclass
 class LoadedModel:
-    """A model ready to be scored, with the encoder of its tokenizer."""
+    """A model ready to be scored, with the encoder of its tokenizer.
+
+    Attributes:
+        sentinel: a row and the NLL that it had when the model was fresh.
+        shared_tokens: the longest prefix that rows were seen to share rightly.
+        cannot_share: ways of sharing a prefix that this model gets wrong, and why.
+    """
 
     spec: ModelSpec
     model: Any
     encoder: Encoder
-    sentinel: tuple[Encoded, float] | None = None  # a row and its NLL when the model was fresh
+    sentinel: tuple[Encoded, float] | None = None
+    shared_tokens: int = 0
+    cannot_share: dict[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> Any:
@@ -75,11 +83,7 @@ class ModelPool:
         if self._current is None:
             return
         self._current = None
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free()
 
 
 def share_cores(workers: int) -> None:
@@ -252,7 +256,7 @@ def _explained(where: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ModelError(f"{where}: needs the package {error.name!r}; install it") from None
     except Exception as error:  # transformers, safetensors and tokenizers raise all kinds
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             raise ModelError(f"{where}: does not fit into memory; try --quant=nf4") from None
         raise ModelError(f"{where}: cannot be loaded: {one_line(error)}") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -17,14 +17,18 @@ from typing import IO
 import pytest
 
 from harness import render
+from harness.conformance import Subject
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
-from harness.options import FLAGS, Flag, Options, parse_options, read_pyproject
+from harness.options import FLAGS, ROOT, Flag, Options, parse_options, read_pyproject
 from harness.plan import Case, make_plan
 from harness.session import Session
+from harness.speed import Contest
 from harness.stats import summarize
 
 KEY = pytest.StashKey[Session]()
+SUITES = ROOT / "suites"
+ON_REQUEST = {"test_conformance.py", "test_speed.py"}
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
 
@@ -81,9 +85,25 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of every cell for a test that asks for ``case``."""
+    session = metafunc.config.stash[KEY]
     if "case" in metafunc.fixturenames:
-        cases = metafunc.config.stash[KEY].plan.cases
+        cases = session.plan.cases
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
+    if "subject" in metafunc.fixturenames:
+        metafunc.parametrize("subject", session.subject_names(), indirect=True, scope="session")
+    if "trial" in metafunc.fixturenames:
+        trials = session.contest.trials()
+        metafunc.parametrize("trial", trials, ids=[trial.id for trial in trials])
+
+
+@pytest.fixture(scope="session")
+def subject(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Subject]:
+    """Return a model for the conformance suite: the user's, or a tiny one of some family."""
+    made = request.config.stash[KEY].subject(request.param, tmp_path_factory.mktemp("subject"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -102,6 +122,14 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
         return result.measurement
 
     return run
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the suites that run only when they are named: they measure no adaptation."""
+    if collection_path.parent != SUITES or collection_path.name not in ON_REQUEST:
+        return None
+    named = {Path(argument.partition("::")[0]).name for argument in config.args}
+    return None if collection_path.name in named else True
 
 
 def _column(reporter: pytest.TerminalReporter | None) -> int:
@@ -186,6 +214,8 @@ def pytest_terminal_summary(
     if session.trouble:
         terminalreporter.section("adaptbench")
         terminalreporter.write_line(session.trouble, red=True)
+    if session.contest.results:
+        _show_speed(terminalreporter, session.contest)
     if session.content is None:
         return
     terminalreporter.section("adaptbench: mean perplexity, lower is better")
@@ -203,6 +233,14 @@ def pytest_terminal_summary(
     terminalreporter.write_line("")
     for path in session.files:
         terminalreporter.write_line(_relative(path, config.invocation_params.dir))
+
+
+def _show_speed(terminalreporter: pytest.TerminalReporter, contest: Contest) -> None:
+    terminalreporter.section("adaptbench: speed of scoring, the same rows in one session")
+    terminalreporter.write_line(contest.table())
+    terminalreporter.write_line("")
+    terminalreporter.write_line(contest.remarks())
+    terminalreporter.write_line(str(contest.write()))
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from harness.core import Score
 from harness.encoding import Encoded
 from harness.errors import ModelError
-from harness.fast import fast
+from harness.fast import Scored, fast, whole_row
 from harness.models import LoadedModel
+from harness.prefix import NONE
 
 Progress = Callable[[int], None]
-Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], list[float]]
+Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
 
-# What the sentinel row may drift, relative. Scored alone each time, it does not depend on a batch.
+# What the sentinel row may drift, relative. Scored alone each time, it depends on no batch.
 DRIFT = 1e-5
 
 
 def score(
     loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
-) -> tuple[Score, ...]:
+) -> tuple[tuple[Score, ...], dict[str, Any]]:
     """Score every row, and see that the model has not changed since it was loaded.
 
     The first row that a model ever scores is its sentinel, scored again after every cell.
@@ -39,21 +41,22 @@ def score(
         scorer: ``fast`` or ``reference``.
         progress: called with the number of rows done so far.
 
+    Returns:
+        The scores, and how they were computed, for the record.
+
     Raises:
-        ModelError: the sentinel has another NLL than when the model was fresh.
+        ModelError: a row does not fit into memory, or the sentinel has another NLL than when the
+            model was fresh.
     """
     if loaded.sentinel is None:
-        loaded.sentinel = rows[0], reference(loaded, rows[:1], _silent)[0]
+        loaded.sentinel = rows[0], whole_row(loaded, rows[0])
     if loaded.spec.quantization == "int8":
         # Its outlier columns are chosen per batch: only alone is a row's number its own.
         scorer = "reference"
-    nlls = SCORERS[scorer](loaded, rows, progress)
+    scored = SCORERS[scorer](loaded, rows, progress)
     _check_sentinel(loaded)
-    return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
-
-
-def _silent(done: int) -> None:
-    """Show no progress."""
+    scores = tuple(_score(row, nll) for row, nll in zip(rows, scored.nlls, strict=True))
+    return scores, scored.how
 
 
 def _score(row: Encoded, nll: float) -> Score:
@@ -72,7 +75,7 @@ def _score(row: Encoded, nll: float) -> Score:
 def _check_sentinel(loaded: LoadedModel) -> None:
     assert loaded.sentinel is not None
     row, before = loaded.sentinel
-    (after,) = reference(loaded, [row], _silent)
+    after = whole_row(loaded, row)
     if math.isnan(before) and math.isnan(after):
         return
     if not abs(after - before) <= DRIFT * max(1.0, abs(before)):
@@ -83,7 +86,7 @@ def _check_sentinel(loaded: LoadedModel) -> None:
         )
 
 
-def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) -> list[float]:
+def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) -> Scored:
     """One row at a time, full logits, log-softmax and sum in float64."""
     import torch
 
@@ -91,14 +94,14 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
     with torch.inference_mode():
         for done, row in enumerate(rows, start=1):
             ids = torch.tensor([row.ids], device=loaded.device)
-            logits = loaded.model(input_ids=ids, use_cache=False).logits[0].double()
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
             # The logits at position t predict token t + 1.
-            log_probs = logits[len(row.context) - 1 : -1].log_softmax(dim=-1)
+            log_probs = logits[len(row.context) - 1 : -1].double().log_softmax(dim=-1)
             answer = ids[0, len(row.context) :]
             picked = log_probs.gather(1, answer[:, None])
             nlls.append(-picked.sum().item())
             progress(done)
-    return nlls
+    return Scored(nlls, {"prefix": NONE, "reason": "the reference scores whole rows"})
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from harness import report
+from harness import conformance, report
 from harness.bench import Bench, Result
+from harness.conformance import Subject
 from harness.core import Measurement
 from harness.errors import AdaptbenchError, ModelError
+from harness.families import FAMILIES
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
+from harness.speed import Contest
 
 
 class Session:
@@ -34,6 +38,7 @@ class Session:
         self.files: list[Path] = []
         self.trouble: str | None = None
         self._line = ProgressLine(terminal, width) if terminal is not None else None
+        self.contest = Contest(self.bench)
         self._measured: set[str] = set()
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
@@ -108,6 +113,28 @@ class Session:
         if case.id in self._failures and case.id not in self._measured:
             return False
         return case.id in self._computed or not self.plan.options.fresh
+
+    def subject_names(self) -> list[str]:
+        """What conformance is tested on: the models named by flags, or one of each family."""
+        if not self.plan.options.given("model"):
+            return list(FAMILIES)
+        return list(self._subjects)
+
+    @cached_property
+    def _subjects(self) -> dict[str, Case]:
+        found: dict[str, Case] = {}
+        for case in self.plan.cases:
+            quantized = f"-{case.quantization}" if case.quantization != "none" else ""
+            if case.training is None:
+                found.setdefault(f"{case.model_name}{quantized}", case)
+        return found
+
+    def subject(self, name: str, folder: Path) -> Subject:
+        """Return what ``name`` stands for; a tiny model is written to ``folder``."""
+        if name in FAMILIES and not self.plan.options.given("model"):
+            return conformance.tiny(name, folder)
+        case = self._subjects[name]
+        return Subject(name, lambda: (self.bench.spec(case), self.bench.folder(case), case.adapter))
 
     def headline(self) -> str:
         """What is going to be measured, in one line."""

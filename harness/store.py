@@ -17,7 +17,7 @@ from harness.core import Cell, Measurement, Score, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHORT = 16
 
 
@@ -120,6 +120,7 @@ def _encode(measurement: Measurement) -> str:
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "training": measurement.training,
+        "scoring": measurement.scoring,
         "provenance": measurement.provenance,
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
@@ -149,6 +150,7 @@ def _decode(cell: Cell, text: str) -> Measurement:
         provenance=body["provenance"],
         training=body["training"],
         peak_memory_bytes=body["peak_memory_bytes"],
+        scoring=body["scoring"],
     )
 
 

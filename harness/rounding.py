@@ -1,0 +1,48 @@
+"""What half precision costs: the same rows in float32 and as they are scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.core import ModelSpec
+from harness.encoding import Encoded
+from harness.errors import ModelError
+from harness.fast import fast
+from harness.memory import is_out_of_memory
+from harness.models import ModelPool
+
+
+def _silent(done: int) -> None:
+    """Show no progress."""
+
+
+def rounding(
+    pool: ModelPool, spec: ModelSpec, folder: Path, rows: Sequence[Encoded]
+) -> dict[str, Any]:
+    """Score rows in float32 (same quantization), then in the dtype of ``spec``.
+
+    Returns:
+        ``rows``; ``worst`` and ``mean``, absolute differences of a row's NLL relative to float32;
+        ``perplexity``, the relative change of the geometric mean perplexity. Or ``unknown``, the
+        reason why it could not be measured.
+    """
+    try:
+        exact = fast(pool.get(replace(spec, dtype="float32"), folder, None), rows, _silent).nlls
+    except (ModelError, RuntimeError) as error:
+        if not isinstance(error, ModelError) and not is_out_of_memory(error):
+            raise
+        pool.clear()
+        return {"unknown": "the model does not fit into memory in float32"}
+    found = fast(pool.get(spec, folder, None), rows, _silent).nlls
+    changes = [abs(a - b) / b for a, b in zip(found, exact, strict=True)]
+    logs = [(a - b) / len(row.answer) for row, a, b in zip(rows, found, exact, strict=True)]
+    return {
+        "rows": len(rows),
+        "worst": max(changes),
+        "mean": sum(changes) / len(changes),
+        "perplexity": math.expm1(sum(logs) / len(logs)),
+    }

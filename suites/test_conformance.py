@@ -1,0 +1,19 @@
+"""One row, one number, however it is computed: on a tiny model of every family, or on yours.
+
+pytest suites/test_conformance.py --model=Qwen/Qwen3-0.6B
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.conformance import CHECKS, Subject
+from harness.errors import NotApplicableError
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance(subject: Subject, check: str) -> None:
+    try:
+        CHECKS[check](subject)
+    except NotApplicableError as reason:
+        pytest.skip(str(reason))
