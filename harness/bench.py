@@ -238,7 +238,7 @@ class Bench:
             seconds=round(time.perf_counter() - started, 3),
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,
-            scoring=how | ({"rounding": rounding} if rounding else {}),
+            scoring={**how, "rounding": rounding},
             peak_memory_bytes=peak_memory(case.device),
         )
 
@@ -261,17 +261,17 @@ class Bench:
         )
         return folder, read_record(folder) | {"adapter": folder.name}
 
-    def _rounding(self, case: Case, progress: Progress) -> dict[str, Any]:
+    def _rounding(self, case: Case, progress: Progress) -> dict[str, Any] | None:
         """What half precision costs this model, on the first rows without demonstrations.
 
-        Measured once per base, without an adapter; empty for float32.
+        Measured once per base, without an adapter; None for float32.
         """
         from harness.prompts import render
         from harness.rounding import rounding
 
         spec = replace(self.spec(case), adapter=None, adapter_digest=None)
         if spec.dtype == "float32":
-            return {}
+            return None
         if spec not in self._roundings:
             progress(case.short, 0, 0, f"comparing {spec.dtype} with float32")
             base = self.folder(case)

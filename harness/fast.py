@@ -335,11 +335,11 @@ def _share(
     the row must have the NLL that it has without sharing.
 
     Returns:
-        The prefix, or None; and which way was taken, with the reasons against the others.
+        The prefix, or None; and which way was taken, with the reason where the model has none.
     """
     length = common_prefix(rows) if len(rows) > 1 else 0
     if length < MIN_PREFIX:
-        return None, {"prefix": NONE, "reason": f"the rows share {length} tokens"}
+        return None, {"prefix": NONE, "prefix_tokens": 0}
     shortest = min(rows, key=len)
     for way in (IN_PLACE, COPIED):
         if way in loaded.cannot_share:
@@ -357,7 +357,7 @@ def _share(
             loaded.cannot_share[way] = one_line(error, 160)
             continue
         return prefix, {"prefix": way, "prefix_tokens": length}
-    return None, {"prefix": NONE, "reason": loaded.cannot_share[COPIED]}
+    return None, {"prefix": NONE, "prefix_tokens": 0, "reason": loaded.cannot_share[COPIED]}
 
 
 def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, row: Encoded) -> None:

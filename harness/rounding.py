@@ -38,6 +38,8 @@ def rounding(
         pool.clear()
         return {"unknown": "the model does not fit into memory in float32"}
     found = fast(pool.get(spec, folder, None), rows, _silent).nlls
+    if not all(map(math.isfinite, [*exact, *found])):
+        return {"unknown": "a number is not finite"}
     changes = [abs(a - b) / b for a, b in zip(found, exact, strict=True)]
     logs = [(a - b) / len(row.answer) for row, a, b in zip(rows, found, exact, strict=True)]
     return {

@@ -101,7 +101,7 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
             picked = log_probs.gather(1, answer[:, None])
             nlls.append(-picked.sum().item())
             progress(done)
-    return Scored(nlls, {"prefix": NONE, "reason": "the reference scores whole rows"})
+    return Scored(nlls, {"prefix": NONE, "prefix_tokens": 0, "batches": len(rows), "halved": 0})
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

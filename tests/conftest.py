@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.families import Family, make
+
 ROOT = Path(__file__).resolve().parent.parent
 ALPHABET = (
     "天地人山水火木金土日月年歲王公子女君臣民兵馬車舟之乎者也矣焉哉不無有為以於其乃，。：「」\n "
@@ -29,49 +31,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llama(tmp_path_factory.mktemp("tiny") / "tiny-llama")
 
 
-def make_tokenizer(bos: bool = True) -> object:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    # One token a byte, then the special tokens: every text is encodable.
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {symbol: index for index, symbol in enumerate(alphabet)}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
-    if bos:
-        special["bos_token"] = "<|begin|>"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}"
-        "{{ eos_token }}{% endfor %}<assistant>"
-    )
-    return tokenizer
-
-
 def make_llama(folder: Path, *, bos: bool = True, seed: int = 0, **changes: object) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = make_tokenizer(bos)
-    settings: dict[str, object] = {
-        "vocab_size": len(tokenizer),  # type: ignore[arg-type]
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 2048,
-        "bos_token_id": tokenizer.bos_token_id,  # type: ignore[attr-defined]
-        "eos_token_id": tokenizer.eos_token_id,  # type: ignore[attr-defined]
-        "initializer_range": 0.3,  # spread out, so that a wrong position or token shows
-    }
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**{**settings, **changes}))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
-    return folder
+    return make(Family("LlamaConfig", changes, bos=bos), folder, seed)
 
 
 def sentence_of(instruction: str) -> str:

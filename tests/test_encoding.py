@@ -7,8 +7,8 @@ import pytest
 from harness.core import Example, Prompt, Span
 from harness.encoding import Encoder
 from harness.errors import ModelError, PromptError
+from harness.families import make_tokenizer
 from harness.prompts import load_template, render
-from tests.conftest import make_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     def perplexity(adapter: Path | None) -> float:
         loaded = load(spec, model, adapter)
         rows = [loaded.encoder.encode(render(template, example)) for example in examples]
-        scores = score(loaded, rows, "fast", lambda done: None)
+        scores, _ = score(loaded, rows, "fast", lambda done: None)
         return summarize(scores).geometric_mean_perplexity
 
     before = perplexity(None)
