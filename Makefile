@@ -1,4 +1,5 @@
 # Two commands are enough: `make bench` runs the main job, `make test` runs the tests.
+# `make speed` compares the speed of scoring with lm-eval's, on the task's rows.
 # PYTHON picks the interpreter of the environment, RESULTS the results directory, ARGS adds flags.
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 ARGS ?=
 
-.PHONY: bench test check format clean
+.PHONY: bench test speed check format clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
@@ -15,6 +16,9 @@ bench: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+speed: $(VENV)/peers
+	$(BIN)/python -m pytest suites/test_speed.py --results-dir=$(RESULTS) $(ARGS)
 
 check: $(VENV)/installed
 	$(BIN)/python -m ruff check .
@@ -32,4 +36,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adaptbench needs Python 3.10 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+$(VENV)/peers: $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev,peers]"
 	@touch $@

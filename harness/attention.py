@@ -176,5 +176,6 @@ def _workspace(size: int) -> Any:
     import torch
 
     if not _kept or _kept[0].numel() < size:
-        _kept[:] = [torch.empty(size)]
+        with torch.inference_mode(False):  # so that it can be written to in either mode
+            _kept[:] = [torch.empty(size)]
     return _kept[0][:size]

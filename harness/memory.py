@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import resource
 import sys
@@ -44,9 +45,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free() -> None:
-    """Give back what nothing refers to any more."""
+    """Give back what nothing refers to any more, on the device and, with glibc, in the process."""
     gc.collect()
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

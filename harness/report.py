@@ -89,9 +89,9 @@ def build(
         "seeds": sorted({row.case.seed for row in rows if row.case.seed is not None}),
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
         "trainings": _unique(_training(row) for row in rows if row.measurement.training),
-        "rounding": _unique(_rounding(row) for row in rows if row.measurement.scoring.get("rounding")),
-        "unshared": _unique(_unshared(row) for row in rows if "reason" in row.measurement.scoring),
-        "halved": [row.case.id for row in rows if row.measurement.scoring.get("halved")],
+        "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
+        "unshared": _unique(_unshared(row) for row in rows if _scoring(row, "reason")),
+        "halved": [row.case.id for row in rows if _scoring(row, "halved")],
         "environments": _unique(_environment(row) for row in rows),
         "cells": [_cell(row) for row in rows],
         "groups": groups,
@@ -215,18 +215,22 @@ def _training(row: Row) -> dict[str, Any]:
     }
 
 
+def _scoring(row: Row, name: str) -> Any:
+    return row.measurement.scoring.get(name)
+
+
 def _rounding(row: Row) -> dict[str, Any]:
     model = row.measurement.cell.model
     return {
         "model": row.case.model_name,
         "quantization": model.quantization,
         "dtype": model.dtype,
-        **row.measurement.scoring["rounding"],
+        **_scoring(row, "rounding"),
     }
 
 
 def _unshared(row: Row) -> dict[str, Any]:
-    return {"model": row.case.model_name, "reason": row.measurement.scoring["reason"]}
+    return {"model": row.case.model_name, "reason": _scoring(row, "reason")}
 
 
 def _environment(row: Row) -> dict[str, Any]:

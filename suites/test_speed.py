@@ -18,7 +18,7 @@ def test_speed(trial: Trial, benchmark: BenchmarkFixture) -> None:
         trial.prepare()
     except NotApplicableError as reason:
         pytest.skip(str(reason))
-    benchmark.pedantic(trial.run, rounds=trial.rounds)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(trial.run, setup=trial.reset, rounds=trial.rounds)  # type: ignore[no-untyped-call]
     if benchmark.stats is None:
         pytest.skip("nothing is timed under -n or --benchmark-disable")
     benchmark.extra_info.update(trial.facts(benchmark.stats.stats.median))

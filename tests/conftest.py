@@ -106,7 +106,12 @@ Run = Callable[..., Outcome]
 def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
     """Run ``pytest suites/`` on the tiny model and the small task in a process of its own."""
 
-    def run(*flags: str, defaults: bool = True, env: dict[str, str] | None = None) -> Outcome:
+    def run(
+        *flags: str,
+        defaults: bool = True,
+        env: dict[str, str] | None = None,
+        only: Path = ROOT / "suites",
+    ) -> Outcome:
         given = {flag.partition("=")[0] for flag in flags}
         own = {
             "--model": tiny_model,
@@ -114,7 +119,7 @@ def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
             "--train-data": files.train,
             "--results-dir": tmp_path / "results",
         }
-        command = [sys.executable, "-m", "pytest", str(ROOT / "suites"), "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", str(only), "-p", "no:cacheprovider"]
         if defaults:
             command += [f"{name}={value}" for name, value in own.items() if name not in given]
         done = subprocess.run(

@@ -1,0 +1,106 @@
+"""Attention to shared and own keys equals its definition in float64."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.attention import SHORT, attend
+
+
+def definition(query: Any, key: Any, value: Any, scale: float, before: int) -> Any:
+    """Softmax attention from its formula: query i sees the first ``before`` keys and its past."""
+    import torch
+
+    rows, heads, length, _ = query.shape
+    groups = heads // key.shape[1]
+    output = torch.zeros(rows, length, heads, value.shape[-1], dtype=torch.float64)
+    for row in range(rows):
+        for head in range(heads):
+            keys = key[row, head // groups].double()
+            for place in range(length):
+                seen = before + place + 1
+                products = keys[:seen] @ query[row, head, place].double() * scale
+                weights = torch.exp(products - products.max())
+                weighted = (weights / weights.sum()) @ value[row, head // groups, :seen].double()
+                output[row, place, head] = weighted
+    return output
+
+
+@pytest.mark.parametrize("heads", [2, 6])
+@pytest.mark.parametrize(
+    ("length", "shared"), [(2, 0), (17, 0), (1, 1), (2, 1), (17, 1), (1, 29), (2, 29), (17, 29)]
+)
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_it_equals_the_definition(heads: int, length: int, shared: int, spread: float) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    query = spread * torch.randn(3, heads, length, 8)
+    key, value = torch.randn(3, 2, length, 8), torch.randn(3, 2, length, 8)
+    everything = [key, value]
+    with torch.inference_mode():
+        if shared:
+            first = SimpleNamespace(
+                keys=torch.randn(1, 2, shared, 8), values=torch.randn(1, 2, shared, 8)
+            )
+            key = key.clone()
+            key.shared = first
+            everything = [
+                torch.cat([part.expand(3, -1, -1, -1), own], 2)
+                for part, own in ((first.keys, key), (first.values, value))
+            ]
+        module = SimpleNamespace(is_causal=True)
+        found, weights = attend(module, query, key, value, None, scaling=0.3)
+    assert weights is None
+    expected = definition(query, *everything, 0.3, shared)
+    assert found.shape == (3, length, heads, 8)
+    assert float((found.double() - expected).abs().max()) < 2e-6 * spread
+
+
+def test_rows_longer_than_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr("harness.attention.SHORT", 4)
+    assert SHORT != 4
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 9, 8) for _ in range(3))
+    key.shared = SimpleNamespace(keys=torch.randn(1, 4, 5, 8), values=torch.randn(1, 4, 5, 8))
+    found, _ = attend(SimpleNamespace(is_causal=True), query, key, value, None, scaling=0.3)
+    both = [
+        torch.cat([part.expand(2, -1, -1, -1), own], 2)
+        for part, own in ((key.shared.keys, key), (key.shared.values, value))
+    ]
+    assert (found.double() - definition(query, *both, 0.3, 5)).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"attention_mask": "all"},
+        {"is_causal": False},
+        {"position_bias": "far"},
+    ],
+)
+def test_what_is_not_plainly_causal_is_left_to_transformers(special: dict[str, Any]) -> None:
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 9, 8) for _ in range(3))
+    mask = torch.ones(2, 1, 9, 9, dtype=torch.bool) if "attention_mask" in special else None
+    more: dict[str, Any] = {"scaling": 1 / math.sqrt(8)}
+    if "is_causal" in special:
+        more["is_causal"] = False
+    if "position_bias" in special:
+        more["position_bias"] = torch.randn(1, 4, 9, 9)
+    module = torch.nn.Module()
+    module.is_causal = True
+    found, _ = attend(module, query, key, value, mask, **more)
+    expected, _ = sdpa_attention_forward(module, query, key, value, mask, **more)
+    plain, _ = attend(module, query, key, value, None, scaling=more["scaling"])
+    assert torch.equal(found, expected)
+    assert not torch.allclose(found, plain)

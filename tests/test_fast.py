@@ -1,0 +1,229 @@
+"""The fast scorer under scarce memory, with models that cannot share, and what it records."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import fast as module
+from harness.core import ModelSpec
+from harness.encoding import Encoded
+from harness.errors import ModelError
+from harness.families import FAMILIES, Family, make
+from harness.fast import Budget, OutOfMemoryWarning, fast, whole_row
+from harness.memory import peak_memory, reset_peak
+from harness.models import LoadedModel, load
+from harness.prefix import COPIED, IN_PLACE, NONE
+from harness.scoring import reference
+from tests.conftest import make_llama
+from tests.test_scoring import PREFIX, QUIET, encode, spec
+
+
+@pytest.fixture
+def loaded(tiny_model: Path) -> LoadedModel:
+    return load(spec(), tiny_model, None)
+
+
+def scarce(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Let batches of more than ``most`` tokens run out of memory; return the sizes tried."""
+    import torch
+
+    plain, tried = module._score_batch, []
+
+    def limited(loaded: Any, rows: Any, prefix: Any, width: int, budget: Any) -> Any:
+        tried.append(len(rows) * width)
+        if len(rows) * width > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plain(loaded, rows, prefix, width, budget)
+
+    monkeypatch.setattr(module, "_score_batch", limited)
+    return tried
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = encode(loaded.encoder)
+    expected = fast(loaded, rows, QUIET).nlls
+    longest = max(map(len, rows)) - len(PREFIX.encode()) - 1
+    tried = scarce(monkeypatch, 2 * longest)
+    with pytest.warns(OutOfMemoryWarning, match=r"tiny: a batch of 9 rows of \d+ tokens") as said:
+        scored = fast(loaded, rows, QUIET)
+    assert len(said) == 1  # once, however often
+    assert scored.nlls == pytest.approx(expected, rel=1e-5)
+    assert scored.how["halved"] >= 1
+    # What is known not to fit is not tried again.
+    failed = [size for size in tried if size > 2 * longest]
+    assert len(failed) == len(set(failed)) == scored.how["halved"]
+
+
+def test_the_cpu_s_own_words_for_it(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = module._score_batch
+
+    def limited(loaded: Any, rows: Any, *more: Any) -> Any:
+        if len(rows) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        return plain(loaded, rows, *more)
+
+    monkeypatch.setattr(module, "_score_batch", limited)
+    with pytest.warns(OutOfMemoryWarning):
+        scored = fast(loaded, encode(loaded.encoder, 4), QUIET)
+    assert all(map(math.isfinite, scored.nlls))
+
+
+def test_a_row_that_does_not_fit_alone_is_named(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = encode(loaded.encoder)
+    fast(loaded, rows, QUIET)  # the prefix is known to be shared rightly
+    scarce(monkeypatch, 3)
+    with (
+        pytest.warns(OutOfMemoryWarning),
+        pytest.raises(
+            ModelError, match=r"row 'r\d': \d+ tokens do not fit into memory .* --quant=nf4"
+        ),
+    ):
+        fast(loaded, rows, QUIET)
+
+
+def test_another_error_is_not_taken_for_want_of_memory(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*more: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "_score_batch", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        fast(loaded, encode(loaded.encoder, 3, shared=""), QUIET)
+
+
+def test_what_is_recorded(loaded: LoadedModel, tmp_path: Path) -> None:
+    rows = encode(loaded.encoder)
+    small = Budget(tokens=60, keys=1 << 14, logits=1 << 26, softmax=1 << 22)
+    how = fast(loaded, rows, QUIET, small).how
+    assert how["prefix"] == IN_PLACE
+    assert how["prefix_tokens"] == 1 + len(PREFIX.encode()) + _more_in_common(rows)
+    assert how["batches"] > 1
+    assert how["halved"] == 0
+    assert "reason" not in how
+    assert fast(loaded, rows[:1], QUIET).how["prefix"] == NONE
+
+
+def _more_in_common(rows: list[Encoded]) -> int:
+    """Bytes after the prefix that the rows happen to share: Chinese characters begin alike."""
+    texts = [row.prompt.text[len(PREFIX) :].encode() for row in rows]
+    return next(i for i in range(99) if len({text[: i + 1] for text in texts}) > 1)
+
+
+def test_a_model_that_gets_sharing_wrong_is_found_out(tmp_path: Path) -> None:
+    """Mamba 2 takes a cache by another name and ignores this one: only numbers can tell."""
+    loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
+    rows = encode(loaded.encoder)
+    scored = fast(loaded, rows, QUIET)
+    assert scored.how["prefix"] == NONE
+    assert "with a shared prefix and" in scored.how["reason"]
+    assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
+
+
+def test_shared_keys_that_are_wrong_in_place_are_copied_instead(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from harness import attention
+
+    plain = attention._full
+    monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
+    rows = encode(loaded.encoder)
+    scored = fast(loaded, rows, QUIET)
+    assert scored.how["prefix"] == COPIED
+    assert scored.nlls == pytest.approx([whole_row(loaded, row) for row in rows], rel=1e-5)
+
+
+def test_a_longer_prefix_is_checked_again(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    plain = module._check_sharing
+    monkeypatch.setattr(
+        module,
+        "_check_sharing",
+        lambda loaded, prefix, row: (checked.append(prefix.length), plain(loaded, prefix, row)),
+    )
+    for times in (1, 2, 1, 2, 3):
+        fast(loaded, encode(loaded.encoder, shared=PREFIX * times), QUIET)
+    assert len(checked) == 3
+    assert checked == sorted(checked)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a process's peak anew")
+def test_memory_grows_with_scored_positions_and_not_with_the_prompt(tmp_path: Path) -> None:
+    """With 262,144 tokens in the vocabulary, logits of 1,500 positions would be 1.6 GB."""
+    family = Family("LlamaConfig", {"vocab_size": 1 << 18})
+    loaded = load(ModelSpec("wide", "wide"), make(family, tmp_path / "m"), None)
+
+    def peak(context: int, answer: int) -> int:
+        rows = [
+            Encoded(row.prompt, row.context + (65 + i,) * context, (66,) * answer)
+            for i, row in enumerate(encode(loaded.encoder, 3, shared=""))
+        ]
+        reset_peak("cpu")
+        before = peak_memory("cpu")
+        fast(loaded, rows, QUIET)
+        return peak_memory("cpu") - before
+
+    peak(100, 8)
+    short, long = peak(100, 8), peak(1500, 8)
+    many = peak(100, 80)
+    one = 4 << 18  # bytes of one position's logits
+    assert long - short < 100 * one
+    assert many - short > 100 * one
+
+
+def test_two_processes_would_plan_the_same_batches() -> None:
+    lengths, scored = [5, 9, 9, 1, 7, 9], [1, 2, 3, 1, 2, 2]
+    plans = [module.plan_batches(lengths, scored, 7, 100, Budget(18, 999, 9999, 99))] * 2
+    assert plans[0] == plans[1]
+    assert [batch.rows for batch in plans[0]] == [(1, 2), (5, 4), (0, 3)]
+    assert [batch.width for batch in plans[0]] == [9, 9, 5]
+
+
+def test_half_precision_states_its_error(tmp_path: Path) -> None:
+    from harness.models import ModelPool
+    from harness.rounding import rounding
+
+    folder = make_llama(tmp_path / "m", initializer_range=0.1)
+    half = spec(dtype="bfloat16")
+    rows = encode(load(half, folder, None).encoder, 5)
+    found = rounding(ModelPool(), half, folder, rows)
+    exact, rounded = load(spec(), folder, None), load(half, folder, None)
+    changes, logs = [], []
+    for row in rows:
+        a, b = (reference(one, [row], QUIET).nlls[0] for one in (rounded, exact))
+        changes.append(abs(a - b) / b)
+        logs.append((a - b) / len(row.answer))
+    assert found["rows"] == 5
+    # bfloat16 depends on the batch, so the two agree in size, not in digits.
+    assert 0 < found["worst"] < 0.05
+    assert found["worst"] == pytest.approx(max(changes), rel=0.9)
+    assert found["mean"] <= found["worst"]
+    assert abs(found["perplexity"] - math.expm1(sum(logs) / 5)) < 0.01
+
+
+def test_half_precision_of_a_model_too_large_for_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.models import ModelPool
+    from harness.rounding import rounding
+
+    def refuse(self: Any, spec: ModelSpec, *more: Any) -> Any:
+        assert spec.dtype == "float32"
+        raise ModelError("does not fit into memory")
+
+    monkeypatch.setattr(ModelPool, "get", refuse)
+    found = rounding(ModelPool(), spec(dtype="bfloat16"), tmp_path, [])
+    assert found == {"unknown": "the model does not fit into memory in float32"}
