@@ -11,7 +11,11 @@ from pathlib import Path
 
 
 def reset_peak(device: str) -> None:
-    """Start counting anew, where the system can: CUDA devices, and processes on Linux."""
+    """Start counting anew, where the system can: CUDA devices, and processes on Linux.
+
+    What earlier work has freed goes back to the system first, so that it is not counted.
+    """
+    _trim()
     if device == "cuda":
         import torch
 
@@ -45,11 +49,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free() -> None:
-    """Give back what nothing refers to any more, on the device and, with glibc, in the process."""
+    """Give back what nothing refers to any more, on the device and in the process."""
     gc.collect()
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with contextlib.suppress(OSError, AttributeError):
+    _trim()
+
+
+def _trim() -> None:
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others have not
         ctypes.CDLL(None).malloc_trim(0)
