@@ -19,53 +19,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-NAME = "adaptbench_short_rows"
 SHORT = 512  # tokens; longer rows are faster with torch's kernel
 
 
 @contextmanager
 def short_row_attention(model: Any) -> Iterator[None]:
-    """While active, the model attends with ``attend``, if it can."""
-    if not is_possible(model):
+    """While active, models on a CPU that attend with torch's kernel ("sdpa") do so with ``attend``.
+
+    The function behind the name is exchanged, and no model's configuration is touched: some parts
+    of composite models, and some families, decide other things by that name.
+    """
+    if model.device.type != "cpu" or not _has_kernel():
         yield
         return
-    base = _base(model)
-    before = base.config._attn_implementation
-    base.set_attn_implementation(_register())
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("sdpa", attend)
     try:
         yield
     finally:
-        base.set_attn_implementation(before)
+        AttentionInterface.register("sdpa", sdpa_attention_forward)
 
 
 def is_possible(model: Any) -> bool:
-    """Whether the model runs on a CPU and hands its attention to transformers' interface."""
+    """Whether ``short_row_attention`` concerns this model."""
+    name = model.config.get_text_config()._attn_implementation
+    return bool(model.device.type == "cpu" and name == "sdpa" and _has_kernel())
+
+
+def _has_kernel() -> bool:
     import torch
 
-    base = _base(model)
-    return bool(
-        model.device.type == "cpu"
-        and base.config._attn_implementation in ("sdpa", NAME)
-        and base._can_set_attn_implementation()
-        and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
-    )
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-@cache
-def _register() -> str:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    return NAME
+    return hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
 
 
 def attend(
@@ -105,9 +94,12 @@ def attend(
 
 
 def _is_plain(module: Any, query: Any, key: Any, kwargs: dict[str, Any]) -> bool:
+    import torch
+
     causal = kwargs.get("is_causal")
     return (
-        (getattr(module, "is_causal", True) if causal is None else causal)
+        query.dtype == torch.float32
+        and (getattr(module, "is_causal", True) if causal is None else causal)
         and kwargs.get("position_bias") is None
         and kwargs.get("softcap") is None
         and not kwargs.get("dropout")

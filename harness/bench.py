@@ -28,6 +28,7 @@ from harness.identity import (
     version,
 )
 from harness.plan import Case, Plan
+from harness.progress import silent
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int, str], None]
 ROUNDING_ROWS = 8  # rows on which half precision is compared with float32
-
-
-def _silent(what: str, done: int, total: int, note: str) -> None:
-    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Bench:
         """Return what the store has of this case, computing nothing."""
         return self.store.get(self.cell(case))
 
-    def measure(self, case: Case, progress: Progress = _silent) -> Result:
+    def measure(self, case: Case, progress: Progress = silent) -> Result:
         """Return the case's measurement: the stored one, or a new one, which is then stored.
 
         Raises:
@@ -215,6 +212,7 @@ class Bench:
         from harness.memory import peak_memory, reset_peak
         from harness.scoring import score
 
+        rounding = self._rounding(case, progress)  # of the model, so not on the cell's clock
         started = time.perf_counter()
         reset_peak(case.device)
         base, adapter, training = self.folder(case), case.adapter, None
@@ -222,7 +220,6 @@ class Bench:
         # All rows are encoded before anything is trained or scored: a row that does not fit
         # costs nothing.
         rows = self.rows(case)
-        rounding = self._rounding(case, progress)
         if case.training is not None:
             adapter, training = self._train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)

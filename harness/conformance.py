@@ -7,116 +7,37 @@ Each check takes a :class:`Subject`, tiny and random or a user's own, and raises
 from __future__ import annotations
 
 import copy
-import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.core import Example, ModelSpec, Prompt, PromptTemplate, Span
+from harness.batches import common_prefix
+from harness.core import Example, ModelSpec, PromptTemplate
 from harness.encoding import Encoded
 from harness.errors import ConformanceError, NotApplicableError
-from harness.families import FAMILIES, make
-from harness.fast import SHARING_TOLERANCE, Budget, common_prefix, fast, whole_row
+from harness.fast import allowed, fast, whole_row
 from harness.models import LoadedModel, ModelPool, quiet
 from harness.prefix import NONE
+from harness.progress import silent
 from harness.prompts import render
 from harness.scoring import reference, score
+from harness.subjects import SHARED, SMALL, Subject
 
-SHARED = "前提共用之文，諸行皆始於此。天地玄黃，宇宙洪荒；日月盈昃，辰宿列張。\n"
-SMALL = Budget(tokens=200, keys=1 << 12, logits=1 << 26, softmax=1 << 12)  # several batches
 TEMPLATE = PromptTemplate("conformance", "", "{instruction}\n{output}\n\n", "{instruction}\n")
 CHAT = replace(TEMPLATE, chat=True)
-
-
-class Subject:
-    """A model under test: where its files are, and rows that suit it.
-
-    Args:
-        name: what the test is called by.
-        source: returns the model as it is scored, its base's folder, and an adapter's or None.
-        sharing: how its rows must share a prefix; None for a user's model, where any way is right.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        source: Callable[[], tuple[ModelSpec, Path, Path | None]],
-        sharing: str | None = None,
-    ) -> None:
-        self.name = name
-        self.sharing = sharing
-        self._source = source
-        self._pool = ModelPool()
-
-    @cached_property
-    def files(self) -> tuple[ModelSpec, Path, Path | None]:
-        return self._source()
-
-    @property
-    def loaded(self) -> LoadedModel:
-        return self._pool.get(*self.files)
-
-    def close(self) -> None:
-        """Let go of the model."""
-        self._pool.clear()
-
-    @property
-    def tolerance(self) -> float:
-        """What two ways of computing one NLL may differ by, relative."""
-        return SHARING_TOLERANCE[self.files[0].dtype]
-
-    def rows(self, count: int = 7, shared: str = SHARED, seed: int = 0) -> list[Encoded]:
-        """Rows that begin alike and have different lengths."""
-        rng = random.Random(seed)  # noqa: S311 (made-up text)
-        return [
-            self.encode(
-                f"r{index}",
-                shared + "".join(rng.choice("天地玄黃宇宙洪荒") for _ in range(rng.randint(1, 12))),
-                "".join(rng.choice("日月盈昃辰宿列張") for _ in range(rng.randint(1, 9))),
-            )
-            for index in range(count)
-        ]
-
-    def encode(self, name: str, context: str, answer: str) -> Encoded:
-        return self.loaded.encoder.encode(Prompt(name, (Span(context),), answer))
-
-    def nlls(self, rows: Sequence[Encoded], share: bool = True) -> list[float]:
-        """NLLs as a run computes them, but in small batches."""
-        if self.files[0].quantization == "int8":
-            return [one.nll for one in score(self.loaded, rows, "fast", _silent)[0]]
-        return fast(self.loaded, rows, _silent, SMALL, share).nlls
-
-
-def _silent(done: int) -> None:
-    """Show no progress."""
-
-
-def tiny(name: str, folder: Path) -> Subject:
-    """A subject made of a tiny random model of the family ``name``, written to ``folder``."""
-    family = FAMILIES[name]
-
-    def source() -> tuple[ModelSpec, Path, Path | None]:
-        if not (folder / "config.json").exists():
-            try:
-                make(family, folder)
-            except LookupError as error:
-                raise NotApplicableError(str(error)) from None
-        return ModelSpec(name, name, quantization=family.quantization), folder, None
-
-    return Subject(name, source, family.sharing)
 
 
 def _same(
     subject: Subject, rows: Sequence[Encoded], one: Any, other: Any, found: Any, right: Any
 ) -> None:
     for row, a, b in zip(rows, found, right, strict=True):
-        if not abs(a - b) <= subject.tolerance * max(1.0, abs(b)):
+        limit = allowed(subject.files[0].dtype, b, len(row.answer))
+        if not abs(a - b) <= limit:
             raise ConformanceError(
                 f"{subject.name}: row {row.prompt.id!r} has an NLL of {a:.6f} {one} and {b:.6f} "
-                f"{other}; a relative difference of {subject.tolerance:g} is allowed"
+                f"{other}; a difference of {limit:.1g} is allowed"
             )
 
 
@@ -133,14 +54,14 @@ def prefix_shared_or_not(subject: Subject) -> None:
         raise NotApplicableError("int8 rows are scored alone: outlier columns depend on the batch")
     for seed in (0, 1):
         rows = subject.rows(seed=seed)
-        scored = fast(subject.loaded, rows, _silent, SMALL)
+        scored = fast(subject.loaded, rows, silent, SMALL)
         whole = [whole_row(subject.loaded, row) for row in rows]
         _same(subject, rows, "with a shared prefix", "as a whole row", scored.nlls, whole)
         way = scored.how["prefix"]
         if subject.sharing is not None and way != subject.sharing:
             raise ConformanceError(
                 f"{subject.name}: its prefix is shared {way!r}, expected {subject.sharing!r}: "
-                f"{scored.how.get('reason', subject.loaded.cannot_share)}"
+                f"{scored.how['refused']}"
             )
         if way != NONE and scored.how["prefix_tokens"] != common_prefix(rows):
             raise ConformanceError(f"{subject.name}: {scored.how['prefix_tokens']} tokens shared")
@@ -213,7 +134,7 @@ def float64(subject: Subject) -> None:
             for row in rows
         ]
     _same(subject, rows, "as a run scores it", "in float64", subject.nlls(rows), right)
-    plain = reference(subject.loaded, rows, _silent).nlls
+    plain = reference(subject.loaded, rows, silent).nlls
     _same(subject, rows, "by the reference scorer", "in float64", plain, right)
 
 
@@ -237,9 +158,9 @@ def _in_float64(subject: Subject) -> Any:
         if weight is not None and _packed(weight):
             from bitsandbytes.functional import dequantize_4bit
 
-            values = dequantize_4bit(weight.data, weight.quant_state).double()
-            plain = torch.nn.Linear(*values.T.shape, bias=module.bias is not None, device="meta")
-            plain.weight = torch.nn.Parameter(values, requires_grad=False)
+            unpacked = dequantize_4bit(weight.data, weight.quant_state).double()
+            plain = torch.nn.Linear(*unpacked.T.shape, bias=module.bias is not None, device="meta")
+            plain.weight = torch.nn.Parameter(unpacked, requires_grad=False)
             plain.bias = module.bias
             exact.set_submodule(name, plain)
     return exact.double().eval()
@@ -284,7 +205,7 @@ def ends_with_one_scored_eos(subject: Subject) -> None:
             f"{subject.name}: the answer's tokens are {row.answer}, expected {plain} and one EOS "
             f"({encoder.eos})"
         )
-    (scored,), _ = score(subject.loaded, [row], "fast", _silent)
+    (scored,), _ = score(subject.loaded, [row], "fast", silent)
     if scored.n_tokens != len(plain) + 1:
         raise ConformanceError(f"{subject.name}: {scored.n_tokens} tokens scored")
     without = replace(row, answer=row.answer[:-1])
@@ -302,7 +223,7 @@ def padding_id_in_an_answer(subject: Subject) -> None:
     first, *others = subject.rows(4)
     odd = replace(first, answer=(padding, 0, encoder.eos, *first.answer))
     rows = [odd, *others]
-    whole = [reference(subject.loaded, [row], _silent).nlls[0] for row in rows]
+    whole = [reference(subject.loaded, [row], silent).nlls[0] for row in rows]
     _same(subject, rows, "in a batch", "by the reference scorer", subject.nlls(rows), whole)
 
 
@@ -325,7 +246,7 @@ def answer_of_one_token(subject: Subject) -> None:
     rows = subject.rows(3)
     eos = subject.loaded.encoder.eos
     rows += [replace(rows[0], answer=(rows[0].answer[0],)), replace(rows[1], answer=(eos,))]
-    whole = [reference(subject.loaded, [row], _silent).nlls[0] for row in rows]
+    whole = [reference(subject.loaded, [row], silent).nlls[0] for row in rows]
     _same(subject, rows, "in a batch", "by the reference scorer", subject.nlls(rows), whole)
 
 
@@ -355,8 +276,7 @@ def adapter_on_then_off(subject: Subject) -> None:
         spec = replace(spec, adapter=None, adapter_digest=None)
 
     def numbers(spec: ModelSpec, adapter: Path | None) -> list[float]:
-        other = Subject(subject.name, lambda: (spec, folder, adapter))
-        other._pool = pool
+        other = Subject(subject.name, lambda: (spec, folder, adapter), pool=pool)
         found = other.nlls(rows)
         if adapter is not None:
             whole = [whole_row(other.loaded, row) for row in rows]

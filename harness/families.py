@@ -64,6 +64,20 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family("Qwen2Config", bos=False),
     "qwen3": Family("Qwen3Config", {"head_dim": 8}, bos=False),
     "phi3": Family("Phi3Config"),
+    "phi3-long-rope": Family(
+        "Phi3Config",
+        {
+            "original_max_position_embeddings": 120,  # between the tests' short and long rows
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "short_factor": [1.0, 1.0, 1.5, 2.0],
+                "long_factor": [1.0, 2.0, 4.0, 8.0],
+                "original_max_position_embeddings": 120,
+            },
+        },
+        sharing=NONE,
+    ),
     "granite-scaled-logits": Family("GraniteConfig", {"logits_scaling": 3.0}),
     "cohere-scaled-logits": Family("CohereConfig", {"logit_scale": 0.3}),
     "gpt2-learned-positions": Family("GPT2Config"),

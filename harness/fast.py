@@ -13,59 +13,46 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.attention import short_row_attention
+from harness.batches import BUDGETS, Batch, Budget, common_prefix, plan_batches
 from harness.encoding import Encoded
 from harness.errors import ModelError, one_line
+from harness.losses import batch_losses
 from harness.memory import free, is_out_of_memory
 from harness.models import LoadedModel
-from harness.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
+from harness.prefix import (
+    COPIED,
+    IN_PLACE,
+    NONE,
+    SharedPrefix,
+    UnsupportedCacheError,
+    positions_depend_on_length,
+)
 
 MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each row
 
-# Relative difference of a row's NLL with and without sharing that is arithmetic, not a mistake.
-SHARING_TOLERANCE = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
+# What two ways of computing a row's NLL may differ by and still be the same number. In float32
+# relative to the NLL; in half precision, whose numbers depend on the batch, nats per scored token:
+# single tokens move by up to 0.2 nats in bfloat16, a mistake by 0.8 and more.
+RELATIVE = 1e-5
+PER_TOKEN = {"float16": 0.05, "bfloat16": 0.2}
+
+
+ALONE = {"prefix": NONE, "prefix_tokens": 0, "refused": {}}
 
 
 class OutOfMemoryWarning(UserWarning):
     """A batch did not fit into memory and was halved."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much may stand in one batch; a single row is never refused.
-
-    On CPUs the batches are small, so that a layer's activations stay in the processor's caches:
-    512 tokens were 1.3 times as fast as 2,048 on two cores with 1 MiB of L2 cache each.
-
-    Attributes:
-        tokens: tokens after the shared prefix, padding included.
-        keys: keys attended to, the shared ones counted once per row.
-        logits: scored positions × vocabulary.
-        softmax: logits turned into losses at a time.
-    """
-
-    tokens: int
-    keys: int
-    logits: int
-    softmax: int
-
-
-BUDGETS = {
-    "cpu": Budget(tokens=512, keys=1 << 14, logits=1 << 26, softmax=1 << 22),
-    "cuda": Budget(tokens=1 << 13, keys=1 << 17, logits=1 << 27, softmax=1 << 26),
-}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Row numbers that go through the model together."""
-
-    rows: tuple[int, ...]
-    width: int
+def allowed(dtype: str, nll: float, tokens: int) -> float:
+    """What two computations of a row's NLL may differ by, in nats."""
+    if dtype in PER_TOKEN:
+        return PER_TOKEN[dtype] * tokens
+    return RELATIVE * max(1.0, abs(nll))
 
 
 @dataclass(frozen=True)
@@ -74,53 +61,6 @@ class Scored:
 
     nlls: list[float]
     how: dict[str, Any] = field(default_factory=dict)
-
-
-def plan_batches(
-    lengths: Sequence[int],
-    scored: Sequence[int],
-    prefix: int,
-    vocabulary: int,
-    budget: Budget = BUDGETS["cpu"],
-) -> list[Batch]:
-    """Group rows by length within the budget; a function of the rows alone.
-
-    Args:
-        lengths: tokens of each row after the shared prefix.
-        scored: scored tokens of each row.
-        prefix: length of the shared prefix.
-        vocabulary: size of the vocabulary.
-        budget: what fits into a batch.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    batches: list[Batch] = []
-    current: list[int] = []
-    width = logits = 0
-    for row in order:  # longest first: the first row of a batch is its width
-        full = current and (
-            (len(current) + 1) * width > budget.tokens
-            or (len(current) + 1) * (width + prefix) > budget.keys
-            or logits + scored[row] * vocabulary > budget.logits
-        )
-        if full:
-            batches.append(Batch(tuple(current), width))
-            current, logits = [], 0
-        if not current:
-            width = lengths[row]
-        current.append(row)
-        logits += scored[row] * vocabulary
-    if current:
-        batches.append(Batch(tuple(current), width))
-    return batches
-
-
-def common_prefix(rows: Sequence[Encoded]) -> int:
-    """Length of the contexts' longest common prefix that leaves each row a token of context."""
-    first, shortest = rows[0].context, min(len(row.context) for row in rows)
-    for position in range(shortest - 1):
-        if any(row.context[position] != first[position] for row in rows):
-            return position
-    return shortest - 1
 
 
 def fast(
@@ -146,8 +86,10 @@ def fast(
 
     budget = budget or BUDGETS[loaded.device.type]
     with torch.inference_mode():
-        prefix, how = _share(loaded, rows) if share else (None, {"prefix": NONE})
+        prefix, how = _share(loaded, rows) if share else (None, dict(ALONE))
         skipped = prefix.length if prefix else 0
+        if positions_depend_on_length(loaded.model, max(map(len, rows))):
+            budget = replace(budget, tokens=0)  # every row alone
         vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
         batches = plan_batches(
             [len(row) - skipped for row in rows],
@@ -172,11 +114,18 @@ def fast(
 
 
 def whole_row(loaded: LoadedModel, row: Encoded) -> float:
-    """NLL of one row, alone and from its first token on: nothing is shared, nothing is padded."""
+    """NLL of one row, alone and from its first token on: nothing is shared, nothing is padded.
+
+    Raises:
+        ModelError: it does not fit into memory.
+    """
     import torch
 
+    budget = BUDGETS[loaded.device.type]
     with torch.inference_mode():
-        losses = _score_batch(loaded, [row], None, len(row), BUDGETS[loaded.device.type])
+        losses = _fitting(loaded, [row], None, Batch((0,), len(row)), budget)
+        if losses is None:
+            raise ModelError(_too_long(loaded, row))
         return float(losses.sum().item())
 
 
@@ -226,7 +175,7 @@ def _fitting(
 ) -> Any:
     """Return the losses of a batch, or None where it does not fit into memory."""
     try:
-        return _score_batch(loaded, rows, prefix, batch.width, budget)
+        return batch_losses(loaded, rows, prefix, batch.width, budget)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -241,134 +190,53 @@ def _too_long(loaded: LoadedModel, row: Encoded) -> str:
     )
 
 
-def _score_batch(
-    loaded: LoadedModel,
-    rows: list[Encoded],
-    prefix: SharedPrefix | None,
-    width: int,
-    budget: Budget,
-) -> Any:
-    """Losses (float64, shape (scored tokens,), row after row) of rows that begin with ``prefix``.
-
-    Padding stands last and attention is causal, so no scored position can see it; positions
-    count on from the shared prefix by themselves.
-    """
-    import torch
-
-    model, skipped = loaded.model, prefix.length if prefix else 0
-    ids = torch.zeros((len(rows), width), dtype=torch.long)
-    scored: list[int] = []
-    targets: list[int] = []
-    for index, row in enumerate(rows):
-        rest = row.ids[skipped:]
-        ids[index, : len(rest)] = torch.tensor(rest)
-        # The logits at position t predict token t + 1.
-        start = index * width + len(row.context) - skipped - 1
-        scored += range(start, start + len(row.answer))
-        targets += row.answer
-    positions = _to(torch.tensor(scored), loaded.device)
-    past = prefix.cache(len(rows)) if prefix else None
-    with _head_on(model, ids.shape, positions) as used:
-        output = model(
-            input_ids=_to(ids, loaded.device), past_key_values=past, use_cache=past is not None
-        )
-    logits = output.logits if used else output.logits.flatten(0, 1).index_select(0, positions)
-    chunk = max(1, budget.softmax // logits.shape[-1])
-    return _token_nlls(logits, _to(torch.tensor(targets), loaded.device), chunk)
-
-
-def _to(tensor: Any, device: Any) -> Any:
-    """Send to the device; from pinned memory, so that nothing waits for the copy."""
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _token_nlls(logits: Any, targets: Any, chunk: int) -> Any:
-    """−log softmax(logits)[target] for each row of logits, as float64, shape (rows,).
-
-    The sum over the vocabulary is taken in float64: for 50,000 entries, float32 is off by up to
-    1e-5 nats a token, nine times of ten to the same side, so that a row's sum is off by more.
-    ``chunk`` rows at a time, so that the intermediate values stay in cache.
-    """
-    import torch
-
-    found = []
-    for some, wanted in zip(logits.split(chunk), targets.split(chunk), strict=True):
-        values = some.float()
-        largest = values.amax(dim=-1, keepdim=True)
-        total = (values - largest).exp_().sum(dim=-1, dtype=torch.float64)
-        chosen = values.gather(1, wanted[:, None])
-        found.append(total.log() - (chosen - largest).squeeze(1).double())
-    return torch.cat(found)
-
-
-@contextmanager
-def _head_on(model: Any, shape: Any, positions: Any) -> Iterator[list[bool]]:
-    """While active, the output head sees the hidden states of the flat ``positions`` only.
-
-    Selecting before the head keeps whatever a family does to its logits (scaling, capping),
-    which is elementwise. Yields a list that is not empty once the head has been used this way.
-    """
-    used: list[bool] = []
-
-    def select(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        hidden = arguments[0]
-        if hidden.shape[:2] != shape:
-            return None
-        used.append(True)
-        return (hidden.flatten(0, 1).index_select(0, positions), *arguments[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield used
-    finally:
-        handle.remove()
-
-
 def _share(
     loaded: LoadedModel, rows: Sequence[Encoded]
 ) -> tuple[SharedPrefix | None, dict[str, Any]]:
     """Compute what the rows share, in the best way that this model gets right.
 
-    A way is checked on the shortest row whenever a prefix is longer than all it was checked on:
-    the row must have the NLL that it has without sharing.
+    A way is checked on the shortest and the longest row whenever a prefix is longer than all that
+    it was checked on: the rows must have the NLL that they have without sharing.
 
     Returns:
-        The prefix, or None; and which way was taken, with the reason where the model has none.
+        The prefix, or None; and which way was taken, with the reasons against the others.
     """
     length = common_prefix(rows) if len(rows) > 1 else 0
     if length < MIN_PREFIX:
-        return None, {"prefix": NONE, "prefix_tokens": 0}
-    shortest = min(rows, key=len)
+        return None, dict(ALONE)
+    shortest, longest = min(rows, key=len), max(rows, key=len)
+    refused: dict[str, str] = {}
+    if positions_depend_on_length(loaded.model, len(longest)):
+        return None, ALONE | {"refused": {COPIED: "its positions depend on a row's length"}}
     for way in (IN_PLACE, COPIED):
-        if way in loaded.cannot_share:
-            continue
         try:
             prefix = SharedPrefix(
-                loaded.model, rows[0].context[:length], max(map(len, rows)), way == IN_PLACE
+                loaded.model, rows[0].context[:length], len(longest), way == IN_PLACE
             )
             if length > loaded.shared_tokens:
-                _check_sharing(loaded, prefix, shortest)
+                for row in dict.fromkeys((shortest, longest)):
+                    _check_sharing(loaded, prefix, row)
                 loaded.shared_tokens = length
+        except ModelError:  # no memory for a row
+            raise
         except Exception as error:  # a family's own code, handed a cache it may not know
             if is_out_of_memory(error):
-                raise ModelError(_too_long(loaded, shortest)) from None
-            loaded.cannot_share[way] = one_line(error, 160)
+                raise ModelError(_too_long(loaded, longest)) from None
+            refused[way] = one_line(error, 160)
             continue
-        return prefix, {"prefix": way, "prefix_tokens": length}
-    return None, {"prefix": NONE, "prefix_tokens": 0, "reason": loaded.cannot_share[COPIED]}
+        return prefix, {"prefix": prefix.way, "prefix_tokens": length, "refused": refused}
+    return None, ALONE | {"refused": refused}
 
 
 def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, row: Encoded) -> None:
     budget = BUDGETS[loaded.device.type]
     with short_row_attention(loaded.model):
-        losses = _score_batch(loaded, [row], prefix, len(row) - prefix.length, budget)
+        losses = batch_losses(loaded, [row], prefix, len(row) - prefix.length, budget)
     shared, whole = float(losses.sum().item()), whole_row(loaded, row)
     if math.isnan(shared) and math.isnan(whole):
         return
-    if not abs(shared - whole) <= SHARING_TOLERANCE[loaded.spec.dtype] * max(1.0, abs(whole)):
-        raise ModelError(
+    if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
+        raise UnsupportedCacheError(
             f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
             f"{whole:.6f} without"
         )

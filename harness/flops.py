@@ -15,19 +15,20 @@ class FlopMeter:
     """Counts multiplications and additions (two for each pair) of a transformer's forwards.
 
     Linear layers: 2 · tokens · inputs · outputs, by hooks on every one, adapters included.
-    Attention: 4 · heads · head size for every query and key that it may see, in every layer with
-    softmax attention; keys that are masked out are not counted, whether a kernel computes them
-    or not. Experts stored as one tensor, and linear attention's own recurrences, are not counted.
+    Attention: 4 · heads · head size for every query and every key before it, in every layer with
+    softmax attention, whether a window leaves keys out or a kernel computes more. Experts stored
+    as one tensor, and linear attention's own recurrences, are not counted.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.flops = 0
         config = model.config.get_text_config()
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
+        size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
         kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
         layers = sum("attention" in kind and "linear" not in kind for kind in kinds)
-        self._per_pair = 4 * layers * config.num_attention_heads * size
+        self._per_pair = 4 * layers * heads * size
 
     @contextmanager
     def counting(self) -> Iterator[None]:

@@ -24,9 +24,11 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # The modules of this package that take part in computing a number.
 CODE = (
     "attention",
+    "batches",
     "encoding",
     "fast",
     "kernels",
+    "losses",
     "models",
     "prefix",
     "prompts",

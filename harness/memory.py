@@ -9,6 +9,9 @@ import resource
 import sys
 from pathlib import Path
 
+# What RuntimeErrors say where torch has no class of its own: CPU allocator, driver, cuBLAS.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def reset_peak(device: str) -> None:
     """Start counting anew, where the system can: CUDA devices, and processes on Linux.
@@ -44,7 +47,7 @@ def peak_memory(device: str) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch ran out of memory; on CPUs it says so in a RuntimeError."""
     return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
     )
 
 

@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ class LoadedModel:
     Attributes:
         sentinel: a row and the NLL that it had when the model was fresh.
         shared_tokens: the longest prefix that rows were seen to share rightly.
-        cannot_share: ways of sharing a prefix that this model gets wrong, and why.
     """
 
     spec: ModelSpec
@@ -43,7 +42,6 @@ class LoadedModel:
     encoder: Encoder
     sentinel: tuple[Encoded, float] | None = None
     shared_tokens: int = 0
-    cannot_share: dict[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> Any:

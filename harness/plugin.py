@@ -17,7 +17,6 @@ from typing import IO
 import pytest
 
 from harness import render
-from harness.conformance import Subject
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
 from harness.options import FLAGS, ROOT, Flag, Options, parse_options, read_pyproject
@@ -25,10 +24,10 @@ from harness.plan import Case, make_plan
 from harness.session import Session
 from harness.speed import Contest
 from harness.stats import summarize
+from harness.subjects import Subject
 
 KEY = pytest.StashKey[Session]()
-SUITES = ROOT / "suites"
-ON_REQUEST = {"test_conformance.py", "test_speed.py"}
+ON_REQUEST = {ROOT / "suites" / "test_conformance.py", ROOT / "suites" / "test_speed.py"}
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
 
@@ -124,12 +123,10 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
     return run
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the suites that run only when they are named: they measure no adaptation."""
-    if collection_path.parent != SUITES or collection_path.name not in ON_REQUEST:
-        return None
-    named = {Path(argument.partition("::")[0]).name for argument in config.args}
-    return None if collection_path.name in named else True
+    # pytest does not ask about paths that are named.
+    return True if collection_path in ON_REQUEST else None
 
 
 def _column(reporter: pytest.TerminalReporter | None) -> int:
@@ -240,7 +237,10 @@ def _show_speed(terminalreporter: pytest.TerminalReporter, contest: Contest) -> 
     terminalreporter.write_line(contest.table())
     terminalreporter.write_line("")
     terminalreporter.write_line(contest.remarks())
-    terminalreporter.write_line(str(contest.write()))
+    try:
+        terminalreporter.write_line(str(contest.write()))
+    except AdaptbenchError as error:
+        terminalreporter.write_line(str(error), red=True)
 
 
 def _relative(path: Path, base: Path) -> str:

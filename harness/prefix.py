@@ -24,6 +24,25 @@ class UnsupportedCacheError(Exception):
     """This model's cache cannot be shared between rows; the text says why."""
 
 
+def positions_depend_on_length(model: Any, longest: int) -> bool:
+    """Whether the model turns its positions otherwise in rows beyond its original length.
+
+    LongRoPE and dynamic scaling choose their frequencies by the longest position of a forward:
+    what a short row has computed is not what a long row needs, in a cache or in a batch.
+    """
+    config = model.config.get_text_config()
+    found = getattr(config, "rope_parameters", None) or {}
+    parts = [found, *(part for part in found.values() if isinstance(part, dict))]
+    for part in parts:
+        kind = str(part.get("rope_type"))
+        original = part.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", config.max_position_embeddings
+        )
+        if (kind == "longrope" or "dynamic" in kind) and longest > original:
+            return True
+    return False
+
+
 class SharedPrefix:
     """The cache of tokens that many rows begin with.
 
@@ -31,7 +50,10 @@ class SharedPrefix:
         model: a causal language model in eval mode.
         ids: the shared tokens.
         longest: length of the longest row, these tokens included.
-        in_place: whether keys and values may be read where they lie.
+        in_place: whether keys and values may be read where they lie, in the layers that can.
+
+    Attributes:
+        way: ``IN_PLACE`` if a layer does that, else ``COPIED``.
 
     Raises:
         UnsupportedCacheError: the model has cache layers that cannot be shared, or, with
@@ -60,8 +82,8 @@ class SharedPrefix:
             _shared(layer, in_place and (window is None or longest <= window))
             for layer, window in zip(past.layers, windows, strict=True)
         ]
-        if in_place and not any(getattr(layer, "in_place", False) for layer in self._layers):
-            raise UnsupportedCacheError("no layer's window is as long as the longest row")
+        # Which layers can is a matter of the cell's longest row, so it is no reason to refuse.
+        self.way = IN_PLACE if any(map(_is_in_place, self._layers)) else COPIED
 
     def cache(self, rows: int) -> Any:
         """Return a cache for a batch of ``rows`` rows that begin with these tokens."""
@@ -71,6 +93,10 @@ class SharedPrefix:
             for layer in self._layers
         ]
         return past
+
+
+def _is_in_place(layer: Any) -> bool:
+    return bool(getattr(layer, "in_place", False))
 
 
 def _empty_cache(model: Any) -> Any:

@@ -11,6 +11,10 @@ import time
 from typing import IO
 
 
+def silent(*progress: object) -> None:
+    """Show no progress, whatever is said of it."""
+
+
 class ProgressLine:
     """A status text behind the cursor: what, how much of it, how fast, how long still.
 

@@ -18,6 +18,7 @@ from harness import __version__
 from harness.core import Measurement
 from harness.files import write_atomically
 from harness.plan import Case, Plan
+from harness.prefix import COPIED
 from harness.render import render
 from harness.stats import METRICS, Summary, spread, summarize
 
@@ -90,7 +91,7 @@ def build(
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
         "trainings": _unique(_training(row) for row in rows if row.measurement.training),
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
-        "unshared": _unique(_unshared(row) for row in rows if _scoring(row, "reason")),
+        "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
         "halved": [row.case.id for row in rows if _scoring(row, "halved")],
         "environments": _unique(_environment(row) for row in rows),
         "cells": [_cell(row) for row in rows],
@@ -219,6 +220,10 @@ def _scoring(row: Row, name: str) -> Any:
     return row.measurement.scoring.get(name)
 
 
+def _refused(row: Row) -> Mapping[str, str]:
+    return _scoring(row, "refused") or {}
+
+
 def _rounding(row: Row) -> dict[str, Any]:
     model = row.measurement.cell.model
     return {
@@ -230,7 +235,7 @@ def _rounding(row: Row) -> dict[str, Any]:
 
 
 def _unshared(row: Row) -> dict[str, Any]:
-    return {"model": row.case.model_name, "reason": _scoring(row, "reason")}
+    return {"model": row.case.model_name, "reason": _refused(row)[COPIED]}
 
 
 def _environment(row: Row) -> dict[str, Any]:

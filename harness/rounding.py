@@ -10,14 +10,11 @@ from typing import Any
 
 from harness.core import ModelSpec
 from harness.encoding import Encoded
-from harness.errors import ModelError
-from harness.fast import fast
+from harness.errors import ModelError, one_line
 from harness.memory import is_out_of_memory
 from harness.models import ModelPool
-
-
-def _silent(done: int) -> None:
-    """Show no progress."""
+from harness.progress import silent
+from harness.scoring import scorer_for
 
 
 def rounding(
@@ -30,14 +27,18 @@ def rounding(
         ``perplexity``, the relative change of the geometric mean perplexity. Or ``unknown``, the
         reason why it could not be measured.
     """
+    score = scorer_for(spec, "fast")
     try:
-        exact = fast(pool.get(replace(spec, dtype="float32"), folder, None), rows, _silent).nlls
-    except (ModelError, RuntimeError) as error:
-        if not isinstance(error, ModelError) and not is_out_of_memory(error):
+        exact = score(pool.get(replace(spec, dtype="float32"), folder, None), rows, silent).nlls
+    except ModelError as error:
+        pool.clear()
+        return {"unknown": one_line(error, 160)}
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         pool.clear()
         return {"unknown": "the model does not fit into memory in float32"}
-    found = fast(pool.get(spec, folder, None), rows, _silent).nlls
+    found = score(pool.get(spec, folder, None), rows, silent).nlls
     if not all(map(math.isfinite, [*exact, *found])):
         return {"unknown": "a number is not finite"}
     changes = [abs(a - b) / b for a, b in zip(found, exact, strict=True)]

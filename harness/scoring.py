@@ -14,12 +14,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.core import Score
+from harness.core import ModelSpec, Score
 from harness.encoding import Encoded
 from harness.errors import ModelError
-from harness.fast import Scored, fast, whole_row
+from harness.fast import ALONE, Scored, fast, whole_row
+from harness.memory import is_out_of_memory
 from harness.models import LoadedModel
-from harness.prefix import NONE
 
 Progress = Callable[[int], None]
 Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
@@ -50,13 +50,26 @@ def score(
     """
     if loaded.sentinel is None:
         loaded.sentinel = rows[0], whole_row(loaded, rows[0])
-    if loaded.spec.quantization == "int8":
-        # Its outlier columns are chosen per batch: only alone is a row's number its own.
-        scorer = "reference"
-    scored = SCORERS[scorer](loaded, rows, progress)
+    try:
+        scored = scorer_for(loaded.spec, scorer)(loaded, rows, progress)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{loaded.spec.name}: a row's logits do not fit into memory; use --scorer=fast, a "
+            f"smaller --k, --quant=nf4 or --dtype=bfloat16"
+        ) from None
     _check_sentinel(loaded)
     scores = tuple(_score(row, nll) for row, nll in zip(rows, scored.nlls, strict=True))
     return scores, scored.how
+
+
+def scorer_for(spec: ModelSpec, name: str) -> Scorer:
+    """The scorer of that name, if the model allows it.
+
+    int8 layers choose their outlier columns per batch: only alone is a row's number its own.
+    """
+    return SCORERS["reference" if spec.quantization == "int8" else name]
 
 
 def _score(row: Encoded, nll: float) -> Score:
@@ -101,7 +114,7 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
             picked = log_probs.gather(1, answer[:, None])
             nlls.append(-picked.sum().item())
             progress(done)
-    return Scored(nlls, {"prefix": NONE, "prefix_tokens": 0, "batches": len(rows), "halved": 0})
+    return Scored(nlls, ALONE | {"batches": len(rows), "halved": 0})
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from harness import conformance, report
+from harness import report, subjects
 from harness.bench import Bench, Result
-from harness.conformance import Subject
 from harness.core import Measurement
 from harness.errors import AdaptbenchError, ModelError
 from harness.families import FAMILIES
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
 from harness.speed import Contest
+from harness.subjects import Subject
 
 
 class Session:
@@ -115,26 +115,32 @@ class Session:
         return case.id in self._computed or not self.plan.options.fresh
 
     def subject_names(self) -> list[str]:
-        """What conformance is tested on: the models named by flags, or one of each family."""
-        if not self.plan.options.given("model"):
-            return list(FAMILIES)
-        return list(self._subjects)
+        """What conformance is tested on: the models that flags ask for, or one of each family."""
+        return list(self._subjects if self._own_models else FAMILIES)
+
+    @property
+    def _own_models(self) -> bool:
+        return any(map(self.plan.options.given, ("model", "quant", "dtype", "device", "adapter")))
 
     @cached_property
     def _subjects(self) -> dict[str, Case]:
         found: dict[str, Case] = {}
-        for case in self.plan.cases:
+        plain = [case for case in self.plan.cases if case.training is None]
+        for case in plain or self.plan.cases:
             quantized = f"-{case.quantization}" if case.quantization != "none" else ""
-            if case.training is None:
-                found.setdefault(f"{case.model_name}{quantized}", case)
+            found.setdefault(f"{case.model_name}{quantized}", case)
         return found
 
     def subject(self, name: str, folder: Path) -> Subject:
         """Return what ``name`` stands for; a tiny model is written to ``folder``."""
-        if name in FAMILIES and not self.plan.options.given("model"):
-            return conformance.tiny(name, folder)
+        if not self._own_models:
+            return subjects.tiny(name, folder)
         case = self._subjects[name]
-        return Subject(name, lambda: (self.bench.spec(case), self.bench.folder(case), case.adapter))
+        return Subject(
+            name,
+            lambda: (self.bench.spec(case), self.bench.folder(case), case.adapter),
+            pool=self.bench.pool,
+        )
 
     def headline(self) -> str:
         """What is going to be measured, in one line."""

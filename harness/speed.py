@@ -6,9 +6,6 @@ tokenizing are left out, and what differs is how the rows are computed.
 
 from __future__ import annotations
 
-import itertools
-import logging
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.batches import unique_tokens
 from harness.errors import ConformanceError, NotApplicableError
 from harness.files import write_atomically
 from harness.identity import hardware, version
 from harness.plan import Case, make_plan
+from harness.progress import silent
 
 if TYPE_CHECKING:
     from harness.bench import Bench
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 KS = (1, 5, 10)
 OURS, REFERENCE, PEER, PEER_KERNELS = "fast", "reference", "lm-eval", "lm-eval-same-kernels"
 CONTENDERS = (REFERENCE, OURS, PEER, PEER_KERNELS)
-PEER_BATCHES = {"cpu": (1, 8), "cuda": (1, 8, 32, 64)}
-PEER_TRIAL_ROWS = 16  # at least
 
 
 @dataclass(frozen=True)
@@ -120,17 +117,11 @@ class Contest:
         return gemm_rate(model.device, model.dtype)
 
     def peer_batch(self, k: int, contender: str) -> int:
-        """The peer's best batch size: each is tried on rows of middling length."""
+        """The peer's best batch size at k."""
+        from harness.peers import best_batch
+
         if (k, contender) not in self._batches:
-            ordered = sorted(self.rows(k), key=len)
-            rates = {}
-            for size in PEER_BATCHES[self.loaded().device.type]:
-                count = min(len(ordered), max(PEER_TRIAL_ROWS, size))
-                start = (len(ordered) - count) // 2
-                began = time.perf_counter()
-                lm_eval(self.loaded(), ordered[start : start + count], size)
-                rates[size] = count / (time.perf_counter() - began)
-            self._batches[k, contender] = max(rates, key=lambda size: rates[size])
+            self._batches[k, contender] = best_batch(self.loaded(), self.rows(k))
         return self._batches[k, contender]
 
     def table(self) -> str:
@@ -231,6 +222,7 @@ class Trial:
         """
         if self.contender in (PEER, PEER_KERNELS) and version("lm-eval") == "none":
             raise NotApplicableError('lm-eval is not installed: pip install -e ".[peers]"')
+        self.contest.bench.store.prepare()  # better now than after minutes of timing
         self.contest.loaded()
         if self.contender == PEER_KERNELS and not self._kernels_differ:
             raise NotApplicableError("the fast scorer uses torch's default kernels here")
@@ -278,15 +270,18 @@ class Trial:
         Raises:
             ConformanceError: a row's NLL is another one.
         """
-        from harness.fast import SHARING_TOLERANCE
+        from harness.fast import allowed
 
-        worst = self.contest.worst(self.k, self.contender)
-        allowed = SHARING_TOLERANCE[self.contest.cases[0].dtype]
-        if worst is not None and not worst <= allowed:
-            raise ConformanceError(
-                f"{self.id}: a row's NLL is {worst:.1e} (relative) from the reference's, "
-                f"{allowed:g} is allowed"
-            )
+        dtype = self.contest.cases[0].dtype
+        right = self.contest.nlls.get((self.k, REFERENCE), [])
+        found = self.contest.nlls[self.k, self.contender]
+        for row, a, b in zip(self.contest.rows(self.k), found, right, strict=False):
+            limit = allowed(dtype, b, len(row.answer))
+            if not abs(a - b) <= limit:
+                raise ConformanceError(
+                    f"{self.id}: row {row.prompt.id!r} has an NLL of {a:.6f}, by the reference "
+                    f"{b:.6f}; a difference of {limit:.1g} is allowed"
+                )
 
     @cached_property
     def _meter(self) -> Any:
@@ -312,35 +307,10 @@ class Trial:
         return nullcontext()
 
     def _score(self, rows: Sequence[Encoded]) -> list[float]:
-        from harness.scoring import SCORERS
+        from harness.peers import lm_eval
+        from harness.scoring import SCORERS, scorer_for
 
         loaded = self.contest.loaded()
         if self.contender in SCORERS:
-            return SCORERS[self.contender](loaded, rows, _silent).nlls
+            return scorer_for(loaded.spec, self.contender)(loaded, rows, silent).nlls
         return lm_eval(loaded, rows, self.contest.peer_batch(self.k, self.contender))
-
-
-def _silent(done: int) -> None:
-    """Show no progress."""
-
-
-def unique_tokens(rows: Sequence[Encoded]) -> int:
-    """How many of the rows' tokens have not the same tokens before them in another row."""
-    ordered = sorted(row.ids for row in rows)
-    shared = 0
-    for before, row in itertools.pairwise(ordered):
-        for a, b in zip(before, row, strict=False):
-            if a != b:
-                break
-            shared += 1
-    return sum(map(len, ordered)) - shared
-
-
-def lm_eval(loaded: LoadedModel, rows: Sequence[Encoded], batch: int) -> list[float]:
-    """NLL of every row by lm-eval's Hugging Face backend, from the same model and token ids."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    from lm_eval.models.huggingface import HFLM
-
-    peer = HFLM(pretrained=loaded.model, tokenizer=loaded.encoder.tokenizer, batch_size=batch)
-    requests = [(("", ""), list(row.context), list(row.answer)) for row in rows]
-    return [-found[0] for found in peer._loglikelihood_tokens(requests, disable_tqdm=True)]

@@ -17,15 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.attention import SHORT
 from harness.core import ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.encoding import Encoded, Encoder
 from harness.errors import TrainingError
 from harness.files import publish_folder, sha256, temporary
+from harness.losses import IGNORED, mean_loss
 from harness.models import RECORD, base_shape, load_base, load_encoder, quiet
 from harness.prompts import render
 
 ADAPTER = "adapter_model.safetensors"
-IGNORED = -100  # the label that transformers' losses leave out
 
 Progress = Callable[[int, int, str], None]
 
@@ -121,6 +122,9 @@ def _train(
     rows = encode_rows(load_encoder(spec, base), template, training)
     model = load_base(spec, base)
     shape = base_shape(model)
+    if spec.device == "cpu" and max(map(len, rows)) <= SHORT:
+        # torch's CPU kernel takes three times as long, forwards and backwards, on rows this short.
+        model.set_attn_implementation("eager")
     model.name_or_path = spec.name  # what the adapter's config calls its base
     set_seed(training.seed)  # the adapter's initialization draws from the global generator
     targets = training.target_modules
@@ -216,9 +220,19 @@ def _fit(
                         f"{logs.get('learning_rate', 'unknown')}); lower the learning rate"
                     )
 
+    class AnswerTrainer(Trainer):  # type: ignore[misc]
+        """Computes the loss on the answers alone, without logits of anything else."""
+
+        loss_is_scaled_for_ga = True  # divided by the labels of the whole step
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = 1
+        ) -> Any:
+            return mean_loss(model, inputs["input_ids"], inputs["labels"], num_items_in_batch)
+
     arguments = _arguments(training, spec, draft / "trainer")
     with quiet():
-        trainer = Trainer(
+        trainer = AnswerTrainer(
             model=model,
             args=arguments,
             # The sampler measures "input_ids"; the collator wants the rows.

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conformance import CHECKS, Subject
+from harness.conformance import CHECKS
 from harness.errors import NotApplicableError
+from harness.subjects import Subject
 
 
 @pytest.mark.parametrize("check", CHECKS)

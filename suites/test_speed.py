@@ -14,12 +14,13 @@ from harness.speed import Trial
 
 def test_speed(trial: Trial, benchmark: BenchmarkFixture) -> None:
     benchmark.group = trial.group
+    if benchmark.disabled:
+        pytest.skip("nothing is timed under -n or --benchmark-disable")
     try:
         trial.prepare()
     except NotApplicableError as reason:
         pytest.skip(str(reason))
     benchmark.pedantic(trial.run, setup=trial.reset, rounds=trial.rounds)  # type: ignore[no-untyped-call]
-    if benchmark.stats is None:
-        pytest.skip("nothing is timed under -n or --benchmark-disable")
+    assert benchmark.stats is not None
     benchmark.extra_info.update(trial.facts(benchmark.stats.stats.median))
     trial.check()

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from harness import conformance, fast, prefix
-from harness.conformance import CHECKS, tiny
+from harness import conformance, fast, losses, prefix, subjects
+from harness.conformance import CHECKS
 from harness.encoding import Encoder
 from harness.errors import ConformanceError
 from harness.families import FAMILIES
 from harness.models import LoadedModel
+from harness.subjects import tiny
 
 
 def failing(folder: Path, name: str = "llama-grouped-query") -> set[str]:
@@ -88,9 +89,9 @@ def special_tokens_from_text(patch: pytest.MonkeyPatch) -> None:
 
 
 def _losses(patch: pytest.MonkeyPatch, change: Any) -> None:
-    plain = fast._token_nlls
+    plain = losses._token_nlls
     patch.setattr(
-        fast, "_token_nlls", lambda logits, wanted, chunk: change(plain, logits, wanted, chunk)
+        losses, "_token_nlls", lambda logits, wanted, chunk: change(plain, logits, wanted, chunk)
     )
 
 
@@ -100,8 +101,7 @@ def one_position_off(patch: pytest.MonkeyPatch) -> None:
 
 def padding_ids_not_scored(patch: pytest.MonkeyPatch) -> None:
     def skip(plain: Any, logits: Any, wanted: Any, chunk: int) -> Any:
-        losses = plain(logits, wanted, chunk)
-        return losses.masked_fill(wanted == 0, 0)
+        return plain(logits, wanted, chunk).masked_fill(wanted == 0, 0)
 
     _losses(patch, skip)
 
@@ -114,7 +114,7 @@ def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
         return replace(scored, nlls=[scored.nlls[index] for index in order])
 
-    patch.setattr(conformance, "fast", misplaced)
+    patch.setattr(subjects, "fast", misplaced)
 
 
 def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_a_cache_that_batches_write_into_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_into_the_shared_cache(monkeypatch)
-    assert "one_row_or_many" in failing(tmp_path, "mistral-sliding-window")
+    assert "prefix_shared_or_not" in failing(tmp_path, "mistral-sliding-window")
 
 
 def test_positions_that_count_the_padding_are_noticed(

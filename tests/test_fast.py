@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from harness import fast as module
+from harness.batches import Budget, plan_batches
 from harness.core import ModelSpec
 from harness.encoding import Encoded
 from harness.errors import ModelError
 from harness.families import FAMILIES, Family, make
-from harness.fast import Budget, OutOfMemoryWarning, fast, whole_row
+from harness.fast import OutOfMemoryWarning, fast, whole_row
 from harness.memory import peak_memory, reset_peak
 from harness.models import LoadedModel, load
 from harness.prefix import COPIED, IN_PLACE, NONE
@@ -32,7 +33,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let batches of more than ``most`` tokens run out of memory; return the sizes tried."""
     import torch
 
-    plain, tried = module._score_batch, []
+    plain, tried = module.batch_losses, []
 
     def limited(loaded: Any, rows: Any, prefix: Any, width: int, budget: Any) -> Any:
         tried.append(len(rows) * width)
@@ -40,7 +41,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return plain(loaded, rows, prefix, width, budget)
 
-    monkeypatch.setattr(module, "_score_batch", limited)
+    monkeypatch.setattr(module, "batch_losses", limited)
     return tried
 
 
@@ -62,14 +63,14 @@ def test_a_batch_that_does_not_fit_is_halved(
 
 
 def test_the_cpu_s_own_words_for_it(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = module._score_batch
+    plain = module.batch_losses
 
     def limited(loaded: Any, rows: Any, *more: Any) -> Any:
         if len(rows) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
         return plain(loaded, rows, *more)
 
-    monkeypatch.setattr(module, "_score_batch", limited)
+    monkeypatch.setattr(module, "batch_losses", limited)
     with pytest.warns(OutOfMemoryWarning):
         scored = fast(loaded, encode(loaded.encoder, 4), QUIET)
     assert all(map(math.isfinite, scored.nlls))
@@ -96,7 +97,7 @@ def test_another_error_is_not_taken_for_want_of_memory(
     def broken(*more: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(module, "_score_batch", broken)
+    monkeypatch.setattr(module, "batch_losses", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         fast(loaded, encode(loaded.encoder, 3, shared=""), QUIET)
 
@@ -109,7 +110,7 @@ def test_what_is_recorded(loaded: LoadedModel, tmp_path: Path) -> None:
     assert how["prefix_tokens"] == 1 + len(PREFIX.encode()) + _more_in_common(rows)
     assert how["batches"] > 1
     assert how["halved"] == 0
-    assert "reason" not in how
+    assert how["refused"] == {}
     assert fast(loaded, rows[:1], QUIET).how["prefix"] == NONE
 
 
@@ -125,7 +126,7 @@ def test_a_model_that_gets_sharing_wrong_is_found_out(tmp_path: Path) -> None:
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
     assert scored.how["prefix"] == NONE
-    assert "with a shared prefix and" in scored.how["reason"]
+    assert "with a shared prefix and" in scored.how["refused"][COPIED]
     assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
 
 
@@ -141,6 +142,7 @@ def test_shared_keys_that_are_wrong_in_place_are_copied_instead(
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
     assert scored.how["prefix"] == COPIED
+    assert "with a shared prefix and" in scored.how["refused"][IN_PLACE]
     assert scored.nlls == pytest.approx([whole_row(loaded, row) for row in rows], rel=1e-5)
 
 
@@ -156,7 +158,8 @@ def test_a_longer_prefix_is_checked_again(
     )
     for times in (1, 2, 1, 2, 3):
         fast(loaded, encode(loaded.encoder, shared=PREFIX * times), QUIET)
-    assert len(checked) == 3
+    assert len(set(checked)) == 3
+    assert len(checked) == 6  # the shortest and the longest row
     assert checked == sorted(checked)
 
 
@@ -184,12 +187,11 @@ def test_memory_grows_with_scored_positions_and_not_with_the_prompt(tmp_path: Pa
     assert many - short > 100 * one
 
 
-def test_two_processes_would_plan_the_same_batches() -> None:
+def test_batches_go_from_long_to_short_and_keep_the_order_of_equals() -> None:
     lengths, scored = [5, 9, 9, 1, 7, 9], [1, 2, 3, 1, 2, 2]
-    plans = [module.plan_batches(lengths, scored, 7, 100, Budget(18, 999, 9999, 99))] * 2
-    assert plans[0] == plans[1]
-    assert [batch.rows for batch in plans[0]] == [(1, 2), (5, 4), (0, 3)]
-    assert [batch.width for batch in plans[0]] == [9, 9, 5]
+    batches = plan_batches(lengths, scored, 7, 100, Budget(18, 999, 9999, 99))
+    assert [batch.rows for batch in batches] == [(1, 2), (5, 4), (0, 3)]
+    assert [batch.width for batch in batches] == [9, 9, 5]
 
 
 def test_half_precision_states_its_error(tmp_path: Path) -> None:
@@ -217,13 +219,65 @@ def test_half_precision_states_its_error(tmp_path: Path) -> None:
 def test_half_precision_of_a_model_too_large_for_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
     from harness.models import ModelPool
     from harness.rounding import rounding
 
     def refuse(self: Any, spec: ModelSpec, *more: Any) -> Any:
         assert spec.dtype == "float32"
-        raise ModelError("does not fit into memory")
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(ModelPool, "get", refuse)
     found = rounding(ModelPool(), spec(dtype="bfloat16"), tmp_path, [])
     assert found == {"unknown": "the model does not fit into memory in float32"}
+
+
+def test_how_a_cell_is_computed_does_not_depend_on_the_cells_before(tmp_path: Path) -> None:
+    """Short rows fit the window, long ones do not; either comes first."""
+    folder = make(FAMILIES["mistral-sliding-window"], tmp_path / "m")
+    found = []
+    for order in ((1, 9), (9, 1)):
+        loaded = load(spec("mistral"), folder, None)
+        loaded.model.config.sliding_window = 150
+        for layer in loaded.model.model.layers:
+            layer.self_attn.sliding_window = 150
+        scored = {n: fast(loaded, encode(loaded.encoder, shared=PREFIX * n), QUIET) for n in order}
+        found.append({n: (one.how["prefix"], one.nlls) for n, one in sorted(scored.items())})
+    assert found[0] == found[1]  # the same bits
+    assert [way for way, _ in found[0].values()] == [IN_PLACE, COPIED]
+
+
+def test_long_rope_is_scored_a_row_at_a_time(tmp_path: Path) -> None:
+    """A short row in a batch with a long one would have the long one's frequencies."""
+    loaded = load(spec("phi3"), make(FAMILIES["phi3-long-rope"], tmp_path / "m"), None)
+    rows = encode(loaded.encoder, 6, shared="") + encode(loaded.encoder, 3, shared=PREFIX * 3)
+    assert min(map(len, rows)) < 120 < max(map(len, rows))
+    scored = fast(loaded, rows, QUIET)
+    assert scored.how["batches"] == len(rows)
+    assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["llama-grouped-query", "deepseek-v3-latent-attention"])
+def test_half_precision_shares_too(name: str, dtype: str, tmp_path: Path) -> None:
+    loaded = load(spec(name, dtype=dtype), make(FAMILIES[name], tmp_path / "m"), None)
+    exact = load(spec(name), tmp_path / "m", None)
+    rows = encode(loaded.encoder)
+    scored = fast(loaded, rows, QUIET)
+    assert scored.how["prefix"] == FAMILIES[name].sharing
+    right = reference(exact, rows, QUIET).nlls
+    for row, found, expected in zip(rows, scored.nlls, right, strict=True):
+        assert abs(found - expected) < 0.3 * len(row.answer)
+
+
+def test_torch_s_own_attention_is_put_back(loaded: LoadedModel) -> None:
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fast(loaded, encode(loaded.encoder), stop)
+    assert AttentionInterface()["sdpa"] is sdpa_attention_forward

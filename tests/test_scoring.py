@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.batches import common_prefix, plan_batches
 from harness.core import ModelSpec, Prompt, Span
 from harness.encoding import Encoded, Encoder
 from harness.errors import ModelError
 from harness.families import FAMILIES, make
-from harness.fast import common_prefix, fast, plan_batches
+from harness.fast import fast
 from harness.kernels import SHAPES, TOLERANCE, _error, use_exact_kernels
 from harness.models import LoadedModel, load
 from harness.scoring import reference, score

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from harness.batches import unique_tokens
 from harness.encoding import Encoded
 from harness.families import FAMILIES, make
 from harness.flops import FlopMeter, gemm_rate
 from harness.kernels import TORCH, default_kernels, use_exact_kernels
 from harness.models import load
 from harness.scoring import reference
-from harness.speed import unique_tokens
 from tests.test_scoring import QUIET, encode, spec
 
 

@@ -277,3 +277,31 @@ def test_four_bit_weights_are_not_repacked_by_scoring(tmp_path: Path) -> None:
     for name, value in loaded.model.state_dict().items():
         assert value.equal(before[name]), name
     assert score(loaded, encoded(loaded), "fast", QUIET) == first
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-tied-head", "gemma2-soft-capping", "granite-scaled-logits"]
+)
+def test_the_loss_is_the_model_s_own(name: str, tmp_path: Path) -> None:
+    """With labels, transformers' models compute the same from all logits; so are the gradients."""
+    import torch
+
+    from harness.families import FAMILIES, make
+    from harness.losses import mean_loss
+
+    model = load_base(SPEC, make(FAMILIES[name], tmp_path / "m"))
+    loaded = load(SPEC, tmp_path / "m", None)
+    batch = collate(encoded(loaded)[:4])
+    count = int((batch["labels"] != IGNORED).sum())
+    found = []
+    for own in (True, False):
+        model.zero_grad()
+        if own:
+            loss = model(**batch).loss
+        else:
+            loss = mean_loss(model, batch["input_ids"], batch["labels"], count)
+        loss.backward()
+        weights = model.get_input_embeddings().weight.grad
+        found.append((loss.item(), weights.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
