@@ -171,7 +171,8 @@ class Contest:
             f"torch {version('torch')}, transformers {version('transformers')}, "
             f"lm-eval {version('lm-eval')}; GEMM rate {self.gemm / 1e9:,.0f} GFLOP/s "
             f"({use_exact_kernels() if case.device == 'cpu' else 'torch default'}).\n"
-            f"Loading and tokenizing are not timed. {OURS}: the median of three; the others once. "
+            f"Loading, tokenizing and a warm-up, in which {OURS} also checks that it may share a "
+            f"prefix, are not timed. {OURS}: the median of three; the others once. "
             f"{PEER} runs with torch's default kernels, {PEER_KERNELS} with those of {OURS}. "
             f"Peak memory is the {'device' if case.device == 'cuda' else 'whole process'}'s."
         )
