@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+SPECIAL = ("position_bias", "softcap", "s_aux")  # what makes attention another one
 SHORT = 512  # tokens; longer rows are faster with torch's kernel
 
 
@@ -84,6 +85,8 @@ def attend(
             module, query, key, value, attention_mask, **kwargs
         )
         return output
+    if any(kwargs.get(name) is not None for name in SPECIAL):
+        raise ValueError(f"shared keys can not be attended to with {', '.join(SPECIAL)}")
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     own, own_sum = _causal(query, key, value, scale)
     if shared is not None:
@@ -100,8 +103,7 @@ def _is_plain(module: Any, query: Any, key: Any, kwargs: dict[str, Any]) -> bool
     return (
         query.dtype == torch.float32
         and (getattr(module, "is_causal", True) if causal is None else causal)
-        and kwargs.get("position_bias") is None
-        and kwargs.get("softcap") is None
+        and all(kwargs.get(name) is None for name in SPECIAL)
         and not kwargs.get("dropout")
         and 1 < query.shape[2] == key.shape[2] <= SHORT
     )

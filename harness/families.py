@@ -123,7 +123,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "mamba2-state-space": Family(
         "Mamba2Config",
-        {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2},
+        {
+            "num_heads": 8,
+            "head_dim": 8,
+            "state_size": 8,
+            "n_groups": 2,
+            "num_attention_heads": None,
+        },
         sharing=NONE,
     ),
     "deepseek-v3-latent-attention": Family(

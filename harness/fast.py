@@ -29,7 +29,7 @@ from harness.prefix import (
     NONE,
     SharedPrefix,
     UnsupportedCacheError,
-    positions_depend_on_length,
+    must_be_alone,
 )
 
 MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each row
@@ -88,8 +88,8 @@ def fast(
     with torch.inference_mode():
         prefix, how = _share(loaded, rows) if share else (None, dict(ALONE))
         skipped = prefix.length if prefix else 0
-        if positions_depend_on_length(loaded.model, max(map(len, rows))):
-            budget = replace(budget, tokens=0)  # every row alone
+        if must_be_alone(loaded.model, max(map(len, rows))):
+            budget = replace(budget, tokens=0)
         vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
         batches = plan_batches(
             [len(row) - skipped for row in rows],
@@ -206,17 +206,18 @@ def _share(
         return None, dict(ALONE)
     shortest, longest = min(rows, key=len), max(rows, key=len)
     refused: dict[str, str] = {}
-    if positions_depend_on_length(loaded.model, len(longest)):
-        return None, ALONE | {"refused": {COPIED: "its positions depend on a row's length"}}
+    alone = must_be_alone(loaded.model, len(longest))
+    if alone:
+        return None, ALONE | {"refused": {COPIED: alone}}
     for way in (IN_PLACE, COPIED):
         try:
             prefix = SharedPrefix(
                 loaded.model, rows[0].context[:length], len(longest), way == IN_PLACE
             )
-            if length > loaded.shared_tokens:
+            if length > loaded.shared_tokens.get(way, 0):
                 for row in dict.fromkeys((shortest, longest)):
                     _check_sharing(loaded, prefix, row)
-                loaded.shared_tokens = length
+                loaded.shared_tokens[way] = length
         except ModelError:  # no memory for a row
             raise
         except Exception as error:  # a family's own code, handed a cache it may not know

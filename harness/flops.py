@@ -24,7 +24,7 @@ class FlopMeter:
         self.model = model
         self.flops = 0
         config = model.config.get_text_config()
-        heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
+        heads = getattr(config, "num_attention_heads", None) or 0  # a state-space model has none
         size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
         kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
         layers = sum("attention" in kind and "linear" not in kind for kind in kinds)

@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,14 @@ class LoadedModel:
 
     Attributes:
         sentinel: a row and the NLL that it had when the model was fresh.
-        shared_tokens: the longest prefix that rows were seen to share rightly.
+        shared_tokens: the longest prefix that rows were seen to share rightly, for each way.
     """
 
     spec: ModelSpec
     model: Any
     encoder: Encoder
     sentinel: tuple[Encoded, float] | None = None
-    shared_tokens: int = 0
+    shared_tokens: dict[str, int] = field(default_factory=dict)
 
     @property
     def device(self) -> Any:
@@ -149,6 +149,8 @@ def load_base(spec: ModelSpec, folder: Path) -> Any:
             trust_remote_code=False,
             use_safetensors=True,
         )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # older transformers leave capping out otherwise
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # see above

@@ -24,13 +24,16 @@ class UnsupportedCacheError(Exception):
     """This model's cache cannot be shared between rows; the text says why."""
 
 
-def positions_depend_on_length(model: Any, longest: int) -> bool:
-    """Whether the model turns its positions otherwise in rows beyond its original length.
+def must_be_alone(model: Any, longest: int) -> str | None:
+    """Say why no row of this model may share a forward with another one; None where it may.
 
     LongRoPE and dynamic scaling choose their frequencies by the longest position of a forward:
-    what a short row has computed is not what a long row needs, in a cache or in a batch.
+    beyond the original length, what a short row has computed is not what a long row needs.
+    State-space models are not all sure of padding (Mamba 2 in transformers 5.20 is not).
     """
     config = model.config.get_text_config()
+    if not getattr(config, "num_attention_heads", None):
+        return "it has no attention, and its states may depend on padding"
     found = getattr(config, "rope_parameters", None) or {}
     parts = [found, *(part for part in found.values() if isinstance(part, dict))]
     for part in parts:
@@ -39,8 +42,8 @@ def positions_depend_on_length(model: Any, longest: int) -> bool:
             config, "original_max_position_embeddings", config.max_position_embeddings
         )
         if (kind == "longrope" or "dynamic" in kind) and longest > original:
-            return True
-    return False
+            return "its positions depend on a row's length"
+    return None
 
 
 class SharedPrefix:

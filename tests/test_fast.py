@@ -120,13 +120,23 @@ def _more_in_common(rows: list[Encoded]) -> int:
     return next(i for i in range(99) if len({text[: i + 1] for text in texts}) > 1)
 
 
-def test_a_model_that_gets_sharing_wrong_is_found_out(tmp_path: Path) -> None:
+def test_a_model_that_gets_sharing_wrong_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mamba 2 takes a cache by another name and ignores this one: only numbers can tell."""
+    monkeypatch.setattr(module, "must_be_alone", lambda model, longest: None)
+    loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
+    scored = fast(loaded, encode(loaded.encoder), QUIET)
+    assert scored.how["prefix"] == NONE
+    assert COPIED in scored.how["refused"]
+
+
+def test_rows_of_a_model_without_attention_are_alone(tmp_path: Path) -> None:
     loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
-    assert scored.how["prefix"] == NONE
-    assert "with a shared prefix and" in scored.how["refused"][COPIED]
+    assert scored.how["batches"] == len(rows)
+    assert "no attention" in scored.how["refused"][COPIED]
     assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
 
 
@@ -281,3 +291,19 @@ def test_torch_s_own_attention_is_put_back(loaded: LoadedModel) -> None:
     with pytest.raises(KeyboardInterrupt):
         fast(loaded, encode(loaded.encoder), stop)
     assert AttentionInterface()["sdpa"] is sdpa_attention_forward
+
+
+def test_a_way_that_was_refused_is_not_taken_unchecked_later(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from harness import attention
+
+    plain = attention._full
+    monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
+    for seed in (0, 1):
+        rows = encode(loaded.encoder, seed=seed)
+        scored = fast(loaded, rows, QUIET)
+        assert scored.how["prefix"] == COPIED
+        assert scored.nlls == pytest.approx([whole_row(loaded, row) for row in rows], rel=1e-5)
