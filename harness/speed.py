@@ -72,7 +72,7 @@ class Contest:
         self.results: dict[tuple[int, str], Result] = {}
         self.nlls: dict[tuple[int, str], list[float]] = {}
         self._rows: dict[int, list[Encoded]] = {}
-        self._batches: dict[tuple[int, str], int] = {}
+        self.batches: dict[tuple[int, str], int] = {}
 
     def trials(self) -> list[Trial]:
         """Every contender at every k, zero-shot first."""
@@ -120,9 +120,9 @@ class Contest:
         """The peer's best batch size at k."""
         from harness.peers import best_batch
 
-        if (k, contender) not in self._batches:
-            self._batches[k, contender] = best_batch(self.loaded(), self.rows(k))
-        return self._batches[k, contender]
+        if (k, contender) not in self.batches:
+            self.batches[k, contender] = best_batch(self.loaded(), self.rows(k))
+        return self.batches[k, contender]
 
     def table(self) -> str:
         """The results as text, one line per contender and k."""
@@ -250,7 +250,7 @@ class Trial:
     def facts(self, seconds: float) -> dict[str, Any]:
         """Note the result for the table; return it for pytest-benchmark's ``extra_info``."""
         flops, memory = self._runs[-1]
-        batches = self.contest._batches
+        batches = self.contest.batches
         result = Result(
             k=self.k,
             contender=self.contender,
