@@ -37,21 +37,28 @@ class Example:
 
     ``tags`` are facts about the row that a strategy may use, e.g. ``("direction", "classical")``
     for a row that asks for a translation *into* Classical Chinese.
+
+    ``history`` are the turns of a conversation before ``instruction``, pairs of (role, text):
+    ``system`` or nothing first, then ``user`` and ``assistant`` in turn. ``score`` is the quality
+    that the file gives the row.
     """
 
     id: str
     instruction: str
     output: str
     tags: tuple[tuple[str, str], ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
+    score: float | None = None
 
     def tag(self, name: str) -> str | None:
         """Return the value of the tag ``name``, or None where the row does not carry it."""
         return dict(self.tags).get(name)
 
     @property
-    def content(self) -> list[str]:
-        """What of this row can change a number, for digests."""
-        return [self.id, self.instruction, self.output]
+    def content(self) -> list[Any]:
+        """What of this row can change a number, for digests: no score, and no history if empty."""
+        history = [[list(turn) for turn in self.history]] if self.history else []
+        return [self.id, self.instruction, self.output, *history]
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Task:
     """A named test set and the pool that demonstrations and training rows come from.
 
     ``excluded`` names the rows of the training file that are a test row or a near copy of one:
-    pairs of (training id, test id). They are not in ``pool``.
+    pairs of (training id, test id). They are not in ``pool``, unless ``leaked`` says so.
     """
 
     name: str
@@ -68,6 +75,7 @@ class Task:
     source: str = ""
     pool_source: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
+    leaked: bool = False
 
     @property
     def digest(self) -> str:
@@ -97,37 +105,81 @@ class PromptTemplate:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
-    """An adapter to train: rows, LoRA shape and optimization settings.
+class TrainingSettings:
+    """How an adapter is trained, each field named as transformers, peft and bitsandbytes do.
 
-    Fields are named as transformers' ``TrainingArguments`` and peft's ``LoraConfig`` name them.
-    ``learning_rate`` is the peak; the schedule decays it to zero after ``warmup_ratio`` of the
-    steps. ``quantization`` is that of the frozen base, unless the user's flag says otherwise.
+    Attributes:
+        r: rank of the LoRA update; ``lora_alpha / r`` scales it.
+        target_modules: names of the layers that get one, or ``all-linear``.
+        quantization: of the frozen base, unless the user's flag says otherwise.
+        bnb_4bit_compute_dtype: arithmetic of 4-bit layers; ``auto`` is the run's dtype.
+        learning_rate: the schedule's peak.
+        warmup_ratio: share of the steps over which the rate rises; ``warmup_steps`` wins over it.
+        optim: a paged or 8-bit optimizer is replaced by AdamW where there is no CUDA device.
+        per_device_train_batch_size: rows that go through the model together.
+        gradient_accumulation_steps: as many batches make an optimizer step.
+        max_steps: optimizer steps in all, whatever ``num_train_epochs`` says; -1 for no limit.
+        max_length: longer rows (tokens) are left out, never cut; None for the model's limit.
+        eval_steps: evaluate every so many steps, or after this share of all; None for never.
+        save_steps: what can be resumed is saved every so many steps, or after this share of all.
+        save_total_limit: as many checkpoints are kept to resume from.
+        holdout_rows: rows of the pool kept for choosing the checkpoint, where it is chosen there.
+        seed: of the adapter's initialization, the order of rows and the dropout.
     """
 
-    examples: tuple[Example, ...]
-    quantization: Quantization = "nf4"
     r: int = 16
-    lora_alpha: int = 32
+    lora_alpha: float = 32
     lora_dropout: float = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
+    quantization: Quantization = "nf4"
+    bnb_4bit_use_double_quant: bool = True
+    bnb_4bit_compute_dtype: str = "auto"
     learning_rate: float = 1e-3
     lr_scheduler_type: str = "cosine"
     warmup_ratio: float = 0.05
+    warmup_steps: int = 0
     weight_decay: float = 0.0
+    optim: str = "adamw_torch"
     max_grad_norm: float = 1.0
     per_device_train_batch_size: int = 4
     gradient_accumulation_steps: int = 1
     num_train_epochs: float = 1.0
     max_steps: int = -1
+    max_length: int | None = None
+    eval_steps: float | None = None
+    save_steps: float = 0.2
+    save_total_limit: int = 1
+    holdout_rows: int = 64
+    gradient_checkpointing: bool = False
     seed: int = 0
 
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training with rows of its own, and epochs and a learning rate if it has them."""
+
+    examples: tuple[Example, ...]
+    num_train_epochs: float | None = None
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """An adapter to train: rows and settings, and the stages where there are several.
+
+    ``holdout`` are rows that choose the checkpoint and are not trained on; without them, an
+    evaluated training chooses it on the test set.
+    """
+
+    examples: tuple[Example, ...]
+    settings: TrainingSettings = TrainingSettings()
+    stages: tuple[Stage, ...] = ()
+    holdout: tuple[Example, ...] = ()
+
     @property
-    def settings(self) -> dict[str, Any]:
-        """Every setting but the rows, for reports and digests."""
-        values = asdict(self)
-        del values["examples"]
-        return values
+    def curriculum(self) -> tuple[Stage, ...]:
+        """The stages; a training without any is one stage over all rows."""
+        return self.stages or (Stage(self.examples),)
 
 
 @dataclass(frozen=True)
@@ -163,7 +215,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it is scored; ``digest`` and ``adapter_digest`` stand for bytes."""
+    """A model as it is scored; ``digest`` and ``adapter_digest`` stand for bytes.
+
+    ``double_quant`` and ``compute_dtype`` (``auto``: that of the rest) matter to 4-bit weights.
+    ``score_as``: ``trained`` keeps the adapter beside the base, ``merged`` adds it to the base's
+    weights, which are then quantized again.
+    """
 
     name: str
     digest: str
@@ -173,6 +230,9 @@ class ModelSpec:
     revision: str | None = None
     adapter: str | None = None
     adapter_digest: str | None = None
+    double_quant: bool = True
+    compute_dtype: str = "auto"
+    score_as: str = "trained"
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,33 @@
-"""Reading rows: strict about the file, silent about nothing.
+"""From raw rows to examples, and from two files of them to a task.
 
-``json.loads`` alone accepts NaN, keeps the last of two equal keys and lets a lone surrogate
-through to crash the tokenizer later; ``str.splitlines`` cuts a JSONL row at U+2028. All of these
-are errors, or handled, here.
+A row is an instruction (``instruction``, ``output``, and Alpaca's optional ``input``) or a
+conversation (``conversations``: turns of ``from`` and ``value``, or OpenAI's ``role`` and
+``content``). Either may carry ``id``, ``score`` and ``direction``.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.core import Example, Task
-from harness.errors import DataError
+from harness.core import Example, Task, digest
+from harness.errors import DataError, suggest
+from harness.fields import check_once, id_of, optional_text_of, score_of, text_of, value_of
+from harness.formats import RawRows, kind_of, read_rows
 from harness.leakage import near_copies
+
+ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
+}
+
+History = tuple[tuple[str, str], ...]
 
 _INTO = r"(?:翻譯|翻|譯|改寫|轉寫|寫|改)(?:成|為|作)"
 _CLASSICAL = re.compile(rf"{_INTO}(?:文言文?|古文|古漢語)|(?:古代|古文|文言文?)怎麼說")
@@ -38,18 +51,27 @@ def direction_of(instruction: str) -> str | None:
     return "classical" if classical else "modern"
 
 
-def load_task(test_file: Path, train_file: Path, limit: int | None = None) -> Task:
+def load_task(
+    test_file: Path,
+    train_file: Path,
+    limit: int | None = None,
+    format: str = "auto",
+    allow_leakage: bool = False,
+) -> Task:
     """Read both files and take out of the training pool what stands in the test set.
 
     A training row that equals a test row or nearly copies one (see :mod:`harness.leakage`) is
     left out whether or not ``limit`` reaches that test row, so that ``limit`` changes no draw.
+    With ``allow_leakage`` it stays in the pool, and is named all the same.
 
     Raises:
         DataError: one line naming the file, the row and the field.
+        OptionError: no such format.
     """
-    test, train = load_rows(test_file), load_rows(train_file)
+    test, train = load_rows(test_file, format), load_rows(train_file, format)
     excluded = near_copies(train, test)
-    pool = tuple(example for example in train if example.id not in excluded)
+    leaked = allow_leakage and bool(excluded)
+    pool = tuple(example for example in train if leaked or example.id not in excluded)
     if not pool:
         raise DataError(
             f"{train_file}: every row is a test row of {test_file} or a near copy of one; "
@@ -62,6 +84,7 @@ def load_task(test_file: Path, train_file: Path, limit: int | None = None) -> Ta
         source=str(test_file),
         pool_source=str(train_file),
         excluded=tuple(excluded.items()),
+        leaked=leaked,
     )
 
 
@@ -70,163 +93,143 @@ def _task_name(path: Path) -> str:
     return f"{folder}/{path.stem}" if folder else path.stem
 
 
-def load_rows(path: Path) -> list[Example]:
-    """Read a JSON array or a JSONL file of rows with ``id``, ``instruction`` and ``output``.
+def load_rows(path: Path, format: str = "auto") -> list[Example]:
+    """Read the rows of a file in one of the formats of :mod:`harness.formats`.
+
+    If no row has an ``id``, ids are the first 12 hex digits of a SHA-256 over the row's history,
+    instruction and output; repeats of a row get ``-2``, ``-3`` and so on.
 
     Raises:
         DataError: one line naming the file, the row and the field.
+        OptionError: no such format.
     """
-    text = _read(path)
-    rows = _jsonl(path, text) if path.suffix == ".jsonl" else _json(path, text)
+    rows = read_rows(path, format)
     if not rows:
         raise DataError(f"{path}: no rows; expected at least one")
-    examples: list[Example] = []
+    named = any(isinstance(row, dict) and "id" in row for _, row in rows)
+    examples = [_example(path, place, row, format, named) for place, row in rows]
+    if not named:
+        return _with_content_ids(examples)
+    _check_distinct(path, rows, examples)
+    return examples
+
+
+def _check_distinct(path: Path, rows: RawRows, examples: Sequence[Example]) -> None:
     places: dict[str, str] = {}
-    for place, row in rows:
-        example = _example(path, place, row)
+    for (place, _), example in zip(rows, examples, strict=True):
         if example.id in places:
             raise DataError(
                 f"{path}, {place}, field 'id': {example.id!r} also stands in {places[example.id]}; "
                 f"ids must be unique"
             )
         places[example.id] = place
-        examples.append(example)
-    return examples
 
 
-def _read(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: starts with a byte order mark; save it as UTF-8 without BOM")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x})") from None
-    if not text.strip():
-        raise DataError(f"{path}: the file is empty; expected rows")
-    return text
+def _with_content_ids(examples: Sequence[Example]) -> list[Example]:
+    digests = [digest([row.history, row.instruction, row.output]) for row in examples]
+    # Repeats may differ in what is not content: they are numbered by that, not by their order.
+    order = sorted(
+        range(len(examples)),
+        key=lambda index: (digests[index], repr((examples[index].score, examples[index].tags))),
+    )
+    named, seen = list(examples), Counter[str]()
+    for index in order:
+        name = digests[index][:12]
+        seen[name] += 1
+        suffix = f"-{seen[name]}" if seen[name] > 1 else ""
+        named[index] = replace(examples[index], id=name + suffix)
+    return named
 
 
-def _json(path: Path, text: str) -> list[tuple[str, Any]]:
-    try:
-        value = _loads(path, text)
-    except json.JSONDecodeError as error:
-        hint = ""
-        if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            hint = "; it looks like JSONL (one row a line): name it .jsonl"
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}{hint}"
-        ) from None
-    if not isinstance(value, list):
-        raise DataError(
-            f"{path}: expected a JSON array of rows, found {_kind(value)}"
-            + ("; a file with one row a line is named .jsonl" if isinstance(value, dict) else "")
-        )
-    return [(f"row {number}", row) for number, row in enumerate(value, start=1)]
-
-
-def _jsonl(path: Path, text: str) -> list[tuple[str, Any]]:
-    rows = []
-    # Not splitlines(): U+2028 and friends are legal inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = _loads(path, line, f", line {number}")
-        except json.JSONDecodeError as error:
-            hint = ""
-            if number == 1 and line.lstrip().startswith("["):
-                hint = "; it looks like a JSON array: name it .json"
-            raise DataError(f"{path}, line {number}: not valid JSON: {error.msg}{hint}") from None
-        if isinstance(value, list):
-            raise DataError(
-                f"{path}, line {number}: expected one row, found an array; "
-                f"a JSON array is named .json"
-            )
-        rows.append((f"line {number}", value))
-    return rows
-
-
-class _Object(dict[str, Any]):
-    """A JSON object that remembers a field that stood twice: json keeps the last, silently."""
-
-    twice: str | None = None
-
-
-def _loads(path: Path, text: str, where: str = "") -> Any:
-    def constant(name: str) -> Any:
-        raise DataError(f"{path}{where}: {name} is not valid JSON")
-
-    def pairs(items: list[tuple[str, Any]]) -> _Object:
-        row = _Object(items)
-        names = [name for name, _ in items]
-        row.twice = next((name for name in row if names.count(name) > 1), None)
-        return row
-
-    try:
-        return json.loads(text, parse_constant=constant, object_pairs_hook=pairs)
-    except RecursionError:
-        raise DataError(f"{path}{where}: nested too deeply to be rows") from None
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"{path}{where}: not usable JSON: {error}") from None
-
-
-def _example(path: Path, place: str, row: Any) -> Example:
+def _example(path: Path, place: str, row: Any, format: str, named: bool) -> Example:
+    where = f"{path}, {place}"
     if not isinstance(row, dict):
         raise DataError(
-            f"{path}, {place}: expected an object with id, instruction and output, "
-            f"found {_kind(row)}"
+            f"{where}: expected an object with instruction and output, or with conversations, "
+            f"found {kind_of(row)}"
         )
-    where = f"{path}, {place}"
-    if isinstance(row.get("id"), str):
+    if type(row.get("id")) in (str, int):
         where += f" (id {row['id']!r})"
-    twice = getattr(row, "twice", None)
-    if twice is not None:
-        raise DataError(f"{where}, field {twice!r}: stands twice in the row")
-    values = {name: _field(where, row, name) for name in ("id", "instruction", "output")}
-    if row.get("input"):
-        raise DataError(
-            f"{where}, field 'input': rows with a separate input are not supported; "
-            f"put its text into 'instruction'"
-        )
-    if "direction" in row:
-        direction: str | None = _field(where, row, "direction")
+    check_once(where, row)
+    _check_unread(where, row)
+    name = id_of(where, row) if named else ""
+    history: History = ()
+    if _is_conversation(where, row, format):
+        history, instruction, output = _conversation(where, row)
     else:
-        direction = direction_of(values["instruction"])
+        instruction, output = _instruction(where, row), text_of(where, row, "output")
+    if "direction" in row:
+        direction: str | None = text_of(where, row, "direction")
+    else:
+        direction = direction_of(instruction)
     tags = (("direction", direction),) if direction is not None else ()
-    return Example(**values, tags=tags)
+    return Example(name, instruction, output, tags, history, score_of(where, row))
 
 
-def _field(where: str, row: dict[str, Any], name: str) -> str:
-    if name not in row:
-        found = ", ".join(repr(key) for key in row) or "no field"
-        raise DataError(f"{where}: no field {name!r}; found {found}")
-    value = row[name]
-    if not isinstance(value, str):
-        raise DataError(f"{where}, field {name!r}: expected a text, found {_kind(value)}")
-    if not value.strip():
-        what = "the answer" if name == "output" else "it"
-        raise DataError(f"{where}, field {name!r}: {what} is empty")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
+def _check_unread(where: str, row: dict[str, Any]) -> None:
+    """Refuse turns that stand beside a row: the model would not see them."""
+    for name, kind in (("system", str), ("history", list)):
+        if row.get(name) and isinstance(row[name], kind):
+            raise DataError(
+                f"{where}, field {name!r}: is not read; earlier turns stand in 'conversations', "
+                f"a system turn first"
+            )
+
+
+def _is_conversation(where: str, row: dict[str, Any], format: str) -> bool:
+    for wanted, other in (("conversations", "instruction"), ("instruction", "conversations")):
+        if format == wanted and wanted not in row and other in row:
+            raise DataError(
+                f"{where}: no field {wanted!r}, which --format={wanted} reads, but {other!r}; "
+                f"use --format={other}, or auto"
+            )
+    if format == "auto" and "conversations" in row and "instruction" in row:
         raise DataError(
-            f"{where}, field {name!r}: a lone surrogate \\u{ord(value[error.start]):04x} at "
-            f"character {error.start + 1}; it is half of a character"
-        ) from None
-    return value
+            f"{where}: has both 'conversations' and 'instruction'; say which to read with "
+            f"--format=conversations or --format=instruction"
+        )
+    return format == "conversations" or (format == "auto" and "conversations" in row)
 
 
-def _kind(value: Any) -> str:
-    names = {_Object: "an object", list: "an array", str: "a text", bool: "true or false"}
-    if value is None:
-        return "null"
-    return names.get(type(value), "a number")
+def _instruction(where: str, row: dict[str, Any]) -> str:
+    instruction = text_of(where, row, "instruction")
+    further = optional_text_of(where, row, "input")
+    return f"{instruction}\n{further}" if further else instruction
+
+
+def _conversation(where: str, row: dict[str, Any]) -> tuple[History, str, str]:
+    """History, instruction and output: the turns before the last two, and these."""
+    found = value_of(where, row, "conversations")
+    if not isinstance(found, list) or not found:
+        what = kind_of(found) if found != [] else "an empty one"
+        raise DataError(f"{where}, field 'conversations': expected an array of turns, found {what}")
+    turns = [_turn(f"{where}, turn {number}", turn) for number, turn in enumerate(found, start=1)]
+    before = 1 if turns[0][0] == "system" else 0
+    for number, (role, _) in enumerate(turns[before:], start=1):
+        due = "user" if number % 2 else "assistant"
+        if role != due:
+            raise DataError(
+                f"{where}, turn {before + number}: expected the {due}'s turn, found one of the "
+                f"{role}; after a system turn, if any, user and assistant alternate, the user first"
+            )
+    if turns[-1][0] != "assistant":
+        raise DataError(
+            f"{where}, turn {len(turns)}: the last turn is the {turns[-1][0]}'s; it must be the "
+            f"assistant's, which is the answer"
+        )
+    return tuple(turns[:-2]), turns[-2][1], turns[-1][1]
+
+
+def _turn(where: str, turn: Any) -> tuple[str, str]:
+    if not isinstance(turn, dict):
+        raise DataError(f"{where}: expected an object, found {kind_of(turn)}")
+    check_once(where, turn)
+    openai = "role" in turn and "from" not in turn
+    speaker, text = ("role", "content") if openai else ("from", "value")
+    name = text_of(where, turn, speaker)
+    if name not in ROLES:
+        raise DataError(
+            f"{where}, field {speaker!r}: unknown role {name!r}{suggest(name, ROLES)}; "
+            f"known: {', '.join(ROLES)}"
+        )
+    return ROLES[name], text_of(where, turn, text)

@@ -11,6 +11,8 @@ shingle is four tokens in a row. A training row is a near copy of a test row whe
   larger one. Here shingles that rows with many different answers share are not counted: they are
   the wording of the request, and say nothing about copying; or
 * the two texts are equal token by token.
+
+The history of a conversation counts as part of its instruction.
 """
 
 from __future__ import annotations
@@ -106,9 +108,10 @@ def _wording(rows: Sequence[_Row]) -> frozenset[str]:
 
 
 def _row(example: Example) -> _Row:
+    asked = "\n".join([*(text for _, text in example.history), example.instruction])
     fields = [
         _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
-        for text in (example.instruction, example.output)
+        for text in (asked, example.output)
     ]
     return _Row(
         id=example.id,

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.core import Example, Prompt, PromptTemplate, Span
 from harness.errors import PromptError, suggest
-from harness.options import ROOT
+from harness.flags import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -108,7 +108,11 @@ def render(
     demonstrations: Sequence[Example] = (),
     chat_template: ChatTemplate | None = None,
 ) -> Prompt:
-    """Return ``preamble + demonstrations + query`` for one row.
+    """Return ``system + preamble + demonstrations + history + query`` for one row.
+
+    Each exchange (user, assistant) of the row's history is written as a demonstration is, and
+    numbered on after them. A demonstration with a history shows its exchanges in the same way,
+    one after the other; its system turn is left out.
 
     Args:
         template: the prompt.
@@ -120,24 +124,36 @@ def render(
     Raises:
         PromptError: a chat prompt without a usable chat template.
     """
+    exchanges = [
+        exchange
+        for row in demonstrations
+        for exchange in (*_exchanges(row), (row.instruction, row.output))
+    ]
+    exchanges += _exchanges(example)
+    shown = [
+        (fill(template.demonstration, instruction=user, output=assistant, number=i), assistant)
+        for i, (user, assistant) in enumerate(exchanges, start=1)
+    ]
+    query = fill(template.query, instruction=example.instruction, number=len(shown) + 1)
+    system = "".join(text for role, text in example.history if role == "system")
     if template.chat:
-        context = _chat(template, example, demonstrations, chat_template)
+        context = _chat(template, system, shown, query, chat_template)
     else:
-        shown = [
-            fill(template.demonstration, instruction=d.instruction, output=d.output, number=i)
-            for i, d in enumerate(demonstrations, start=1)
-        ]
-        query = fill(
-            template.query, instruction=example.instruction, number=len(demonstrations) + 1
-        )
-        context = (Span(template.preamble + "".join(shown) + query),)
+        start = f"{system}\n\n{template.preamble}" if system else template.preamble
+        context = (Span(start + "".join(text for text, _ in shown) + query),)
     return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+
+
+def _exchanges(example: Example) -> list[tuple[str, str]]:
+    texts = [text for role, text in example.history if role != "system"]
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _chat(
     template: PromptTemplate,
-    example: Example,
-    demonstrations: Sequence[Example],
+    system: str,
+    shown: Sequence[tuple[str, str]],
+    query: str,
     chat_template: ChatTemplate | None,
 ) -> tuple[Span, ...]:
     if chat_template is None:
@@ -145,13 +161,10 @@ def _chat(
             f"--prompt={template.name}: the model's tokenizer has no chat template; "
             f"use another prompt"
         )
-    turns: list[tuple[str, str]] = []
-    if template.preamble:
-        turns.append(("system", template.preamble))
-    for number, shown in enumerate(demonstrations, start=1):
-        text = fill(template.demonstration, instruction=shown.instruction, number=number)
-        turns += [("user", text), ("assistant", shown.output)]
-    query = fill(template.query, instruction=example.instruction, number=len(demonstrations) + 1)
+    first = "\n\n".join(text for text in (system, template.preamble) if text)
+    turns = [("system", first)] if first else []
+    for user, assistant in shown:
+        turns += [("user", user), ("assistant", assistant)]
     turns.append(("user", query))
 
     # The template sees markers, so that no data reaches its engine and special tokens spelled in

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.options import ROOT
+from harness.flags import ROOT
 
 TEMPLATES = ROOT / "templates"
 NA = "n/a"

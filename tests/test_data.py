@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core import Example
 from harness.data import direction_of, load_rows, load_task
 from harness.errors import DataError
-from harness.options import SHIPPED
+from harness.flags import SHIPPED
 from tests.conftest import row, sentence_of, write_rows
 
 GOOD = {"id": "a", "instruction": "翻譯成文言文：\n天", "output": "地"}
@@ -60,14 +61,54 @@ BROKEN = {
         dump({**GOOD, "instruction": 7}),
         "'instruction': expected a text, found a number",
     ),
-    "id a number": (dump({**GOOD, "id": 7}), "row 1, field 'id': expected a text, found a number"),
+    "id a fraction": (
+        dump({**GOOD, "id": 7.5}),
+        "row 1, field 'id': expected a text, found a number",
+    ),
+    "id true": (dump({**GOOD, "id": True}), "'id': expected a text, found true or false"),
+    "id null": (dump({**GOOD, "id": None}), "'id': expected a text, found null"),
+    "id in some rows only": (
+        dump(GOOD, {"instruction": "x", "output": "y"}),
+        "row 2: no field 'id'; found 'instruction', 'output'",
+    ),
     "empty answer": (dump({**GOOD, "output": " \n"}), "field 'output': the answer is empty"),
+    "integer and text id": (
+        dump({**GOOD, "id": 7}, {**GOOD, "id": "7"}),
+        "row 2, field 'id': '7' also stands in row 1",
+    ),
     "duplicate id": (dump(GOOD, GOOD), "row 2, field 'id': 'a' also stands in row 1"),
     "lone surrogate": (
         b'[{"id": "a", "instruction": "x", "output": "y\\ud83d"}]',
         "lone surrogate \\ud83d at character 2",
     ),
-    "separate input": (dump({**GOOD, "input": "z"}), "field 'input'"),
+    "input a list": (
+        dump({**GOOD, "input": ["z"]}),
+        "row 1 (id 'a'), field 'input': expected a text, found an array",
+    ),
+    "input null": (dump({**GOOD, "input": None}), "field 'input': expected a text, found null"),
+    "lone surrogate in input": (
+        b'[{"id": "a", "instruction": "x", "output": "y", "input": "\\udc00"}]',
+        "field 'input': a lone surrogate \\udc00 at character 1",
+    ),
+    "score a text": (
+        dump({**GOOD, "score": "4.5"}),
+        "row 1 (id 'a'), field 'score': expected a number, found '4.5'",
+    ),
+    "score true": (dump({**GOOD, "score": True}), "'score': expected a number, found true or fal"),
+    "score null": (dump({**GOOD, "score": None}), "'score': expected a number, found null"),
+    "score infinite": (
+        b'[{"id": "a", "instruction": "x", "output": "y", "score": 1e999}]',
+        "field 'score': expected a finite number, found inf",
+    ),
+    "score beyond a float": (
+        dump({**GOOD, "score": 10**400}),
+        "field 'score': expected a finite number, found inf",
+    ),
+    "history beside the row": (
+        dump({**GOOD, "history": [["甲", "乙"]]}),
+        "field 'history': is not read; earlier turns stand in 'conversations'",
+    ),
+    "system beside the row": (dump({**GOOD, "system": "甲"}), "field 'system': is not read"),
     "too deep": (b"[" * 100_000, "nested too deeply"),
 }
 
@@ -123,6 +164,42 @@ def test_a_row_may_name_its_direction(tmp_path: Path) -> None:
     assert load_rows(file)[0].tag("direction") == "en-fr"
 
 
+def test_input_stands_under_the_instruction(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "instruction": "翻譯成文言文：", "input": "天", "output": "地"},
+        {"id": "b", "instruction": "說個笑話", "input": " \n", "output": "哈"},
+    ]
+    first, second = load_rows(write_rows(tmp_path / "a.json", rows))
+    assert first == Example("a", "翻譯成文言文：\n天", "地", (("direction", "classical"),))
+    assert second.instruction == "說個笑話"
+
+
+def test_a_row_may_carry_a_score(tmp_path: Path) -> None:
+    rows = [{**GOOD, "score": 4.5}, {**GOOD, "id": "b", "score": 3}, {**GOOD, "id": "c"}]
+    file = tmp_path / "a.json"
+    file.write_bytes(dump(*rows))
+    assert [example.score for example in load_rows(file)] == [4.5, 3.0, None]
+
+
+def test_an_integer_id_is_read_as_its_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(dump({**GOOD, "id": 7}, {**GOOD, "id": "b"}))
+    assert [example.id for example in load_rows(file)] == ["7", "b"]
+
+
+def test_what_of_a_row_goes_into_digests() -> None:
+    row = Example("a", "甲", "乙", score=1.0)
+    assert row.content == ["a", "甲", "乙"]
+    history = (("system", "令"), ("user", "丙"), ("assistant", "丁"))
+    later = Example("a", "甲", "乙", history=history)
+    assert later.content == [
+        "a",
+        "甲",
+        "乙",
+        [["system", "令"], ["user", "丙"], ["assistant", "丁"]],
+    ]
+
+
 def test_limit_cuts_the_test_rows_and_leaves_the_pool(tmp_path: Path) -> None:
     test = write_rows(tmp_path / "test.json", [row(i) for i in range(6)])
     train = write_rows(tmp_path / "train.json", [row(5), *(row(i, prefix="p") for i in range(4))])
@@ -132,6 +209,23 @@ def test_limit_cuts_the_test_rows_and_leaves_the_pool(tmp_path: Path) -> None:
     # Row 5 is beyond the limit, and still no demonstration: the pool is the same.
     assert cut.pool == whole.pool
     assert cut.excluded == (("t-005", "t-005"),)
+
+
+def test_leakage_can_be_allowed_and_is_still_named(tmp_path: Path) -> None:
+    test = write_rows(tmp_path / "test.json", [row(i) for i in range(3)])
+    train = write_rows(tmp_path / "train.json", [row(1), row(7), row(2)])
+    strict, lenient = load_task(test, train), load_task(test, train, allow_leakage=True)
+    assert [example.id for example in strict.pool] == ["t-007"]
+    assert [example.id for example in lenient.pool] == ["t-001", "t-007", "t-002"]
+    assert strict.excluded == lenient.excluded == (("t-001", "t-001"), ("t-002", "t-002"))
+    assert (strict.leaked, lenient.leaked) == (False, True)
+    assert load_task(train, train, allow_leakage=True).pool == tuple(load_rows(train))
+
+
+def test_allowing_leakage_where_there_is_none(tmp_path: Path) -> None:
+    test = write_rows(tmp_path / "test.json", [row(1)])
+    train = write_rows(tmp_path / "train.json", [row(7)])
+    assert load_task(test, train, allow_leakage=True) == load_task(test, train)
 
 
 def test_a_pool_of_test_rows_only_is_an_error(tmp_path: Path) -> None:

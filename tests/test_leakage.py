@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.core import Example
 from harness.data import load_rows
+from harness.flags import SHIPPED
 from harness.leakage import near_copies
-from harness.options import SHIPPED
 from tests.conftest import sentence_of
 
 TEST = load_rows(SHIPPED / "public_test.json")
@@ -90,3 +92,18 @@ def test_many_copies_of_a_row_with_a_short_answer() -> None:
     test = [Example("t", f"請翻譯：{sentence}", "甲乙丙丁")]
     copies = [Example(f"copy{i}", f"第{i}種問法：{sentence}", "甲乙丙丁") for i in range(12)]
     assert near_copies(copies, test) == {copy.id: "t" for copy in copies}
+
+
+def test_history_counts_as_instruction() -> None:
+    row = TEST[3]
+    history = (("user", row.instruction), ("assistant", row.output))
+    later = Example("later", "再舉一個毫不相干的例子", "好的，這就來", history=history)
+    assert near_copies([*TRAIN, later], TEST) == {"later": row.id}
+    assert near_copies([*TRAIN, replace(later, history=())], TEST) == {}
+
+
+def test_short_conversations_are_compared_with_their_history() -> None:
+    test = [Example("t", "x", "y", history=(("user", "a"), ("assistant", "b")))]
+    same = Example("a", "x", "y", history=(("user", "A"), ("assistant", "b!")))
+    other = Example("b", "x", "y", history=(("user", "a"), ("assistant", "c")))
+    assert near_copies([same, other, Example("c", "x", "y")], test) == {"a": "t"}

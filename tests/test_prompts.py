@@ -26,6 +26,38 @@ def test_context_is_preamble_demonstrations_query() -> None:
     assert prompt.context == (Span(prompt.text, special=False),)
 
 
+TALK = Example(
+    "t",
+    "問{number}",
+    "答",
+    history=(
+        ("system", "令{output}"),
+        ("user", "甲"),
+        ("assistant", "乙{instruction}"),
+        ("user", "丙"),
+        ("assistant", "丁"),
+    ),
+)
+
+
+def test_history_is_numbered_on_after_the_demonstrations() -> None:
+    prompt = render(NUMBERED, TALK, [Example("a", "子", "丑")])
+    assert prompt.text == "令{output}\n\n開。1.子>丑;2.甲>乙{instruction};3.丙>丁;4.問{number}>"
+    assert prompt.demo_ids == ("a",)
+    assert prompt.answer == "答"
+
+
+def test_a_demonstration_shows_its_exchanges_and_no_system_turn() -> None:
+    prompt = render(NUMBERED, ASK, [TALK, Example("a", "子", "丑")])
+    assert prompt.text == ("開。1.甲>乙{instruction};2.丙>丁;3.問{number}>答;4.子>丑;5.問{output}>")
+    assert prompt.demo_ids == ("t", "a")
+
+
+def test_a_system_turn_before_an_empty_preamble() -> None:
+    bare = PromptTemplate("bare", "", "{instruction}{output}", "{instruction}")
+    assert render(bare, Example("s", "問", "答", history=(("system", "令"),))).text == "令\n\n問"
+
+
 def test_no_template_engine_runs_on_data() -> None:
     assert (
         fill("{instruction}", instruction="{% raw %}{{ x }}\\1\\g<0>")
@@ -63,6 +95,38 @@ def test_chat_keeps_data_apart_from_the_templates_own_tokens() -> None:
         Span("<e><user>", special=True),
         Span("問{output}"),
         Span("<e><assistant>", special=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("preamble", "history", "system"),
+    [
+        ("系", TALK.history, "<system>令{output}\n\n系<e>"),
+        ("", TALK.history, "<system>令{output}<e>"),
+        ("系", TALK.history[1:], "<system>系<e>"),
+        ("", TALK.history[1:], ""),
+    ],
+)
+def test_chat_history_stands_in_turns_of_its_own(
+    preamble: str, history: tuple[tuple[str, str], ...], system: str
+) -> None:
+    template = PromptTemplate(
+        "chat", preamble, "{number}.{instruction}", "{number}:{instruction}", chat=True
+    )
+    row = Example("t", TALK.instruction, TALK.output, history=history)
+    prompt = render(template, row, [Example("a", "子", "丑")], chat_template)
+    assert prompt.text == (
+        f"<s>{system}<user>1.子<e><assistant>丑<e><user>2.甲<e><assistant>乙{{instruction}}<e>"
+        "<user>3.丙<e><assistant>丁<e><user>4:問{number}<e><assistant>"
+    )
+    assert all("{" not in span.text for span in prompt.context if span.special)
+
+
+def test_chat_demonstration_shows_its_exchanges_and_no_system_turn() -> None:
+    template = PromptTemplate("chat", "", "{instruction}", "{instruction}", chat=True)
+    assert render(template, ASK, [TALK], chat_template).text == (
+        "<s><user>甲<e><assistant>乙{instruction}<e><user>丙<e><assistant>丁<e>"
+        "<user>問{number}<e><assistant>答<e><user>問{output}<e><assistant>"
     )
 
 
