@@ -116,12 +116,14 @@ class Bench:
         if training is not None:
             from harness.training import adapter_key
 
-            training_digest = adapter_key(spec, template, training, versions)
+            training_digest = adapter_key(
+                spec, template, training, versions, self.plan.task.examples
+            )
         return Cell(
             id=case.id,
             task=self.plan.task.name,
             strategy=case.strategy.name,
-            label=case.strategy.label,
+            label=case.label,
             prompt=template.name,
             k=max(map(len, demonstrations)),
             select=getattr(case.strategy, "select", None),
@@ -144,6 +146,7 @@ class Bench:
     def spec(self, case: Case) -> ModelSpec:
         """The case's model, before any training."""
         adapter = case.adapter
+        four_bit = case.quantization in ("nf4", "fp4")
         return ModelSpec(
             name=case.source.name,
             digest=self.model_digest(case),
@@ -153,6 +156,9 @@ class Bench:
             revision=case.source.revision,
             adapter=str(adapter) if adapter else None,
             adapter_digest=folder_digest(adapter) if adapter else None,
+            double_quant=case.settings.bnb_4bit_use_double_quant or not four_bit,
+            compute_dtype=case.settings.bnb_4bit_compute_dtype if four_bit else "auto",
+            score_as=case.score_as,
         )
 
     def model_digest(self, case: Case) -> str:
@@ -250,11 +256,12 @@ class Bench:
         progress(case.short, 0, 0, "loading the model to train")
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],
-            cell.model,
+            replace(cell.model, score_as="trained"),  # scoring only
             base,
             case.template,
             case.training,
-            lambda step, steps, note: progress(case.short, step, steps, f"steps  {note}"),
+            lambda step, steps, note: progress(case.short, step, steps, note),
+            self.plan.task.examples,
         )
         return folder, read_record(folder) | {"adapter": folder.name}
 

@@ -8,7 +8,8 @@
     ├── PromptError      a prompt file, or a prompt longer than the model can read
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
-    ├── TrainingError    a training that went wrong (a loss that is not finite)
+    ├── TrainingError    a training that went wrong (out of memory)
+    │   └── DivergenceError  its loss was not finite
     ├── ConformanceError a model that gives one row two numbers
     └── StoreError       a results directory that cannot be written or read
 
@@ -50,7 +51,11 @@ class ConformanceError(AdaptbenchError):
 
 
 class TrainingError(AdaptbenchError):
-    """Training stopped because its loss was not finite."""
+    """A training cannot be brought to its end."""
+
+
+class DivergenceError(TrainingError):
+    """The loss of a training was not finite."""
 
 
 class StoreError(AdaptbenchError):

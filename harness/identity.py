@@ -32,7 +32,9 @@ CODE = (
     "models",
     "prefix",
     "prompts",
+    "schedule",
     "scoring",
+    "trainer",
     "training",
 )
 

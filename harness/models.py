@@ -103,6 +103,9 @@ def load(
     model = load_base(spec, folder)
     if adapter is not None:
         model = _attach(model, spec, adapter)
+        if spec.score_as == "merged":
+            with quiet():
+                model = model.merge_and_unload()
     model.eval()
     training = [name for name, module in model.named_modules() if module.training]
     assert not training, f"modules in training mode after eval(): {training[:3]}"
@@ -143,7 +146,7 @@ def load_base(spec: ModelSpec, folder: Path) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            quantization_config=_quantization(spec.quantization, dtype),
+            quantization_config=_quantization(spec, dtype),
             device_map={"": spec.device},
             local_files_only=True,
             trust_remote_code=False,
@@ -170,18 +173,25 @@ def check_quantization(quantization: str) -> None:
         )
 
 
-def _quantization(quantization: str, dtype: Any) -> Any:
+def is_four_bit(spec: ModelSpec) -> bool:
+    """Whether the base's weights have 4 bits."""
+    return spec.quantization in ("nf4", "fp4")
+
+
+def _quantization(spec: ModelSpec, dtype: Any) -> Any:
+    import torch
     from transformers import BitsAndBytesConfig
 
-    if quantization == "none":
-        return None
-    if quantization == "int8":
+    if spec.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
+    if not is_four_bit(spec):
+        return None
+    compute = dtype if spec.compute_dtype == "auto" else getattr(torch, spec.compute_dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=quantization,
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_type=spec.quantization,
+        bnb_4bit_use_double_quant=spec.double_quant,
+        bnb_4bit_compute_dtype=compute,
     )
 
 

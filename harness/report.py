@@ -38,7 +38,7 @@ class Row:
 
 def group_name(case: Case) -> tuple[str, ...]:
     """What cells that differ only in their seed have in common."""
-    return case.model_name, case.quantization, case.dtype, case.template.name, case.strategy.label
+    return case.model_name, case.quantization, case.dtype, case.template.name, case.label
 
 
 def build(

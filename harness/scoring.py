@@ -60,8 +60,12 @@ def score(
             f"smaller --k, --quant=nf4 or --dtype=bfloat16"
         ) from None
     _check_sentinel(loaded)
-    scores = tuple(_score(row, nll) for row, nll in zip(rows, scored.nlls, strict=True))
-    return scores, scored.how
+    return to_scores(rows, scored.nlls), scored.how
+
+
+def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Score, ...]:
+    """Put each row's NLL beside what it is counted by."""
+    return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
 
 
 def scorer_for(spec: ModelSpec, name: str) -> Scorer:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from harness.core import Adaptation, Example, Strategy, TrainingSpec
+from harness.core import Adaptation, Example, Strategy, TrainingSettings, TrainingSpec
+from harness.subset import Curriculum, Subset, choose, make_stages
+
+if TYPE_CHECKING:
+    from harness.options import Options
 
 
 @dataclass(frozen=True)
 class QLoRA(Strategy):
-    """One epoch over the whole pool; the seed sets the adapter's initialization and row order."""
+    """Training on the pool or a part of it; the seed sets initialization and row order."""
+
+    settings: TrainingSettings = TrainingSettings()
+    subset: Subset | None = None
+    curriculum: Curriculum | None = None
 
     name = "qlora"
+
+    @classmethod
+    def variants(cls, options: Options) -> Iterable[QLoRA]:
+        yield cls(options.qlora, options.subset, options.curriculum)
 
     @property
     def stochastic(self) -> bool:
         return True
 
     def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
-        return Adaptation(training=TrainingSpec(examples=tuple(pool), seed=seed))
+        rows = choose(pool, self.subset)
+        return Adaptation(
+            training=TrainingSpec(
+                examples=rows,
+                settings=replace(self.settings, seed=seed),
+                stages=make_stages(rows, self.curriculum),
+            )
+        )

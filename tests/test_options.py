@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from harness.errors import AdaptbenchError, OptionError
-from harness.options import FLAGS, Options, parse_options, read_pyproject
+from harness.flags import FLAGS
+from harness.options import Options, parse_options
+from harness.recipe import Layer, read_pyproject
 from harness.plan import make_plan
 from harness.prompts import PROMPTS
 from harness.sources import Source, parse_source
@@ -17,13 +19,17 @@ from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
 
 
+UNFLAGGED = {"explicit", "qlora", "subset", "curriculum", "per_model"}
+
+
 def test_defaults_are_the_dataclass_defaults() -> None:
     assert parse_options({}) == Options()
-    assert {flag.field for flag in FLAGS} == set(vars(Options())) - {"explicit"}
+    assert {flag.field for flag in FLAGS} == (set(vars(Options())) | {"set"}) - UNFLAGGED
 
 
 def test_command_line_wins_over_file_wins_over_default() -> None:
-    options = parse_options({"k": "2"}, {"k": [7], "seeds": [5, 6], "prompt": "role"})
+    layer = Layer("pyproject.toml: ", None, {"k": [7], "seeds": [5, 6], "prompt": "role"})
+    options = parse_options({"k": "2"}, layer)
     assert options.k == (2,)
     assert options.seeds == (5, 6)
     assert options.prompt == ("role",)
@@ -62,10 +68,10 @@ def test_bad_values_say_what_is_right(flag: str, value: str, says: str) -> None:
 
 def test_pyproject(tmp_path: Path) -> None:
     file = tmp_path / "pyproject.toml"
-    assert read_pyproject(file) == {}
+    assert read_pyproject(file) is None
     file.write_text('[tool.adaptbench]\nk = [1, 2]\ndemo-ids = "a,b"\ndata = "rows.json"\n')
     values = read_pyproject(file)
-    options = parse_options({"select": "fixed"}, values, file)
+    options = parse_options({"select": "fixed"}, values)
     assert options.k == (1, 2)
     assert options.demo_ids == ("a", "b")
     assert options.data == tmp_path / "rows.json"
@@ -85,7 +91,7 @@ def test_bad_pyproject(tmp_path: Path, content: str, says: str) -> None:
     file = tmp_path / "pyproject.toml"
     file.write_text(content)
     with pytest.raises(OptionError) as caught:
-        parse_options({}, read_pyproject(file), file)
+        parse_options({}, read_pyproject(file))
     assert says in str(caught.value)
     assert str(file) in str(caught.value)
 

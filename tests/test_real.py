@@ -12,7 +12,7 @@ import pytest
 
 from harness.embedded import SMOLLM2, fetch
 from harness.errors import ModelError
-from harness.options import SHIPPED
+from harness.flags import SHIPPED
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.real
@@ -101,7 +101,7 @@ def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     spec = ModelSpec("smollm2-135m", SMOLLM2.digest, quantization="nf4")
     template = load_template("plain")
     examples = load_rows(SHIPPED / "public_test.json")[:8]
-    training = TrainingSpec(tuple(load_rows(SHIPPED / "train.json")[:32]), num_train_epochs=1)
+    training = TrainingSpec(tuple(load_rows(SHIPPED / "train.json")[:32]))
 
     def perplexity(adapter: Path | None) -> float:
         loaded = load(spec, model, adapter)

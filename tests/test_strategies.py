@@ -129,8 +129,8 @@ def test_qlora_trains_on_the_pool_with_the_seed() -> None:
     training = QLoRA().adapt(POOL, 5).training
     assert training is not None
     assert training.examples == tuple(POOL)
-    assert training.seed == 5
-    assert training.quantization == "nf4"
+    assert training.settings.seed == 5
+    assert training.settings.quantization == "nf4"
 
 
 def test_strategies_import_no_torch() -> None:

@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 
 from harness import training as training_module
-from harness.core import Example, ModelSpec, Prompt, Span, TrainingSpec
+from harness.core import Example, ModelSpec, Prompt, Span, TrainingSettings, TrainingSpec
 from harness.encoding import Encoded
 from harness.errors import ModelError, PromptError, TrainingError
 from harness.models import LoadedModel, load, load_base
 from harness.prompts import load_template
 from harness.scoring import reference, score
+from harness.trainer import IGNORED, collate
 from harness.training import (
-    IGNORED,
     DamagedAdapterWarning,
     adapter_key,
-    collate,
     encode_rows,
     is_complete,
     read_record,
@@ -36,9 +35,9 @@ PLAIN = load_template("plain")
 QUIET = lambda *args: None  # noqa: E731
 
 
-def settings(**changes: Any) -> TrainingSpec:
-    given: dict[str, Any] = {"examples": ROWS, "r": 4, "lora_alpha": 8, "learning_rate": 1e-2}
-    return TrainingSpec(**{**given, **changes})
+def settings(examples: tuple[Example, ...] = ROWS, **changes: Any) -> TrainingSpec:
+    given: dict[str, Any] = {"r": 4, "lora_alpha": 8, "learning_rate": 1e-2}
+    return TrainingSpec(examples, TrainingSettings(**{**given, **changes}))
 
 
 def encoded(loaded: LoadedModel, count: int = 5) -> list[Encoded]:
@@ -69,7 +68,7 @@ def test_the_batch_loss_is_the_mean_nll_of_the_scored_tokens(tiny_model: Path) -
 
 def test_training_rows_are_encoded_as_zero_shot_prompts(tiny_model: Path) -> None:
     loaded = load(SPEC, tiny_model, None)
-    assert encode_rows(loaded.encoder, PLAIN, settings(examples=ROWS[:5])) == encoded(loaded)
+    assert encode_rows(loaded.encoder, PLAIN, ROWS[:5]) == encoded(loaded)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +172,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
 ) -> None:
     trainings: list[Path] = []
 
-    def train(draft: Path, *args: Any) -> None:
+    def train(draft: Path, work: Path, *args: Any) -> None:
         trainings.append(draft)
         draft.mkdir()
         (draft / "adapter_model.safetensors").write_text("weights")
