@@ -12,6 +12,10 @@ two attentions, weighted by their sums of exponentials,
 and in attention(q; P) all rows of the batch stand behind each other as one long query, since every
 one of them sees all of P (Juravsky et al. 2024, "Hydragen", arXiv:2402.05099).
 
+In training, the plain products are not kept for the backward pass but computed again there, from
+the sums of exponentials (Dao et al. 2022, "FlashAttention", arXiv:2205.14135), so that memory grows
+with the length of the rows and not with its square.
+
 Whatever is not plain causal softmax attention goes to transformers' own function.
 """
 
@@ -27,11 +31,12 @@ SHORT = 512  # tokens; longer rows are faster with torch's kernel
 
 
 @contextmanager
-def short_row_attention(model: Any) -> Iterator[None]:
+def short_row_attention(model: Any, training: bool = False) -> Iterator[None]:
     """While active, models on a CPU that attend with torch's kernel ("sdpa") do so with ``attend``.
 
-    The function behind the name is exchanged, and no model's configuration is touched: some parts
-    of composite models, and some families, decide other things by that name.
+    In ``training``, with ``learn``. The function behind the name is exchanged, and no model's
+    configuration is touched: some parts of composite models, and some families, decide other
+    things by that name.
     """
     if model.device.type != "cpu" or not _has_kernel():
         yield
@@ -39,7 +44,7 @@ def short_row_attention(model: Any) -> Iterator[None]:
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    AttentionInterface.register("sdpa", attend)
+    AttentionInterface.register("sdpa", learn if training else attend)
     try:
         yield
     finally:
@@ -96,6 +101,67 @@ def attend(
     return own.transpose(1, 2).contiguous(), None
 
 
+def learn(
+    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
+) -> tuple[Any, None]:
+    """Attention of a batch to itself, with gradients.
+
+    Arguments and result are those of :func:`attend`; nothing is shared.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if attention_mask is not None or not _is_plain(module, query, key, kwargs):
+        output: tuple[Any, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **kwargs
+        )
+        return output
+    scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    return _recomputed()(query, key, value, scale).transpose(1, 2).contiguous(), None
+
+
+@lru_cache(maxsize=1)
+def _recomputed() -> Any:
+    """Causal attention whose backward pass computes the weights again.
+
+    With P = exp(S − logsumexp(S)), S = scale · q kᵀ, o = P v, and ō, the gradient of o:
+
+        v̄ = Pᵀ ō        S̄ = P ∘ (ō vᵀ − Σ ō ∘ o)        q̄ = scale · S̄ k        k̄ = scale · S̄ᵀ q
+    """
+    import torch
+
+    class Recomputed(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(context: Any, query: Any, key: Any, value: Any, scale: float) -> Any:
+            output, log_sum = _causal(query, key, value, scale)
+            context.save_for_backward(query, key, value, output, log_sum)
+            context.scale = scale
+            return output
+
+        @staticmethod
+        def backward(context: Any, gradient: Any) -> tuple[Any, Any, Any, None]:
+            query, key, value, output, log_sum = context.saved_tensors
+            rows, heads, length, _ = query.shape
+            stacked = (rows * key.shape[1], heads // key.shape[1] * length, -1)
+            keys, values = key.flatten(0, 1), value.flatten(0, 1)
+            scaled = (query * context.scale).reshape(stacked)
+            weights = _products(scaled, keys, rows * heads, length)
+            weights.sub_(log_sum.reshape(stacked)).exp_()
+            gradient = gradient.reshape(stacked)
+            inner = (gradient * output.reshape(stacked)).sum(dim=-1, keepdim=True)
+            values_gradient = weights.transpose(1, 2) @ gradient
+            scores = torch.bmm(gradient, values.transpose(1, 2)).sub_(inner).mul_(weights)
+            query_gradient = (scores @ keys).mul_(context.scale)
+            key_gradient = scores.transpose(1, 2) @ scaled
+            return (
+                query_gradient.view(query.shape),
+                key_gradient.view(key.shape),
+                values_gradient.view(value.shape),
+                None,
+            )
+
+    return Recomputed.apply
+
+
 def _is_plain(module: Any, query: Any, key: Any, kwargs: dict[str, Any]) -> bool:
     import torch
 
@@ -121,20 +187,26 @@ def _causal(query: Any, key: Any, value: Any, scale: float) -> tuple[Any, Any]:
         keys, values = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         result: tuple[Any, Any] = flash(query, keys, values, is_causal=True, scale=scale)
         return result
-    # The heads that share a key head stand behind each other.
-    products = _workspace(rows * heads * length * length)
-    products = products.view(rows * key_heads, groups * length, length)
-    torch.bmm(
-        (query * scale).reshape(rows * key_heads, groups * length, size),
-        key.reshape(rows * key_heads, length, size).transpose(1, 2),
-        out=products,
-    )
-    products.view(-1, length, length).add_(_future(length))
+    stacked = (query * scale).reshape(rows * key_heads, groups * length, size)
+    products = _products(stacked, key.flatten(0, 1), rows * heads, length)
     largest = products.amax(dim=-1, keepdim=True)
     total = products.sub_(largest).exp_().sum(dim=-1, keepdim=True)
     output = torch.bmm(products, value.reshape(rows * key_heads, length, -1)).div_(total)
     log_sum = largest.add_(total.log_())
     return output.view(rows, heads, length, -1), log_sum.view(rows, heads, length)
+
+
+def _products(stacked: Any, keys: Any, heads: int, length: int) -> Any:
+    """Scores of queries and keys, −∞ where a key stands after its query; in kept memory.
+
+    The heads that share a key head stand behind each other in ``stacked``.
+    """
+    import torch
+
+    products = _workspace(heads * length * length).view(*stacked.shape[:2], length)
+    torch.bmm(stacked, keys.transpose(1, 2), out=products)
+    products.view(-1, length, length).add_(_future(length))
+    return products
 
 
 def _full(query: Any, keys: Any, values: Any, scale: float) -> tuple[Any, Any]:

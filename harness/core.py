@@ -128,7 +128,7 @@ class TrainingSettings:
     """
 
     r: int = 16
-    lora_alpha: float = 32
+    lora_alpha: float = 32.0
     lora_dropout: float = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
     quantization: Quantization = "nf4"

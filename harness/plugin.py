@@ -231,6 +231,10 @@ def pytest_terminal_summary(
             + (", …" if len(missing) > 3 else ""),
             yellow=True,
         )
+    remark = render.chosen_on_test(session.content)
+    if remark:
+        terminalreporter.write_line("")
+        terminalreporter.write_line(remark, yellow=True)
     terminalreporter.write_line("")
     for path in session.files:
         terminalreporter.write_line(_relative(path, config.invocation_params.dir))

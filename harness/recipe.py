@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import OptionError, suggest
-from harness.flags import BY_FIELD, FLAGS
+from harness.flags import BY_FIELD, FLAGS, ROOT
 from harness.settings import check_settings, check_table, number, whole
 from harness.subset import MEASURES, Curriculum, StagePlan, Subset, Weights
 
@@ -44,6 +44,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+RECIPES = ROOT / "recipes"
 TABLES = ("qlora", "subset", "curriculum", "for", "trial")
 
 
@@ -67,13 +68,20 @@ class Layer:
 
 
 def read_recipe(path: Path) -> Layer:
-    """Read a recipe.
+    """Read a recipe: a file, or the name of one in ``recipes/``.
 
     Raises:
         OptionError: one line naming the file and the key.
     """
+    shipped = RECIPES / f"{path}.toml"
+    if not path.is_file() and shipped.is_file():
+        path = shipped
     if not path.is_file():
-        raise OptionError(f"--recipe={path}: no such file")
+        known = sorted(file.stem for file in RECIPES.glob("*.toml"))
+        raise OptionError(
+            f"--recipe={path}: no such file{suggest(str(path), known)}; "
+            f"shipped are {', '.join(known)}"
+        )
     values = _toml(path)
     values.pop("description", None)
     return _layer(f"{path}: ", path.parent, values)

@@ -6,15 +6,27 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from harness.effective import to_toml
 from harness.flags import ROOT
 
 TEMPLATES = ROOT / "templates"
 NA = "n/a"
 
 
-def render(template: str, content: Mapping[str, Any]) -> str:
-    """Render one of the Jinja templates; every value is escaped for its format."""
+def render(
+    template: str,
+    content: Mapping[str, Any],
+    figures: Mapping[str, tuple[str, str]] | None = None,
+) -> str:
+    """Render one of the Jinja templates; every value is escaped for its format.
+
+    Args:
+        template: its file name.
+        content: what a report says.
+        figures: name → (heading, SVG to stand inside HTML).
+    """
     import jinja2
+    from markupsafe import Markup
 
     html = template.endswith(".html.j2")
     environment = jinja2.Environment(
@@ -28,18 +40,36 @@ def render(template: str, content: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        number=number, percent=percent, plus_minus=plus_minus, flat=flat, visible=visible
+        number=number,
+        percent=percent,
+        plus_minus=plus_minus,
+        flat=flat,
+        visible=visible,
+        indented=indented,
+        lines=lines,
     )
     varying = [name for name in VARYING if name not in content["constant"]]
-    return environment.get_template(template).render(**content, varying=varying)
+    pictures = {
+        # Made by our own drawing code, which escapes what it is given.
+        name: (heading, Markup(svg))  # noqa: S704
+        for name, (heading, svg) in (figures or {}).items()
+    }
+    chosen = [entry for entry in content["trainings"] if entry["select_on"] == "test"]
+    return environment.get_template(template).render(
+        **content,
+        varying=varying,
+        figures=pictures,
+        chosen_on_test=chosen,
+        recipe_toml=to_toml(content["recipe"]),
+    )
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 
 def _markdown(value: Any) -> Any:
-    """Escape text so that Markdown shows it as text, on one line."""
-    if not isinstance(value, str):
+    """Escape text so that Markdown shows it as text, on one line; markup stays as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return _MARKDOWN.sub(r"\\\1", visible(value))
 
@@ -48,6 +78,18 @@ def visible(text: str) -> str:
     """Make line breaks and invisible or direction-changing characters visible."""
     shown = text.replace("\n", "⏎").replace("\r", "⏎").replace("\t", " ")
     return "".join(c if c.isprintable() or c == " " else f"‹U+{ord(c):04X}›" for c in shown)
+
+
+def indented(text: str) -> Any:
+    """A block of code for Markdown; unlike a fence, no text can end it."""
+    from markupsafe import Markup
+
+    return Markup("\n".join(f"    {visible(line)}" for line in text.splitlines()))  # noqa: S704
+
+
+def lines(text: str) -> str:
+    """Several lines for HTML, with invisible characters made visible."""
+    return "\n".join(map(visible, text.splitlines()))
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -102,6 +144,17 @@ def table(content: Mapping[str, Any]) -> str:
         tablefmt="simple",
         disable_numparse=True,
         colalign=["left"] * (1 + len(varying)) + ["right"] * (len(headers) - 1 - len(varying)),
+    )
+
+
+def chosen_on_test(content: Mapping[str, Any]) -> str | None:
+    """What to say where a checkpoint was chosen by the rows that it is then scored on."""
+    labels = [entry["label"] for entry in content["trainings"] if entry["select_on"] == "test"]
+    if not labels:
+        return None
+    return (
+        f"{', '.join(dict.fromkeys(labels))}: the checkpoint was chosen on the test set, which "
+        f"flatters its numbers; for a claim use --select-on=holdout"
     )
 
 

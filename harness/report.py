@@ -16,11 +16,14 @@ from typing import Any
 
 from harness import __version__
 from harness.core import Measurement
+from harness.effective import effective, to_toml
+from harness.figures import standalone
 from harness.files import write_atomically
 from harness.plan import Case, Plan
 from harness.prefix import COPIED
 from harness.render import render
 from harness.stats import METRICS, Summary, spread, summarize
+from harness.trainings import trainings
 
 SCHEMA_VERSION = 1
 
@@ -84,12 +87,14 @@ def build(
             "pool": len(plan.task.pool),
             "pool_digest": plan.task.pool_digest,
             "excluded": [list(pair) for pair in plan.task.excluded],
+            "leaked": plan.task.leaked,
         },
         "models": _unique(_model(row) for row in rows),
         "prompts": _unique(_prompt(row) for row in rows),
         "seeds": sorted({row.case.seed for row in rows if row.case.seed is not None}),
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
-        "trainings": _unique(_training(row) for row in rows if row.measurement.training),
+        "trainings": trainings(((row.case, row.measurement) for row in rows), plan.task.pool),
+        "recipe": effective(plan.options),
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
         "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
         "halved": [row.case.id for row in rows if _scoring(row, "halved")],
@@ -203,19 +208,6 @@ def _prompt(row: Row) -> dict[str, Any]:
     return asdict(row.case.template)
 
 
-def _training(row: Row) -> dict[str, Any]:
-    training = row.measurement.training or {}
-    settings = {name: v for name, v in training["settings"].items() if name != "seed"}
-    return {
-        "label": row.measurement.cell.label,
-        "rows": training["rows"],
-        "tokens": training["tokens"],
-        "steps": training["steps"],
-        "trainable_parameters": training["trainable_parameters"],
-        "settings": settings,
-    }
-
-
 def _scoring(row: Row, name: str) -> Any:
     return row.measurement.scoring.get(name)
 
@@ -254,16 +246,29 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def write(folder: Path, content: dict[str, Any]) -> list[Path]:
-    """Write summary.json, report.md and report.html, each atomically; return their paths.
+def write(
+    folder: Path, content: dict[str, Any], figures: Mapping[str, tuple[str, str]]
+) -> list[Path]:
+    """Write summary.json, the reports, their figures and the recipe, each atomically.
+
+    Args:
+        folder: the results directory.
+        content: what :func:`build` returned.
+        figures: name → (heading, SVG).
+
+    Returns:
+        The files that a reader opens first.
 
     Raises:
         StoreError: a file cannot be written.
     """
+    for name, (_, svg) in figures.items():
+        write_atomically(folder / "figures" / f"{name}.svg", standalone(svg))
+    write_atomically(folder / "recipe.toml", to_toml(content["recipe"]))
     texts = {
         "summary.json": json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
-        "report.md": render("report.md.j2", content),
-        "report.html": render("report.html.j2", content),
+        "report.md": render("report.md.j2", content, figures),
+        "report.html": render("report.html.j2", content, figures),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text)

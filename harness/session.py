@@ -16,6 +16,7 @@ from harness.plan import Case, Plan
 from harness.progress import ProgressLine
 from harness.speed import Contest
 from harness.subjects import Subject
+from harness.trainings import draw
 
 
 class Session:
@@ -101,7 +102,8 @@ class Session:
             self.content = report.build(
                 self.plan, stored, frozenset(self._computed), self._failures
             )
-            self.files = report.write(self.bench.store.folder, self.content)
+            figures = draw(self.content["trainings"], self.plan.task.pool)
+            self.files = report.write(self.bench.store.folder, self.content, figures)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
 
@@ -146,9 +148,10 @@ class Session:
         """What is going to be measured, in one line."""
         task, cases = self.plan.task, self.plan.cases
         models = ", ".join(dict.fromkeys(case.model_name for case in cases))
-        left_out = f", {len(task.excluded)} training rows left out" if task.excluded else ""
+        what = "in the test set" if task.leaked else "left out"
+        copies = f", {len(task.excluded)} training rows {what}" if task.excluded else ""
         return (
-            f"adaptbench: {len(cases)} cells · {task.name}, {len(task.examples)} rows{left_out} · "
+            f"adaptbench: {len(cases)} cells · {task.name}, {len(task.examples)} rows{copies} · "
             f"{models}, {cases[0].dtype} on {cases[0].device}"
         )
 

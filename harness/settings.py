@@ -157,6 +157,8 @@ def check_table(
             )
         try:
             values[key] = checks[key](value)
+        except OptionError as error:  # of a table inside this one
+            raise OptionError(f"{where}: {key}: {error}") from None
         except ValueError as error:
             raise OptionError(f"{where}: {key} = {value!r:.60}: expected {error}") from None
     return values

@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import checkpoints
-from harness.attention import SHORT
+from harness.attention import short_row_attention
 from harness.core import ModelSpec, TrainingSettings
 from harness.encoding import Encoded, Encoder
 from harness.errors import DivergenceError
@@ -44,7 +43,6 @@ class Fit:
         holdout: rows that choose the checkpoint, instead of those of ``test``.
         folder: where checkpoints are kept until the training has ended.
         progress: called with (step, steps, a short text).
-        usual_attention: how the model attends when it is scored.
         log: what the training said so far: a dict for each step and each evaluation.
         resumed_from: the step after which an earlier process was killed.
         seconds: how long it took, earlier processes included.
@@ -61,7 +59,6 @@ class Fit:
     holdout: list[Encoded]
     folder: Path
     progress: Progress
-    usual_attention: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
     resumed_from: int | None = None
     seconds: float = 0.0
@@ -128,21 +125,7 @@ def run(fit: Fit) -> None:
         )
         trainer.add_callback(watch_class(fit, trainer))
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-        with _training_attention(fit):
-            trainer.train(resume_from_checkpoint=None if start is None else str(start))
-
-
-@contextmanager
-def _training_attention(fit: Fit) -> Iterator[None]:
-    """On CPUs, plain attention for short rows: torch's kernel takes three times as long on them."""
-    base = fit.model.get_base_model()
-    fit.usual_attention = base.config._attn_implementation
-    if fit.spec.device == "cpu" and max(map(len, fit.rows)) <= SHORT:
-        base.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        base.set_attn_implementation(fit.usual_attention)
+        trainer.train(resume_from_checkpoint=None if start is None else str(start))
 
 
 def _classes() -> tuple[Any, Any]:
@@ -161,8 +144,10 @@ def _classes() -> tuple[Any, Any]:
             self.row_ids = inputs["row_ids"]
             total = torch.zeros((), device=self.args.device)
             for batch in inputs["batches"]:
-                loss = mean_loss(model, batch["input_ids"], batch["labels"], inputs["count"])
-                self.accelerator.backward(loss)
+                ids = batch["input_ids"]
+                with short_row_attention(model, training=True):
+                    loss = mean_loss(model, ids, batch["labels"], inputs["count"])
+                    self.accelerator.backward(loss)
                 total += loss.detach()
             return total
 
@@ -244,10 +229,7 @@ def watch(fit: Fit, loaded: LoadedModel) -> dict[str, float]:
         ``loss``, nats per scored token, and ``mean_perplexity`` of the test rows; the same of
         the held-out rows where there are any.
     """
-    base = fit.model.get_base_model()
-    training = base.config._attn_implementation
     fit.model.eval()
-    base.set_attn_implementation(fit.usual_attention)
     try:
         found = {}
         for prefix, name, rows in (
@@ -260,7 +242,6 @@ def watch(fit: Fit, loaded: LoadedModel) -> dict[str, float]:
                 found[name] = summarize(to_scores(rows, nlls)).mean_perplexity
         return found
     finally:
-        base.set_attn_implementation(training)
         fit.model.train()
 
 

@@ -297,10 +297,11 @@ def _with_adapter(model: Any, training: TrainingSpec) -> Any:
 
     settings = training.settings
     set_seed(settings.seed)  # the adapter's initialization draws from the global generator
-    targets = settings.target_modules
+    targets, alpha = settings.target_modules, float(settings.lora_alpha)
     config = LoraConfig(
         r=settings.r,
-        lora_alpha=settings.lora_alpha,
+        # Whole, as other tools expect it in an adapter's configuration.
+        lora_alpha=int(alpha) if alpha.is_integer() else alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",

@@ -103,3 +103,51 @@ def test_what_is_not_plainly_causal_is_left_to_transformers(special: dict[str, A
     plain, _ = attend(module, query, key, value, None, scaling=more["scaling"])
     assert torch.equal(found, expected)
     assert not torch.allclose(found, plain)
+
+
+@pytest.mark.parametrize(("heads", "key_heads"), [(4, 4), (6, 2), (4, 1)])
+def test_recomputed_attention_has_the_gradients_of_torch_s(heads: int, key_heads: int) -> None:
+    import torch
+
+    from harness.attention import learn
+
+    torch.manual_seed(0)
+    found = []
+    given = [torch.randn(3, count, 17, 8) for count in (heads, key_heads, key_heads)]
+    weights = torch.randn(3, 17, heads, 8)
+    for own in (True, False):
+        query, key, value = (one.clone().requires_grad_() for one in given)
+        if own:
+            output, _ = learn(torch.nn.Module(), query, key, value, None, scaling=0.3)
+        else:
+            groups = heads // key_heads
+            output = torch.nn.functional.scaled_dot_product_attention(
+                query.double(),
+                key.double().repeat_interleave(groups, 1),
+                value.double().repeat_interleave(groups, 1),
+                is_causal=True,
+                scale=0.3,
+            ).transpose(1, 2)
+        (output * weights).sum().backward()
+        found.append([output, query.grad, key.grad, value.grad])
+    for mine, reference in zip(*found, strict=True):
+        assert torch.allclose(mine.double(), reference.double(), rtol=1e-4, atol=1e-5)
+
+
+def test_recomputed_attention_keeps_no_scores() -> None:
+    """What is kept for the backward pass grows with the length, not with its square."""
+    import torch
+
+    from harness.attention import learn
+
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    query, key, value = (torch.randn(1, 2, 256, 8, requires_grad=True) for _ in range(3))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        learn(torch.nn.Module(), query, key, value, None)
+    assert kept
+    assert max(kept) <= query.numel()

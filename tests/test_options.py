@@ -11,13 +11,12 @@ import pytest
 from harness.errors import AdaptbenchError, OptionError
 from harness.flags import FLAGS
 from harness.options import Options, parse_options
-from harness.recipe import Layer, read_pyproject
 from harness.plan import make_plan
 from harness.prompts import PROMPTS
+from harness.recipe import Layer, read_pyproject
 from harness.sources import Source, parse_source
 from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
-
 
 UNFLAGGED = {"explicit", "qlora", "subset", "curriculum", "per_model"}
 

@@ -15,7 +15,8 @@ from harness import report
 from harness.core import Measurement, Score
 from harness.options import parse_options
 from harness.plan import Plan, make_plan
-from harness.render import render, table, visible
+from harness.render import chosen_on_test, render, table, visible
+from harness.trainings import draw
 from tests.conftest import Files
 from tests.test_store import MEASUREMENT
 
@@ -29,10 +30,30 @@ PROVENANCE = {
 }
 TRAINING = {
     "settings": {"r": 16, "learning_rate": 1e-3, "seed": 0},
+    "optimizer": "adamw_torch",
     "rows": 12,
     "tokens": 345,
     "steps": 3,
+    "trained_rows": 12,
+    "trained_tokens": 345,
     "trainable_parameters": 99,
+    "losses": [3.0, 2.5, 2.25],
+    "evaluations": [],
+    "best_step": None,
+    "select_on": None,
+    "ids": [f"train-{i:03d}" for i in range(12)],
+    "left_out": [],
+    "holdout_ids": [],
+    "stages": [],
+}
+WATCHED = {
+    "evaluations": [
+        {"step": 0, "loss": 3.5, "mean_perplexity": 40.0},
+        {"step": 2, "loss": 2.5, "mean_perplexity": 12.5},
+        {"step": 3, "loss": 2.625, "mean_perplexity": 13.5},
+    ],
+    "best_step": 2,
+    "select_on": "test",
 }
 
 
@@ -225,7 +246,15 @@ def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
     content["task"] |= {"name": text, "data": text, "excluded": [[text, text]]}
     content["missing"] = [{"id": text, "reason": text}]
     content["prompts"][0] |= {"name": text, "query": text}
+    content["trainings"][0] |= {"model": text, "prompt": text, "left_out": [text]}
+    content["trainings"][0]["select_on"] = "test"
+    content["recipe"] = {"model": text}
     return content
+
+
+def indented(markdown: str) -> list[str]:
+    """Lines of code blocks, in which everything is text."""
+    return [line for line in markdown.splitlines() if line.startswith("    ")]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -241,6 +270,11 @@ def test_hostile_text_is_text(plan: Plan, text: str) -> None:
     markdown = render("report.md.j2", hostile_content(plan, text))
     tidy = render("report.md.j2", hostile_content(plan, "harmless"))
     assert markdown.count("\n") == tidy.count("\n")
+    assert len(indented(markdown)) == len(indented(tidy))
+    markdown, tidy = (
+        "\n".join(line for line in some.splitlines() if not line.startswith("    "))
+        for some in (markdown, tidy)
+    )
     unescaped = re.sub(r"\\.", "", markdown)
     assert unescaped.count("|") == re.sub(r"\\.", "", tidy).count("|")
     assert "<" not in unescaped.replace("\n> **", "")
@@ -248,6 +282,88 @@ def test_hostile_text_is_text(plan: Plan, text: str) -> None:
     assert "\u202e" not in markdown
     assert "\x1b" not in markdown
     assert "49" not in re.sub(r"[0-9a-f.]{6,}", "", markdown)
+
+
+def watched(plan: Plan, **changes: Any) -> dict[str, Any]:
+    stored = measured(plan)
+    for name, (measurement, file) in stored.items():
+        if measurement.training is not None:
+            training = TRAINING | WATCHED | changes
+            stored[name] = dataclasses.replace(measurement, training=training), file
+    return stored
+
+
+def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Path) -> None:
+    content = report.build(plan, watched(plan))
+    (training,) = content["trainings"]
+    assert [run["seed"] for run in training["runs"]] == [0, 1, 2]
+    # The training loss of a point is the mean since the point before: (3 + 2.5) / 2, then 2.25.
+    points = training["runs"][0]["evaluations"]
+    assert [point["training_loss"] for point in points] == [None, 2.75, 2.25]
+    assert [point["best"] for point in points] == [False, True, False]
+    figures = draw(content["trainings"], plan.task.pool)
+    (name,) = figures
+    files = report.write(tmp_path, content, figures)
+    assert [file.name for file in files] == ["summary.json", "report.md", "report.html"]
+    assert (tmp_path / "figures" / f"{name}.svg").is_file()
+    markdown, page = (tmp_path / f"report.{kind}" for kind in ("md", "html"))
+    assert f"](figures/{name}.svg)" in markdown.read_text()
+    assert "| 0 | 2 | 2.750 | 2.500 | 12.50 | ★ |" in markdown.read_text()
+    assert "<svg" in page.read_text()
+    for text in (markdown.read_text(), page.read_text(), chosen_on_test(content) or ""):
+        assert "chosen on the test set" in text
+        assert "--select-on=holdout" in re.sub(r"\\(.)", r"\1", text)
+
+
+def test_a_checkpoint_chosen_on_held_out_rows_needs_no_warning(plan: Plan) -> None:
+    points = [point | {"holdout_perplexity": 9.5} for point in WATCHED["evaluations"]]  # type: ignore[attr-defined]
+    stored = watched(plan, select_on="holdout", holdout_ids=["a", "b"], evaluations=points)
+    content = report.build(plan, stored)
+    assert chosen_on_test(content) is None
+    for template in ("report.md.j2", "report.html.j2"):
+        text = render(template, content)
+        assert "chosen on 2 rows held out of the training pool" in text
+        assert "flatters" not in text
+        assert "held-out perplexity" in text
+        assert "9.50" in text
+
+
+def test_a_training_that_was_not_watched_says_what_is_scored(plan: Plan) -> None:
+    content = report.build(plan, measured(plan))
+    assert chosen_on_test(content) is None
+    for template in ("report.md.j2", "report.html.j2"):
+        assert "The weights of the last step are scored" in render(template, content)
+
+
+def test_chosen_rows_and_stages_are_shown(files: Files, plan: Plan) -> None:
+    pool = tuple(dataclasses.replace(e, score=float(i)) for i, e in enumerate(plan.task.pool))
+    plan = dataclasses.replace(plan, task=dataclasses.replace(plan.task, pool=pool))
+    ids = [example.id for example in pool[:4]]
+    stages = [
+        {"steps": 2, "learning_rate": 1e-3, "num_train_epochs": 1.0, "ids": ids[:2]},
+        {"steps": 1, "learning_rate": 1e-4, "num_train_epochs": 2.0, "ids": ids[2:]},
+    ]
+    content = report.build(plan, watched(plan, rows=4, ids=ids, stages=stages))
+    (training,) = content["trainings"]
+    assert training["ids"] == ids
+    assert training["runs"][0]["boundaries"] == [2]
+    figures = draw(content["trainings"], pool)
+    assert sorted(name.partition("-")[0] for name in figures) == ["curve", "rows"]
+    for template in ("report.md.j2", "report.html.j2"):
+        text = render(template, content, figures)
+        assert "4 of 12 rows, 3 optimizer steps" in text
+        assert "Stage 2: 2 rows, 2.0 epochs, 1 steps, peak learning rate 0.0001" in text
+    # Without scores there is nothing to draw them against.
+    unscored = tuple(dataclasses.replace(e, score=None) for e in pool)
+    assert [name.partition("-")[0] for name in draw(content["trainings"], unscored)] == ["curve"]
+
+
+def test_leaked_rows_are_said_to_be_there(plan: Plan) -> None:
+    for leaked, says in ((True, "although they are"), (False, "left out as copies")):
+        task = dataclasses.replace(plan.task, excluded=(("a", "b"),), leaked=leaked)
+        content = report.build(dataclasses.replace(plan, task=task), {})
+        for template in ("report.md.j2", "report.html.j2"):
+            assert says in render(template, content)
 
 
 def test_terminal_table_shows_what_varies(plan: Plan) -> None:

@@ -1,0 +1,236 @@
+"""Training through the command line: recipes, curves, formats, leakage, ways of scoring."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Files, Run, row, write_rows
+
+QUICK = ("--strategy=qlora", "--quant=none", "--seeds=0")
+
+
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def summary(tmp_path: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((results(tmp_path) / "summary.json").read_text("utf-8"))
+    return found
+
+
+def test_a_recipe_runs_to_a_report_with_a_curve(suites: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'strategy = ["zeroshot", "qlora"]\nquant = "none"\nseeds = [0, 1]\n'
+        "[qlora]\nr = 4\nnum_train_epochs = 2\neval_steps = 1\n[trial.qlora]\nmax_steps = 2\n"
+    )
+    done = suites(f"--recipe={recipe}", "--set", "qlora.learning_rate=1e-2", "--limit=3")
+    assert done.status == 0, done.out
+    assert "qlora: the checkpoint was chosen on the test set" in done.out
+    content = summary(tmp_path)
+    (training,) = content["trainings"]  # type: ignore[misc]
+    assert training["settings"]["learning_rate"] == 1e-2
+    assert training["steps"] == 2  # the trial's
+    curve = training["runs"][1]["evaluations"]
+    assert [point["step"] for point in curve] == [0, 1, 2]
+    # The curve's best point is the number in the table.
+    best = min(point["mean_perplexity"] for point in curve)
+    (cell,) = [c for c in content["cells"] if c["label"] == "qlora" and c["seed"] == 1]  # type: ignore[attr-defined]
+    assert cell["mean_perplexity"] == pytest.approx(best, rel=1e-5)
+    figure = results(tmp_path) / "figures" / f"curve-{training['slug']}.svg"
+    assert figure.read_text("utf-8").startswith("<svg")
+    # The recipe beside the report asks for the same cells: nothing is computed again.
+    before = {path: path.stat().st_mtime_ns for path in (results(tmp_path) / "cells").iterdir()}
+    again = suites(
+        f"--recipe={results(tmp_path) / 'recipe.toml'}",
+        f"--results-dir={results(tmp_path)}",
+        defaults=False,
+    )
+    assert again.status == 0, again.out
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(list((results(tmp_path) / "cells").iterdir())) == len(before)
+
+
+def test_held_out_rows_choose_the_checkpoint(suites: Run, tmp_path: Path) -> None:
+    done = suites(*QUICK, "--select-on=holdout")
+    assert done.status == 0, done.out
+    assert "chosen on the test set" not in done.out
+    (training,) = summary(tmp_path)["trainings"]  # type: ignore[misc]
+    assert training["select_on"] == "holdout"
+    assert training["holdout"] == 2  # a fifth of twelve
+    assert training["rows"] == 10
+    assert len(training["runs"][0]["evaluations"]) >= 3
+
+
+def test_scoring_as_trained_and_merged_trains_once_for_two_workers(
+    suites: Run, tmp_path: Path
+) -> None:
+    """Four cells that need two adapters."""
+    done = suites(
+        "--strategy=qlora", "--quant=none", "--seeds=0,1", "--score-as=trained,merged", "-n2"
+    )
+    assert done.status == 0, done.out
+    assert "qlora-merged" in done.out
+    adapters = [p for p in (results(tmp_path) / "adapters").iterdir() if p.is_dir()]
+    assert len(adapters) == 2
+    cells = summary(tmp_path)["cells"]
+    values = {(c["label"], c["seed"]): c["mean_perplexity"] for c in cells}  # type: ignore[attr-defined]
+    for seed in (0, 1):
+        # Without quantization, merging costs nothing but rounding.
+        assert values["qlora", seed] == pytest.approx(values["qlora-merged", seed], rel=1e-5)
+    trained = {json.loads(p.read_text())["training"]["seconds"] for p in cell_files(tmp_path)}
+    assert len(trained) == 2  # both cells of a seed tell of one training
+
+
+def cell_files(tmp_path: Path) -> list[Path]:
+    return sorted((results(tmp_path) / "cells").iterdir())
+
+
+def test_a_training_that_is_killed_is_gone_on_with(
+    files: Files, tiny_model: Path, tmp_path: Path
+) -> None:
+    def command(folder: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "pytest", "suites/", "-p", "no:cacheprovider", *QUICK),
+            f"--model={tiny_model}",
+            f"--data={files.test}",
+            f"--train-data={files.train}",
+            f"--results-dir={tmp_path / folder}",
+            *("--set", "qlora.num_train_epochs=40", "--set", "qlora.eval_steps=0.25"),
+            *("--set", "qlora.save_steps=5"),
+        ]
+
+    subprocess.run(command("whole"), cwd=ROOT, check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(
+        command("killed"), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("adapters/*.work/checkpoint-*/complete.json")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "killed").glob("adapters/*/adapter_model.safetensors"))
+    subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True, timeout=300)
+    first, second = (
+        json.loads((tmp_path / folder / "summary.json").read_text())["cells"][0]["mean_perplexity"]
+        for folder in ("whole", "killed")
+    )
+    assert second == pytest.approx(first, rel=1e-4)
+    reports = [(tmp_path / folder / "report.md").read_bytes() for folder in ("whole", "killed")]
+    assert reports[0] == reports[1]
+    assert not list((tmp_path / "killed" / "adapters").glob("*.work"))
+
+
+def test_a_training_row_in_the_test_set_is_an_error(
+    suites: Run, files: Files, tmp_path: Path
+) -> None:
+    test = json.loads(files.test.read_text("utf-8"))
+    train = [*(row(i, 9, "train") for i in range(8)), test[2] | {"id": "copied"}]
+    leaky = write_rows(tmp_path / "leaky.json", train)
+    flags = (*QUICK, f"--train-data={leaky}")
+    refused = suites(*flags)
+    assert refused.status == 4
+    assert "training row 'copied' is row 'test-002'" in refused.err
+    assert "--allow-leakage" in refused.err
+    assert not results(tmp_path).exists()
+    # Nothing is trained on it here, so it is left out, and the report names it.
+    shown = suites("--strategy=fewshot", "--k=1", "--seeds=0", f"--train-data={leaky}")
+    assert shown.status == 0
+    assert "1 training rows left out" in shown.out
+    allowed = suites(*flags, "--allow-leakage")
+    assert allowed.status == 0, allowed.out
+    assert "1 training rows in the test set" in allowed.out
+    (training,) = summary(tmp_path)["trainings"]  # type: ignore[misc]
+    assert training["rows"] == 9
+
+
+@pytest.mark.parametrize("kind", ["csv", "conversations"])
+def test_other_formats_are_trained_on(suites: Run, files: Files, tmp_path: Path, kind: str) -> None:
+    rows = json.loads(files.train.read_text("utf-8"))
+    if kind == "csv":
+        path = tmp_path / "train.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["instruction", "input", "output"])
+            writer.writerows([r["instruction"], "", r["output"]] for r in rows)
+    else:
+        path = tmp_path / "train.jsonl"
+        lines = [
+            {
+                "conversations": [
+                    {"from": "human", "value": r["instruction"]},
+                    {"from": "gpt", "value": r["output"]},
+                ],
+                "score": i,
+            }
+            for i, r in enumerate(rows)
+        ]
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path.write_text(text, encoding="utf-8")
+    done = suites(*QUICK, f"--train-data={path}", "--set", "qlora.max_steps=2")
+    assert done.status == 0, done.out
+    (training,) = summary(tmp_path)["trainings"]  # type: ignore[misc]
+    assert training["rows"] == 12
+    again = suites(*QUICK, f"--train-data={path}", "--format=instruction")
+    assert again.status == 4
+    assert str(path) in again.err
+
+
+def test_a_subset_and_a_curriculum(suites: Run, tmp_path: Path) -> None:
+    done = suites(
+        *QUICK,
+        "--set",
+        "subset.top=6",
+        "--set",
+        "curriculum.levels=2",
+        "--set",
+        "curriculum.by.length=-1",
+    )
+    assert done.status == 0, done.out
+    (training,) = summary(tmp_path)["trainings"]  # type: ignore[misc]
+    assert training["rows"] == 6
+    assert len(training["ids"]) == 6
+    assert [stage["rows"] for stage in training["stages"]] == [3, 3]
+    wrong = suites(*QUICK, "--set", "subset.top=6", "--set", "subset.by=score")
+    assert wrong.status == 4
+    assert "has no score" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--set", "qlora.lerning_rate=1"), "(did you mean 'learning_rate'?)"),
+        (("--set", "qlora"), "--set qlora: expected KEY=VALUE"),
+        (("--recipe=nowhere.toml",), "--recipe=nowhere.toml: no such file"),
+        (("--score-as=melted",), "--score-as=melted: expected one of trained, merged"),
+        (("--select-on=train",), "--select-on=train: expected one of test, holdout"),
+        (("--format=xml",), "--format=xml: expected one of auto"),
+        (("--set", "subset.top=99"), "the training pool has only 12 rows"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    suites: Run, tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    done = suites(*QUICK, *flags)
+    assert done.status == 4
+    assert says in done.err
+    assert "Traceback" not in done.out + done.err
+    assert not results(tmp_path).exists()
+
+
+def test_layers_that_are_not_there_are_one_line(suites: Run, tmp_path: Path) -> None:
+    done = suites(*QUICK, "--set", 'qlora.target_modules=["no_such"]')
+    assert done.status == 1
+    assert "qlora.target_modules=('no_such',)" in done.out
+    assert "Traceback" not in done.out

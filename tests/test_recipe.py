@@ -1,0 +1,257 @@
+"""Recipes: one file for an experiment, --set for one value of it, and the recipe that was used."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import TrainingSettings
+from harness.effective import effective, to_toml
+from harness.errors import OptionError
+from harness.options import Options, parse_options
+from harness.plan import make_plan
+from harness.recipe import RECIPES, Layer, read_pyproject, read_recipe
+from harness.settings import CHECKS
+from harness.subset import Curriculum, StagePlan, Subset
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPE = """
+description = "what it is"
+model = ["smollm2-135m"]
+strategy = "zeroshot,qlora"
+k = [1, 2]
+seeds = 7
+train-data = "rows.json"
+
+[qlora]
+r = 64
+learning_rate = 1e-4
+target_modules = ["q_proj", "v_proj"]
+eval_steps = 100
+
+[for."smollm2-135m".qlora]
+r = 8
+
+[subset]
+top = 10
+by = {length = 0.5, score = 0.5}
+
+[curriculum]
+levels = 3
+by = {score = -1}
+[[curriculum.stages]]
+levels = [1]
+num_train_epochs = 2
+[[curriculum.stages]]
+levels = [2, 3]
+learning_rate = 5e-5
+
+[trial]
+k = 1
+qlora.max_steps = 5
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return file
+
+
+def parse(recipe: Path, *settings: str, **flags: Any) -> Options:
+    return parse_options({"recipe": str(recipe), "set": list(settings), **flags})
+
+
+def test_a_recipe_holds_everything(recipe: Path) -> None:
+    options = parse(recipe)
+    assert options.strategy == ("zeroshot", "qlora")
+    assert options.k == (1, 2)
+    assert options.seeds == (7,)
+    assert options.train_data == recipe.parent / "rows.json"
+    assert options.qlora == TrainingSettings(
+        r=64, learning_rate=1e-4, target_modules=("q_proj", "v_proj"), eval_steps=100
+    )
+    assert options.per_model == {"smollm2-135m": {"r": 8}}
+    assert options.subset == Subset(10, (("length", 0.5), ("score", 0.5)))
+    stages = (StagePlan((1,), num_train_epochs=2), StagePlan((2, 3), learning_rate=5e-5))
+    assert options.curriculum == Curriculum(3, (("score", -1.0),), stages)
+    assert options.given("k")
+    assert not options.given("prompt")
+
+
+def test_flag_over_set_over_recipe_over_pyproject(recipe: Path, tmp_path: Path) -> None:
+    below = Layer("pyproject.toml: ", None, {"seeds": [1], "k": [9]}, {"qlora": {"r": 2}})
+    flags = {"recipe": str(recipe), "seeds": "3"}
+    options = parse_options(flags | {"set": ["seeds=4", "k=5", "qlora.r=32"]}, below)
+    assert (options.seeds, options.k, options.qlora.r) == ((3,), (5,), 32)
+    assert options.qlora.learning_rate == 1e-4  # --set replaced one value, not the table
+    assert parse_options(flags, below).qlora.r == 64
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.adaptbench]\nrecipe = "recipe.toml"\n[tool.adaptbench.qlora]\nr = 2\n')
+    options = parse_options({}, read_pyproject(file))
+    assert (options.qlora.r, options.seeds) == (64, (7,))
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "value"),
+    [
+        ("qlora.learning_rate=2e-4", "learning_rate", 2e-4),
+        ("qlora.lr_scheduler_type=constant", "lr_scheduler_type", "constant"),
+        ('qlora.lr_scheduler_type="constant"', "lr_scheduler_type", "constant"),
+        ("qlora.gradient_checkpointing=true", "gradient_checkpointing", True),
+        ("qlora.eval_steps=none", "eval_steps", None),
+        ("qlora.eval_steps=0.1", "eval_steps", 0.1),
+        ('qlora.target_modules=["q_proj"]', "target_modules", ("q_proj",)),
+        ("qlora.max_steps=-1", "max_steps", -1),
+    ],
+)
+def test_one_value_is_set(recipe: Path, setting: str, name: str, value: Any) -> None:
+    assert getattr(parse(recipe, setting).qlora, name) == value
+
+
+def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
+    assert parse(recipe).qlora.max_steps == -1
+    trial = parse(recipe, limit="8")
+    assert (trial.qlora.max_steps, trial.k, trial.limit) == (5, (1,), 8)
+    assert parse(recipe, "limit=8").qlora.max_steps == 5
+    assert parse(recipe, "qlora.max_steps=6", limit="8", k="2").qlora.max_steps == 6
+    assert parse(recipe, limit="8", k="2").k == (2,)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("kk = 1", "no key 'kk' (did you mean 'k'?)"),
+        ("[qlorra]\nr = 1", "no key 'qlorra' (did you mean 'qlora'?)"),
+        ("k = 0", "k = 0: expected a whole number from 1"),
+        ("[qlora]\nlerning_rate = 1.0", "[qlora]: no setting 'lerning_rate' (did you mean 'learn"),
+        ("[qlora]\nlearning_rate = 0", "learning_rate = 0: expected a number above 0"),
+        ("[qlora]\nlearning_rate = nan", "expected a number above 0"),
+        ("[qlora]\nlearning_rate = '1e-4'", "learning_rate = '1e-4': expected a number"),
+        ("[qlora]\nr = 1.5", "r = 1.5: expected a whole number from 1"),
+        ("[qlora]\nr = true", "expected a whole number from 1"),
+        ("[qlora]\nlora_dropout = 1", "lora_dropout = 1: expected a number from 0 to below 1"),
+        ("[qlora]\nlr_scheduler_type = 'cosin'", "(did you mean 'cosine'?)"),
+        ("[qlora]\noptim = 'adam'", "optim = 'adam': expected one of adamw_torch"),
+        ("[qlora]\nquantization = 'int4'", "expected one of none, nf4, fp4, int8"),
+        ("[qlora]\nmax_steps = 0", "expected a whole number from 1, or -1"),
+        ("[qlora]\neval_steps = 1.0", "expected a whole number of steps from 1, or a share"),
+        ("[qlora]\ngradient_checkpointing = 1", "expected true or false"),
+        ("[qlora]\ntarget_modules = []", 'expected "all-linear", or a list'),
+        ("[qlora]\nseed = 1", "seed: each cell trains with its own seed; name them with seeds"),
+        ("qlora = 3", "qlora = 3: expected a table"),
+        ("[subset]\nby = 'length'", "[subset]: needs top"),
+        ("[subset]\ntop = 1\nby = 'size'", 'expected a measure ("length" or "score")'),
+        ("[subset]\ntop = 1\nby = {length = 0}", "not all of them 0"),
+        (
+            "[curriculum]\nlevels = 2\n[[curriculum.stages]]\nlevels = [3]",
+            "a stage trains on level",
+        ),
+        ("[curriculum]\n[[curriculum.stages]]\nepochs = 1", "stage 1: no setting 'epochs'"),
+        ("[curriculum]\n[[curriculum.stages]]\nlearning_rate = 1.0", "stage 1 to have levels"),
+        ("model = 'a/b'\n[for.'a/c'.qlora]\nr = 1", '[for."a/c"]: not one of this file\'s models'),
+        ("[for.'a/c']\nr = 1", "expected the table qlora, found r"),
+        ("[trial]\n[trial.qlora]\nrr = 1", "[trial] [qlora]: no setting 'rr'"),
+        ("k = ", "not valid TOML"),
+    ],
+)
+def test_a_bad_recipe_says_what_is_right(tmp_path: Path, change: str, says: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(change)
+    with pytest.raises(OptionError) as caught:
+        parse(file)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if "needs top" not in says and "a stage trains" not in says:
+        assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("qlora.lr=1", "--set [qlora]: no setting 'lr'"),
+        ("qlora.r", "--set qlora.r: expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("qlora..r=3", "is not a key"),
+        ("set=3", "no key 'set'"),
+        ("qlora.r=x", "r = 'x': expected a whole number from 1"),
+    ],
+)
+def test_a_bad_set_says_what_is_right(recipe: Path, setting: str, says: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(recipe, setting)
+    assert says in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there() -> None:
+    with pytest.raises(OptionError, match=r"--recipe=qwen3-4: no such file \(did you mean 'qwen3-"):
+        parse_options({"recipe": "qwen3-4"})
+
+
+def test_every_setting_can_be_set_and_is_checked() -> None:
+    names = {field.name for field in dataclasses.fields(TrainingSettings)}
+    assert set(CHECKS) == names - {"seed"}
+    defaults = TrainingSettings()
+    for name, check in CHECKS.items():
+        value = getattr(defaults, name)
+        # Of the same type, too: an adapter's name is made of these, and 32 is not 32.0 there.
+        assert repr(check("none" if value is None else value)) == repr(value)
+        with pytest.raises(ValueError, match=r"."):
+            check(object())
+
+
+@pytest.mark.parametrize("name", ["none", "full"])
+def test_the_effective_recipe_asks_for_the_same(recipe: Path, tmp_path: Path, name: str) -> None:
+    asked = parse_options({}) if name == "none" else parse(recipe, "qlora.r=3", limit="8")
+    file = tmp_path / "elsewhere" / "recipe.toml"
+    file.parent.mkdir()
+    file.write_text(to_toml(effective(asked)), encoding="utf-8")
+    again = parse_options({"recipe": str(file)})
+    same = dataclasses.replace(again, recipe=asked.recipe, results_dir=asked.results_dir)
+    assert same == asked
+    assert effective(again) == effective(asked)
+
+
+SHIPPED = sorted(RECIPES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_recipes_make_a_plan_for_their_models_and_for_the_embedded_one(file: Path) -> None:
+    description = tomllib.loads(file.read_text("utf-8"))["description"]
+    assert description.isascii()
+    assert parse_options({"recipe": file.stem}).qlora == parse_options({"recipe": str(file)}).qlora
+    plan = make_plan(parse_options({"recipe": str(file)}))
+    assert any(case.training for case in plan.cases)
+    trial = make_plan(parse_options({"recipe": str(file), "model": "smollm2-135m", "limit": "4"}))
+    assert trial.cases[0].training is None  # zero-shot is always among them
+    for case in trial.cases:
+        if case.training is not None:
+            assert 0 < case.training.settings.max_steps <= 20
+
+
+def test_shipped_recipes_are_the_published_settings() -> None:
+    """Against the experiments as they were published."""
+    qwen = read_recipe(Path("qwen3-4b")).tables["qlora"]
+    assert (qwen["r"], qwen["lora_alpha"], qwen["lora_dropout"]) == (64, 128, 0.05)
+    assert (qwen["learning_rate"], qwen["lr_scheduler_type"]) == (1e-4, "cosine")
+    assert qwen["per_device_train_batch_size"] * qwen["gradient_accumulation_steps"] == 16
+    options = parse_options({"recipe": "gemma2-kyara"})
+    plan = make_plan(options)
+    trainings = [case.training for case in plan.cases if case.training is not None]
+    gemma, llama = (training.settings for training in trainings)
+    assert (gemma.r, gemma.lora_alpha, gemma.max_steps) == (64, 16, 3500)
+    assert (llama.r, llama.lora_alpha, llama.max_steps) == (16, 16, 2000)
+    assert (llama.per_device_train_batch_size, llama.gradient_accumulation_steps) == (1, 8)
+    assert llama.bnb_4bit_compute_dtype == "bfloat16"
+    taiwan = parse_options({"recipe": "taiwan-llm-7b"})
+    assert (taiwan.k, taiwan.draw, taiwan.seeds) == ((1, 2, 3, 10), ("row",), (0, 1, 2))
+    assert (taiwan.qlora.learning_rate, taiwan.qlora.num_train_epochs) == (3e-5, 3)
