@@ -263,7 +263,10 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.task.examples,
         )
-        return folder, read_record(folder) | {"adapter": folder.name}
+        record = read_record(folder) | {"adapter": folder.name}
+        if record["rows"] == len(self.plan.task.pool):
+            record["ids"] = None  # all of them; the adapter's own record has the list
+        return folder, record
 
     def _rounding(self, case: Case, progress: Progress) -> dict[str, Any] | None:
         """What half precision costs this model, on the first rows without demonstrations.

@@ -27,6 +27,7 @@ class Options:
         subset: which rows of the pool they are trained on; None for all.
         curriculum: the stages of a training; None for one.
         per_model: a text of ``model`` → settings in which its training differs.
+        trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
 
@@ -57,6 +58,7 @@ class Options:
     subset: Subset | None = None
     curriculum: Curriculum | None = None
     per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,8 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
                 break
     tables = merge_tables(layers)
     qlora = TrainingSettings(**tables.pop("qlora"))
-    return Options(**values, **tables, qlora=qlora, explicit=frozenset(values))
+    trial = any(layer.is_trial for layer in layers)
+    return Options(**values, **tables, qlora=qlora, trial=trial, explicit=frozenset(values))
 
 
 def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[Layer]:

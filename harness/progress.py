@@ -32,6 +32,7 @@ class ProgressLine:
         self._last = -math.inf
         self._phase = ("", "")
         self._started = 0.0
+        self._first = 0
 
     def update(self, column: int, what: str, done: int, total: int, note: str) -> None:
         """Show ``done`` of ``total``; ``column`` is where pytest left the cursor."""
@@ -39,11 +40,14 @@ class ProgressLine:
         unit = note.split()[0] if note else ""
         if (what, unit) != self._phase:
             self._phase, self._started, self._last = (what, unit), now, -math.inf
+            self._first = done  # a training that is gone on with does not begin at 0
         if now - self._last < self.interval and done < total:
             return
         self._last = now
         self.clear()
-        text = self._fitting(what, done, total, note, now - self._started, self.width - column - 2)
+        seconds, new = now - self._started, done - self._first
+        rate = new / seconds if seconds > 0 else 0.0
+        text = self._fitting(what, done, total, note, rate, self.width - column - 2)
         if text:
             self.terminal.write(" " + text)
             self.terminal.flush()
@@ -57,13 +61,13 @@ class ProgressLine:
             self._shown = 0
 
     @staticmethod
-    def _fitting(what: str, done: int, total: int, note: str, seconds: float, room: int) -> str:
+    def _fitting(what: str, done: int, total: int, note: str, speed: float, room: int) -> str:
         """The longest of several versions that fits into ``room`` columns; the line never wraps."""
         count = f"{done}/{total} {note}" if total else note
         rate = left = ""
-        if done and seconds > 0:
-            rate = f"{done / seconds:.1f}/s"
-            left = f"{duration((total - done) * seconds / done)} left"
+        if speed > 0:
+            rate = f"{speed:.1f}/s"
+            left = f"{duration((total - done) / speed)} left"
         versions = ([what, count, rate, left], [what, count, left], [what, left], [left])
         for parts in versions:
             text = "  ".join(part for part in parts if part)

@@ -30,7 +30,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Layer:
         flags: field name → value as it stands there.
         tables: checked values of ``qlora``, ``subset``, ``curriculum`` and ``for``.
         trial: the recipe's ``[trial]``, as a layer of its own; at most one.
+        is_trial: whether this is one.
     """
 
     where: str
@@ -65,6 +66,7 @@ class Layer:
     flags: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     trial: tuple[Layer, ...] = ()
+    is_trial: bool = False
 
 
 def read_recipe(path: Path) -> Layer:
@@ -173,7 +175,8 @@ def _layer(where: str, folder: Path | None, values: Mapping[str, Any]) -> Layer:
     for key, value in values.items():
         name = key.replace("-", "_")
         if key == "trial":
-            trial = (_layer(f"{where}[trial] ", folder, _table(where, key, value)),)
+            inside = _layer(f"{where}[trial] ", folder, _table(where, key, value))
+            trial = (replace(inside, is_trial=True),)
         elif key in TABLES:
             tables[key] = _READERS[key](f"{where}[{key}]", _table(where, key, value))
         elif name in BY_FIELD and name != "set":

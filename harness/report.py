@@ -95,6 +95,7 @@ def build(
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
         "trainings": trainings(((row.case, row.measurement) for row in rows), plan.task.pool),
         "recipe": effective(plan.options),
+        "trial": plan.options.trial,
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
         "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
         "halved": [row.case.id for row in rows if _scoring(row, "halved")],

@@ -150,8 +150,12 @@ class Session:
         models = ", ".join(dict.fromkeys(case.model_name for case in cases))
         what = "in the test set" if task.leaked else "left out"
         copies = f", {len(task.excluded)} training rows {what}" if task.excluded else ""
+        options = self.plan.options
+        recipe = f"recipe {options.recipe.stem}" if options.recipe else ""
+        if options.trial:
+            recipe += " (a trial of it, because of --limit)"
         return (
-            f"adaptbench: {len(cases)} cells · {task.name}, {len(task.examples)} rows{copies} · "
+            f"adaptbench: {recipe}{' · ' if recipe else ''}{len(cases)} cells · {task.name}, {len(task.examples)} rows{copies} · "
             f"{models}, {cases[0].dtype} on {cases[0].device}"
         )
 

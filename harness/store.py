@@ -17,7 +17,7 @@ from harness.core import Cell, Measurement, Score, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SHORT = 16
 
 

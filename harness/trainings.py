@@ -68,7 +68,7 @@ def _training(
             for stage in record["stages"]
         ],
         "settings": settings,
-        "ids": record["ids"] if record["rows"] < pool else None,
+        "ids": record["ids"],
         "runs": [],
     }
 

@@ -83,3 +83,13 @@ def test_durations() -> None:
     assert duration(0.4) == "0:00"
     assert duration(75) == "1:15"
     assert duration(3725) == "1:02:05"
+
+
+def test_the_time_left_counts_from_where_it_went_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    screen = Screen("")
+    line = ProgressLine(screen, 80)
+    line.update(0, "qlora-s0", 50, 100, "steps  loss 2.1")
+    line.update(0, "qlora-s0", 60, 100, "steps  loss 2.0")
+    assert "60/100 steps  loss 2.0  1.0/s  0:40 left" in screen.shown

@@ -120,6 +120,8 @@ def test_one_value_is_set(recipe: Path, setting: str, name: str, value: Any) -> 
 
 def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
     assert parse(recipe).qlora.max_steps == -1
+    assert not parse(recipe).trial
+    assert parse(recipe, limit="8").trial
     trial = parse(recipe, limit="8")
     assert (trial.qlora.max_steps, trial.k, trial.limit) == (5, (1,), 8)
     assert parse(recipe, "limit=8").qlora.max_steps == 5
@@ -216,7 +218,9 @@ def test_the_effective_recipe_asks_for_the_same(recipe: Path, tmp_path: Path, na
     file.parent.mkdir()
     file.write_text(to_toml(effective(asked)), encoding="utf-8")
     again = parse_options({"recipe": str(file)})
-    same = dataclasses.replace(again, recipe=asked.recipe, results_dir=asked.results_dir)
+    same = dataclasses.replace(
+        again, recipe=asked.recipe, results_dir=asked.results_dir, trial=asked.trial
+    )
     assert same == asked
     assert effective(again) == effective(asked)
 

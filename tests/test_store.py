@@ -71,7 +71,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     path = Store(tmp_path).put(MEASUREMENT)
     body = json.loads(path.read_text(encoding="utf-8"))
     assert path.name == f"{CELL.id}-{CELL.key[:16]}.json"
-    assert body["schema_version"] == 2
+    assert body["schema_version"] == 3
     assert body["scores"][0] == {
         "id": "a",
         "nll": 1.1,

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness import trainer as trainer_module
 from harness import training as training_module
 from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSpec
 from harness.errors import DivergenceError, OptionError, StoreError, TrainingError
+from harness.families import FAMILIES, make
 from harness.models import load
 from harness.prompts import load_template
 from harness.scoring import score
@@ -361,6 +363,37 @@ def test_watching_a_quantized_base_does_not_change_it(tmp_path: Path, quantizati
     scored = summarize(score(loaded, rows, "fast", lambda done: None)[0]).mean_perplexity
     best = min(point["mean_perplexity"] for point in watched["evaluations"])
     assert scored == pytest.approx(best, rel=1e-5)
+
+
+# Qwen3; Qwen2.5; LLaMA-2 and Taiwan-LLM; Llama 3 and 3.1; Gemma 2: the recipes' architectures.
+ARCHITECTURES = ("qwen3", "qwen2", "llama", "llama-grouped-query", "gemma2-soft-capping")
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_recipes_architectures_train_and_are_scored_as_trained(
+    tmp_path: Path, name: str, quantization: Any
+) -> None:
+    family = FAMILIES[name]
+    wide = {**family.settings, "hidden_size": 64, "intermediate_size": 128}
+    model = make(replace(family, settings=wide), tmp_path / "m")
+    base = ModelSpec(name, "sha", quantization=quantization)
+    training = spec(
+        quantization=quantization,
+        num_train_epochs=3,
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=2,
+        lora_dropout=0.05,
+        optim="adamw_torch",
+    )
+    curve = train(tmp_path / "a", model, training, base=base)["evaluations"]
+    best = min(point["mean_perplexity"] for point in curve)
+    assert best < 0.9 * curve[0]["mean_perplexity"]
+    loaded = load(base, model, tmp_path / "a")
+    rows = encode_rows(loaded.encoder, PLAIN, TEST)
+    for scorer in ("fast", "reference"):
+        scored = summarize(score(loaded, rows, scorer, lambda done: None)[0]).mean_perplexity
+        assert scored == pytest.approx(best, rel=1e-5)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
