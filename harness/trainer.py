@@ -90,6 +90,8 @@ class Fit:
         return self.folder / f"best-{step}"
 
 
+# Larger batches make CPUs no faster, and are what memory is needed for.
+TOKENS = 1024
 WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
@@ -114,7 +116,9 @@ def run(fit: Fit) -> None:
             model=fit.model,
             args=_arguments(fit),
             train_dataset=fit.steps,
-            data_collator=lambda steps: collate_step(steps[0], fit.rows),
+            data_collator=lambda steps: collate_step(
+                steps[0], fit.rows, TOKENS if fit.spec.device == "cpu" else None
+            ),
         )
         trainer.fit = fit
         trainer.loaded = LoadedModel(fit.spec, fit.model, fit.encoder)
@@ -276,14 +280,28 @@ def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
     return {"input_ids": ids, "labels": labels}
 
 
-def collate_step(step: Step, rows: Sequence[Encoded]) -> dict[str, Any]:
-    """The batches of an optimizer step, its rows' ids, and how many labels it has in all."""
-    batches = [[rows[number] for number in batch] for batch in step.batches]
+def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> dict[str, Any]:
+    """The batches of an optimizer step, its rows' ids, and how many labels it has in all.
+
+    A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
+    the step's labels, divided by their number.
+    """
+    batches = [
+        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
+    ]
     return {
         "batches": [collate(batch) for batch in batches],
         "row_ids": [row.prompt.id for batch in batches for row in batch],
         "count": sum(len(row.answer) for batch in batches for row in batch),
     }
+
+
+def _cut(batch: list[Encoded], tokens: int | None) -> list[list[Encoded]]:
+    width = max(map(len, batch))
+    if tokens is None or len(batch) * width <= tokens:
+        return [batch]
+    size = max(1, tokens // width)
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def optimizer_name(settings: TrainingSettings, device: str) -> str:

@@ -348,6 +348,26 @@ def test_accumulated_batches_are_one_step(tiny_model: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = train(tmp_path / "a", tiny_model, spec(eval_steps=None))
+    widths: list[tuple[int, ...]] = []
+    loss = trainer_module.mean_loss
+
+    def spied(model: Any, ids: Any, *rest: Any) -> Any:
+        widths.append(tuple(ids.shape))
+        return loss(model, ids, *rest)
+
+    monkeypatch.setattr(trainer_module, "TOKENS", 150)
+    monkeypatch.setattr(trainer_module, "mean_loss", spied)
+    cut = train(tmp_path / "b", tiny_model, spec(eval_steps=None))
+    assert cut["losses"] == pytest.approx(plain["losses"], rel=1e-5)
+    assert len(widths) > cut["steps"]
+    assert all(rows * width <= 150 or rows == 1 for rows, width in widths)
+    assert sum(rows for rows, _ in widths) == cut["trained_rows"] == 16
+
+
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_watching_a_quantized_base_does_not_change_it(tmp_path: Path, quantization: Any) -> None:
     """A forward in eval mode repacks 4-bit weights on some CPUs; training on would go wrong."""
