@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -105,6 +105,7 @@ class Bench:
 
     def _make_cell(self, case: Case) -> Cell:
         training, template = case.training, case.template
+        generation = self.plan.options.generation
         spec = self.spec(case)
         demonstrations = self.plan.demonstrations(case)
         versions = libraries(
@@ -139,6 +140,7 @@ class Bench:
                 [[example.content for example in shown] for shown in demonstrations]
             ),
             training_digest=training_digest,
+            generation_digest=digest(asdict(generation)) if generation.rows else None,
             scorer=self.plan.options.scorer,
             libraries=versions,
         )
@@ -215,6 +217,7 @@ class Bench:
         ]
 
     def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+        from harness.generation import generate
         from harness.memory import peak_memory, reset_peak
         from harness.scoring import score
 
@@ -235,9 +238,18 @@ class Bench:
         scores, how = score(
             loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
         )
+        writing = self.plan.options.generation
+        samples = generate(
+            loaded,
+            rows[: writing.rows],
+            writing,
+            case.seed or 0,
+            lambda done: progress(case.short, done, min(writing.rows, total), "answers written"),
+        )
         return Measurement(
             cell=cell,
             scores=scores,
+            samples=samples,
             seconds=round(time.perf_counter() - started, 3),
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,

@@ -155,6 +155,21 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    """What a model is asked to write besides being scored; named as transformers does.
+
+    ``rows``: for so many of the first test rows; 0 for none.
+    """
+
+    rows: int = 0
+    max_new_tokens: int = 128
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of a training with rows of its own, and epochs and a learning rate if it has them."""
 
@@ -258,6 +273,7 @@ class Cell:
     prompt_digest: str
     demonstrations_digest: str
     training_digest: str | None
+    generation_digest: str | None
     scorer: str
     libraries: tuple[tuple[str, str], ...]
 
@@ -299,7 +315,8 @@ class Measurement:
 
     ``scoring`` says how the rows were computed: whether they shared a prefix (or why not), in how
     many batches, how many of those were halved for want of memory, and for half precision how
-    far it is from float32.
+    far it is from float32. ``samples`` are what the model wrote for some rows: ``id``, ``text``,
+    ``tokens`` and whether it ``finished``.
     """
 
     cell: Cell
@@ -309,6 +326,7 @@ class Measurement:
     training: Mapping[str, Any] | None = None
     peak_memory_bytes: int | None = None
     scoring: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Mapping[str, Any], ...] = ()
 
 
 @runtime_checkable

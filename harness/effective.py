@@ -25,6 +25,7 @@ def effective(options: Options) -> dict[str, Any]:
     recipe["model"] = [_absolute(text) for text in options.model]
     recipe["prompt"] = [_absolute(text) for text in options.prompt]
     recipe["qlora"] = _settings(options.qlora)
+    recipe["generation"] = asdict(options.generation)
     if options.subset is not None:
         recipe["subset"] = {"top": options.subset.top, "by": _by(options.subset.by)}
     if options.curriculum is not None:

@@ -27,6 +27,7 @@ CODE = (
     "batches",
     "encoding",
     "fast",
+    "generation",
     "kernels",
     "losses",
     "models",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core import Quantization, TrainingSettings
+from harness.core import GenerationSettings, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flags import BY_FIELD, FLAGS, Flag
 from harness.recipe import Layer, merge_tables, parse_setting, read_recipe
@@ -24,6 +24,7 @@ class Options:
 
     Attributes:
         qlora: how adapters are trained.
+        generation: what the models are asked to write.
         subset: which rows of the pool they are trained on; None for all.
         curriculum: the stages of a training; None for one.
         per_model: a text of ``model`` → settings in which its training differs.
@@ -55,6 +56,7 @@ class Options:
     fresh: bool = False
     recipe: Path | None = None
     qlora: TrainingSettings = TrainingSettings()
+    generation: GenerationSettings = GenerationSettings()
     subset: Subset | None = None
     curriculum: Curriculum | None = None
     per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -103,7 +105,15 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
     tables = merge_tables(layers)
     qlora = TrainingSettings(**tables.pop("qlora"))
     trial = any(layer.is_trial for layer in layers)
-    return Options(**values, **tables, qlora=qlora, trial=trial, explicit=frozenset(values))
+    generation = GenerationSettings(**tables.pop("generation"))
+    return Options(
+        **values,
+        **tables,
+        qlora=qlora,
+        generation=generation,
+        trial=trial,
+        explicit=frozenset(values),
+    )
 
 
 def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[Layer]:

@@ -19,6 +19,9 @@ A recipe is TOML. Its top level takes every flag by name; tables hold the rest::
     levels = 3
     by = "length"
 
+    [generation]                    # let the models write, too
+    rows = 5
+
     [trial]                         # what --limit=N changes besides
     qlora.max_steps = 10
 
@@ -36,7 +39,7 @@ from typing import Any
 
 from harness.errors import OptionError, suggest
 from harness.flags import BY_FIELD, FLAGS, ROOT
-from harness.settings import check_settings, check_table, number, whole
+from harness.settings import GENERATION, check_settings, check_table, number, whole
 from harness.subset import MEASURES, Curriculum, StagePlan, Subset, Weights
 
 if sys.version_info >= (3, 11):
@@ -45,7 +48,7 @@ else:
     import tomli as tomllib
 
 RECIPES = ROOT / "recipes"
-TABLES = ("qlora", "subset", "curriculum", "for", "trial")
+TABLES = ("qlora", "generation", "subset", "curriculum", "for", "trial")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Layer:
         where: what an error line begins with.
         folder: where relative paths start; None for where the user stands.
         flags: field name → value as it stands there.
-        tables: checked values of ``qlora``, ``subset``, ``curriculum`` and ``for``.
+        tables: checked values of every table but ``trial``.
         trial: the recipe's ``[trial]``, as a layer of its own; at most one.
         is_trial: whether this is one.
     """
@@ -130,7 +133,8 @@ def merge_tables(layers: Sequence[Layer]) -> dict[str, Any]:
     """Lay the tables of several layers over one another, weakest first.
 
     Returns:
-        ``qlora`` (settings), ``subset``, ``curriculum`` and ``per_model``, each if it is there.
+        ``qlora`` and ``generation`` (settings); ``subset``, ``curriculum`` and ``per_model``, each
+        if it is there.
 
     Raises:
         OptionError: a table without what it cannot do without.
@@ -139,7 +143,7 @@ def merge_tables(layers: Sequence[Layer]) -> dict[str, Any]:
     for layer in layers:
         for name, values in layer.tables.items():
             merged[name] = merged.get(name, {}) | values
-    found: dict[str, Any] = {"qlora": merged.get("qlora", {})}
+    found: dict[str, Any] = {name: merged.get(name, {}) for name in ("qlora", "generation")}
     if "subset" in merged:
         if "top" not in merged["subset"]:
             raise OptionError("[subset]: needs top, the number of rows to train on")
@@ -259,6 +263,7 @@ def _read_for(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
 _READERS = {
     "qlora": check_settings,
+    "generation": lambda where, table: check_table(where, table, GENERATION),
     "subset": lambda where, table: check_table(where, table, {"top": whole(1), "by": _by}),
     "curriculum": lambda where, table: check_table(
         where, table, {"levels": whole(1), "by": _by, "stages": _stages}

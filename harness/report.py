@@ -94,6 +94,7 @@ def build(
         "seeds": sorted({row.case.seed for row in rows if row.case.seed is not None}),
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
         "trainings": trainings(((row.case, row.measurement) for row in rows), plan.task.pool),
+        "samples": _samples(plan, rows),
         "recipe": effective(plan.options),
         "trial": plan.options.trial,
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
@@ -207,6 +208,30 @@ def _model(row: Row) -> dict[str, Any]:
 
 def _prompt(row: Row) -> dict[str, Any]:
     return asdict(row.case.template)
+
+
+def _samples(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What was written for each row, by one cell of each group: that of its first seed."""
+    first: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        if row.measurement.samples:
+            first.setdefault(group_name(row.case), row)
+    if not first:
+        return []
+    return [
+        {
+            "id": example.id,
+            "instruction": example.instruction,
+            "reference": example.output,
+            "written": [
+                {"cell": row.case.id, "text": sample["text"], "finished": sample["finished"]}
+                for row in first.values()
+                for sample in row.measurement.samples
+                if sample["id"] == example.id
+            ],
+        }
+        for example in plan.task.examples[: plan.options.generation.rows]
+    ]
 
 
 def _scoring(row: Row, name: str) -> Any:

@@ -151,11 +151,11 @@ class Session:
         what = "in the test set" if task.leaked else "left out"
         copies = f", {len(task.excluded)} training rows {what}" if task.excluded else ""
         options = self.plan.options
-        recipe = f"recipe {options.recipe.stem}" if options.recipe else ""
-        if options.trial:
-            recipe += " (a trial of it, because of --limit)"
+        trial = " (a trial of it, because of --limit)" if options.trial else ""
+        recipe = f"recipe {options.recipe.stem}{trial} · " if options.recipe else ""
         return (
-            f"adaptbench: {recipe}{' · ' if recipe else ''}{len(cases)} cells · {task.name}, {len(task.examples)} rows{copies} · "
+            f"adaptbench: {recipe}{len(cases)} cells · "
+            f"{task.name}, {len(task.examples)} rows{copies} · "
             f"{models}, {cases[0].dtype} on {cases[0].device}"
         )
 

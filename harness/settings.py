@@ -98,6 +98,12 @@ def _modules(value: Any) -> str | tuple[str, ...]:
     raise ValueError('"all-linear", or a list of names of layers')
 
 
+def _share(value: Any) -> float:
+    if not _is_number(value) or not 0 < value <= 1:
+        raise ValueError("a number above 0, and up to 1")
+    return float(value)
+
+
 def _optional(check: Check) -> Check:
     return lambda value: None if value == "none" else check(value)
 
@@ -129,6 +135,16 @@ CHECKS: dict[str, Check] = {
     "gradient_checkpointing": switch,
 }
 assert set(CHECKS) == {field.name for field in fields(TrainingSettings)} - {"seed"}
+
+
+GENERATION: dict[str, Check] = {
+    "rows": whole(0),
+    "max_new_tokens": whole(1),
+    "do_sample": switch,
+    "temperature": number(0, open_low=True),
+    "top_p": _share,
+    "repetition_penalty": number(0, open_low=True),
+}
 
 
 def check_table(

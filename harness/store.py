@@ -121,6 +121,7 @@ def _encode(measurement: Measurement) -> str:
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "training": measurement.training,
         "scoring": measurement.scoring,
+        "samples": measurement.samples,
         "provenance": measurement.provenance,
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
@@ -151,6 +152,7 @@ def _decode(cell: Cell, text: str) -> Measurement:
         training=body["training"],
         peak_memory_bytes=body["peak_memory_bytes"],
         scoring=body["scoring"],
+        samples=tuple(body["samples"]),
     )
 
 

@@ -18,7 +18,7 @@ from harness.sources import Source, parse_source
 from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
 
-UNFLAGGED = {"explicit", "qlora", "subset", "curriculum", "per_model", "trial"}
+UNFLAGGED = {"explicit", "qlora", "generation", "subset", "curriculum", "per_model", "trial"}
 
 
 def test_defaults_are_the_dataclass_defaults() -> None:

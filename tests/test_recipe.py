@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import TrainingSettings
+from harness.core import GenerationSettings, TrainingSettings
 from harness.effective import effective, to_toml
 from harness.errors import OptionError
 from harness.options import Options, parse_options
@@ -39,6 +39,10 @@ eval_steps = 100
 
 [for."smollm2-135m".qlora]
 r = 8
+
+[generation]
+rows = 3
+max_new_tokens = 40
 
 [subset]
 top = 10
@@ -80,6 +84,7 @@ def test_a_recipe_holds_everything(recipe: Path) -> None:
     assert options.qlora == TrainingSettings(
         r=64, learning_rate=1e-4, target_modules=("q_proj", "v_proj"), eval_steps=100
     )
+    assert options.generation == GenerationSettings(rows=3, max_new_tokens=40)
     assert options.per_model == {"smollm2-135m": {"r": 8}}
     assert options.subset == Subset(10, (("length", 0.5), ("score", 0.5)))
     stages = (StagePlan((1,), num_train_epochs=2), StagePlan((2, 3), learning_rate=5e-5))
@@ -151,6 +156,11 @@ def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
         ("[qlora]\ntarget_modules = []", 'expected "all-linear", or a list'),
         ("[qlora]\nseed = 1", "seed: each cell trains with its own seed; name them with seeds"),
         ("qlora = 3", "qlora = 3: expected a table"),
+        (
+            "[generation]\ntop_p = 0",
+            "[generation]: top_p = 0: expected a number above 0, and up to",
+        ),
+        ("[generation]\ntemperatur = 1", "(did you mean 'temperature'?)"),
         ("[subset]\nby = 'length'", "[subset]: needs top"),
         ("[subset]\ntop = 1\nby = 'size'", 'expected a measure ("length" or "score")'),
         ("[subset]\ntop = 1\nby = {length = 0}", "not all of them 0"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness import report
-from harness.core import Measurement, Score
+from harness.core import GenerationSettings, Measurement, Score
 from harness.options import parse_options
 from harness.plan import Plan, make_plan
 from harness.render import chosen_on_test, render, table, visible
@@ -249,6 +249,8 @@ def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
     content["trainings"][0] |= {"model": text, "prompt": text, "left_out": [text]}
     content["trainings"][0]["select_on"] = "test"
     content["recipe"] = {"model": text}
+    written = [{"cell": "a", "text": text, "finished": True}]
+    content["samples"] = [{"id": text, "instruction": text, "reference": text, "written": written}]
     return content
 
 
@@ -356,6 +358,26 @@ def test_chosen_rows_and_stages_are_shown(files: Files, plan: Plan) -> None:
     # Without scores there is nothing to draw them against.
     unscored = tuple(dataclasses.replace(e, score=None) for e in pool)
     assert [name.partition("-")[0] for name in draw(content["trainings"], unscored)] == ["curve"]
+
+
+def test_what_was_written_is_shown_once_for_each_strategy(plan: Plan) -> None:
+    options = dataclasses.replace(plan.options, generation=GenerationSettings(rows=2))
+    plan = dataclasses.replace(plan, options=options)
+    stored = measured(plan)
+    for name, (measurement, file) in stored.items():
+        samples = tuple(
+            {"id": e.id, "text": f"{name}<{e.id}>", "tokens": 3, "finished": e.id == "test-000"}
+            for e in plan.task.examples[:2]
+        )
+        stored[name] = dataclasses.replace(measurement, samples=samples), file
+    content = report.build(plan, stored)
+    assert [sample["id"] for sample in content["samples"]] == ["test-000", "test-001"]
+    assert len(content["samples"][0]["written"]) == 3  # zero-shot, few-shot, QLoRA
+    markdown = re.sub(r"\\(.)", r"\1", render("report.md.j2", content))
+    assert "qlora-s0<test-000>\n" in markdown
+    assert "qlora-s0<test-001> […]\n" in markdown
+    assert "qlora-s1" not in markdown.partition("## How to read it")[0].partition("writes")[0]
+    assert "&lt;test-001&gt; […]" in render("report.html.j2", content)
 
 
 def test_leaked_rows_are_said_to_be_there(plan: Plan) -> None:

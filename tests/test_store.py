@@ -38,6 +38,7 @@ CELL = Cell(
     prompt_digest="sha-prompt",
     demonstrations_digest="sha-demos",
     training_digest=None,
+    generation_digest=None,
     scorer="fast",
     libraries=(("torch", "2.13.0"), ("adaptbench", "sha-code")),
 )
@@ -89,6 +90,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "prompt": {"prompt_digest": "other"},
     "demonstrations": {"demonstrations_digest": "other"},
     "training": {"training_digest": "other"},
+    "generation": {"generation_digest": "other"},
     "scorer": {"scorer": "reference"},
     "library version": {"libraries": (("torch", "2.14.0"), ("adaptbench", "sha-code"))},
     "scoring code": {"libraries": (("torch", "2.13.0"), ("adaptbench", "other"))},

@@ -312,8 +312,6 @@ def test_repacking_is_what_corrupts_four_bit_weights(tmp_path: Path) -> None:
 )
 def test_the_loss_is_the_model_s_own(name: str, tmp_path: Path) -> None:
     """With labels, transformers' models compute the same from all logits; so are the gradients."""
-    import torch
-
     from harness.attention import short_row_attention
     from harness.families import FAMILIES, make
     from harness.losses import mean_loss

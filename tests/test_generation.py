@@ -1,0 +1,82 @@
+"""What a model writes, against its own logits taken one token at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import Example, GenerationSettings, ModelSpec
+from harness.generation import generate
+from harness.models import LoadedModel, load
+from harness.prompts import load_template
+from harness.training import encode_rows
+from tests.conftest import row
+
+TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(3))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> LoadedModel:
+    return load(ModelSpec("tiny", "sha"), tiny_model, None)
+
+
+def written(loaded: LoadedModel, rows: Any = TEST, seed: int = 0, **settings: Any) -> Any:
+    encoded = encode_rows(loaded.encoder, load_template("plain"), rows)
+    wanted = GenerationSettings(rows=len(rows), **{"max_new_tokens": 12, **settings})
+    return generate(loaded, encoded, wanted, seed, lambda done: None)
+
+
+def test_greedy_text_is_the_most_likely_token_each_time(loaded: LoadedModel) -> None:
+    import torch
+
+    for example, sample in zip(TEST, written(loaded), strict=True):
+        (encoded,) = encode_rows(loaded.encoder, load_template("plain"), [example])
+        ids = list(encoded.context)
+        with torch.no_grad():
+            while len(ids) < len(encoded.context) + 12:
+                token = int(loaded.model(torch.tensor([ids])).logits[0, -1].argmax())
+                if token == loaded.encoder.eos:
+                    break
+                ids.append(token)
+        answer = ids[len(encoded.context) :]
+        assert sample["id"] == example.id
+        assert sample["tokens"] == len(answer)
+        assert sample["text"] == loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
+        assert sample["finished"] == (len(answer) < 12)
+
+
+def test_it_stops_at_the_eos(loaded: LoadedModel) -> None:
+    """With a head that can say nothing else."""
+    import torch
+
+    head = loaded.model.get_output_embeddings()
+
+    def only_eos(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        output = torch.full_like(output, -100.0)
+        output[..., loaded.encoder.eos] = 0.0
+        return output
+
+    handle = head.register_forward_hook(only_eos)
+    try:
+        (sample, *_) = written(loaded)
+    finally:
+        handle.remove()
+    assert sample == {"id": "test-000", "text": "", "tokens": 0, "finished": True}
+
+
+def test_samples_depend_on_the_seed_and_the_row_alone(loaded: LoadedModel) -> None:
+    sampled = written(loaded, do_sample=True, temperature=2.0)
+    assert written(loaded, TEST[1:], do_sample=True, temperature=2.0) == sampled[1:]
+    assert written(loaded, seed=1, do_sample=True, temperature=2.0) != sampled
+    assert written(loaded) != sampled
+
+
+def test_sampling_leaves_the_global_generator_alone(loaded: LoadedModel) -> None:
+    import torch
+
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    written(loaded, do_sample=True)
+    assert torch.random.get_rng_state().equal(before)
