@@ -115,7 +115,7 @@ class Bench:
         versions = (*versions, ("adaptbench", source_digest_once()))
         training_digest = None
         if training is not None:
-            from harness.training import adapter_key
+            from harness.adapters import adapter_key
 
             training_digest = adapter_key(
                 spec, template, training, versions, self.plan.task.examples
@@ -260,7 +260,7 @@ class Bench:
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress
     ) -> tuple[Path, dict[str, Any]]:
-        from harness.training import read_record, train_once
+        from harness.adapters import read_record, train_once
 
         assert case.training is not None
         assert cell.training_digest is not None

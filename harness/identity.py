@@ -25,8 +25,10 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 CODE = (
     "attention",
     "batches",
+    "collation",
     "encoding",
     "fast",
+    "fit",
     "generation",
     "kernels",
     "losses",

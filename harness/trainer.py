@@ -10,89 +10,21 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from harness import checkpoints
 from harness.attention import short_row_attention
-from harness.core import ModelSpec, TrainingSettings
-from harness.encoding import Encoded, Encoder
+from harness.collation import CPU_TOKENS, collate_step
+from harness.core import TrainingSettings
 from harness.errors import DivergenceError
 from harness.files import publish_folder, temporary
-from harness.losses import IGNORED, mean_loss
+from harness.fit import Fit
+from harness.losses import mean_loss
 from harness.models import LoadedModel, quiet
-from harness.schedule import Part, Step, at_steps, learning_rates
+from harness.schedule import at_steps, learning_rates
 from harness.scoring import scorer_for, to_scores
 from harness.settings import PLAIN_KIN
 from harness.stats import summarize
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass
-class Fit:
-    """A training in hand.
-
-    Attributes:
-        model: the base with a fresh adapter, in training mode.
-        rows: every training row.
-        parts: the stages; ``steps`` what each optimizer step sees.
-        test: rows on which the learning curve is drawn.
-        holdout: rows that choose the checkpoint, instead of those of ``test``.
-        folder: where checkpoints are kept until the training has ended.
-        progress: called with (step, steps, a short text).
-        log: what the training said so far: a dict for each step and each evaluation.
-        resumed_from: the step after which an earlier process was killed.
-        seconds: how long it took, earlier processes included.
-    """
-
-    model: Any
-    spec: ModelSpec
-    encoder: Encoder
-    settings: TrainingSettings
-    rows: list[Encoded]
-    parts: list[Part]
-    steps: list[Step]
-    test: list[Encoded]
-    holdout: list[Encoded]
-    folder: Path
-    progress: Progress
-    log: list[dict[str, Any]] = field(default_factory=list)
-    resumed_from: int | None = None
-    seconds: float = 0.0
-
-    @property
-    def losses(self) -> list[float]:
-        """Training loss of each step, nats per scored token."""
-        return [entry["loss"] for entry in self.log if "loss" in entry]
-
-    @property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """The learning curve: step, loss and mean perplexity, before training and on the way."""
-        return [
-            {"step": entry["step"]}
-            | {name: entry[f"eval_{name}"] for name in WATCHED if f"eval_{name}" in entry}
-            for entry in self.log
-            if "eval_mean_perplexity" in entry
-        ]
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The evaluation with the lowest perplexity where it is chosen by; the first of equals."""
-        name = "holdout_perplexity" if self.holdout else "mean_perplexity"
-        finite = [point for point in self.evaluations if math.isfinite(point[name])]
-        return min(finite, key=lambda point: point[name], default=None)
-
-    def best_folder(self, step: int) -> Path:
-        """Where the adapter of an evaluation that was the best so far is kept."""
-        return self.folder / f"best-{step}"
-
-
-# Larger batches make CPUs no faster, and are what memory is needed for.
-TOKENS = 1024
-WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
 def run(fit: Fit) -> None:
@@ -117,7 +49,7 @@ def run(fit: Fit) -> None:
             args=_arguments(fit),
             train_dataset=fit.steps,
             data_collator=lambda steps: collate_step(
-                steps[0], fit.rows, TOKENS if fit.spec.device == "cpu" else None
+                steps[0], fit.rows, CPU_TOKENS if fit.spec.device == "cpu" else None
             ),
         )
         trainer.fit = fit
@@ -258,50 +190,6 @@ def _keep_if_best(fit: Fit, step: int) -> None:
     draft = temporary(target)
     fit.model.save_pretrained(str(draft), save_embedding_layers=False)
     publish_folder(draft, target)
-
-
-def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
-    """Pad a batch on the right and label the answer only.
-
-    Returns:
-        ``input_ids`` and ``labels``, int64 of shape (rows, longest row); every label that is not
-        an answer token or the EOS is −100. No attention mask: attention is causal and the padding
-        stands last, so no labelled position can see it, and attention without a mask takes a
-        faster kernel. What stands in the padding is of no account; it is the EOS.
-    """
-    import torch
-
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), rows[0].answer[-1])
-    labels = torch.full((len(rows), length), IGNORED)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row.ids)
-        labels[index, len(row.context) : len(row)] = torch.tensor(row.answer)
-    return {"input_ids": ids, "labels": labels}
-
-
-def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> dict[str, Any]:
-    """The batches of an optimizer step, its rows' ids, and how many labels it has in all.
-
-    A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
-    the step's labels, divided by their number.
-    """
-    batches = [
-        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
-    ]
-    return {
-        "batches": [collate(batch) for batch in batches],
-        "row_ids": [row.prompt.id for batch in batches for row in batch],
-        "count": sum(len(row.answer) for batch in batches for row in batch),
-    }
-
-
-def _cut(batch: list[Encoded], tokens: int | None) -> list[list[Encoded]]:
-    width = max(map(len, batch))
-    if tokens is None or len(batch) * width <= tokens:
-        return [batch]
-    size = max(1, tokens // width)
-    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 def optimizer_name(settings: TrainingSettings, device: str) -> str:

@@ -90,13 +90,13 @@ def test_perplexity_is_that_of_a_language_model_that_knows_some_chinese(results:
 
 
 def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
+    from harness.adapters import train_once
     from harness.core import ModelSpec, TrainingSpec
     from harness.data import load_rows
     from harness.models import load
     from harness.prompts import load_template, render
     from harness.scoring import score
     from harness.stats import summarize
-    from harness.training import train_once
 
     spec = ModelSpec("smollm2-135m", SMOLLM2.digest, quantization="nf4")
     template = load_template("plain")

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from harness import adapters as adapters_module
 from harness import checkpoints
 from harness import trainer as trainer_module
-from harness import training as training_module
+from harness.adapters import adapter_key, read_record, train_once
 from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSpec
 from harness.errors import DivergenceError, OptionError, StoreError, TrainingError
 from harness.families import FAMILIES, make
@@ -22,7 +23,7 @@ from harness.models import load
 from harness.prompts import load_template
 from harness.scoring import score
 from harness.stats import summarize
-from harness.training import TrainingWarning, adapter_key, encode_rows, read_record, train_once
+from harness.training import TrainingWarning, encode_rows
 from tests.conftest import make_llama, row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(16))
@@ -359,7 +360,7 @@ def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
         widths.append(tuple(ids.shape))
         return loss(model, ids, *rest)
 
-    monkeypatch.setattr(trainer_module, "TOKENS", 150)
+    monkeypatch.setattr(trainer_module, "CPU_TOKENS", 150)
     monkeypatch.setattr(trainer_module, "mean_loss", spied)
     cut = train(tmp_path / "b", tiny_model, spec(eval_steps=None))
     assert cut["losses"] == pytest.approx(plain["losses"], rel=1e-5)
@@ -468,7 +469,7 @@ def test_who_waits_for_another_process_says_so(tiny_model: Path, tmp_path: Path)
 
 def test_the_record_is_plain_json(tiny_model: Path, tmp_path: Path) -> None:
     train(tmp_path / "a", tiny_model, spec(num_train_epochs=0.5))
-    text = (tmp_path / "a" / training_module.RECORD).read_text()
+    text = (tmp_path / "a" / adapters_module.RECORD).read_text()
     record = json.loads(text, parse_constant=pytest.fail)
     assert record["trained_rows"] == 8
     assert record["trained_tokens"] < record["tokens"]

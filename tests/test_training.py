@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from harness import training as training_module
+from harness import adapters as adapters_module
+from harness.adapters import (
+    DamagedAdapterWarning,
+    adapter_key,
+    is_complete,
+    read_record,
+    train_once,
+)
+from harness.collation import IGNORED, collate
 from harness.core import Example, ModelSpec, Prompt, Span, TrainingSettings, TrainingSpec
 from harness.encoding import Encoded
 from harness.errors import ModelError, PromptError, TrainingError
 from harness.models import LoadedModel, load, load_base
 from harness.prompts import load_template
 from harness.scoring import reference, score
-from harness.trainer import IGNORED, collate
-from harness.training import (
-    DamagedAdapterWarning,
-    adapter_key,
-    encode_rows,
-    is_complete,
-    read_record,
-    train_once,
-)
+from harness.training import encode_rows
 from tests.conftest import make_llama, row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
@@ -177,9 +177,9 @@ def test_an_adapter_is_trained_once_however_many_ask(
         draft.mkdir()
         (draft / "adapter_model.safetensors").write_text("weights")
         sha = hashlib.sha256(b"weights").hexdigest()
-        (draft / training_module.RECORD).write_text(json.dumps({"sha256": sha}))
+        (draft / adapters_module.RECORD).write_text(json.dumps({"sha256": sha}))
 
-    monkeypatch.setattr(training_module, "_train", train)
+    monkeypatch.setattr(adapters_module, "train", train)
     arguments = (tmp_path / "a", SPEC, tiny_model, PLAIN, settings(), QUIET)
     threads = [threading.Thread(target=train_once, args=arguments) for _ in range(4)]
     for thread in threads:
@@ -189,7 +189,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
     assert len(trainings) == 1
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", training_module.RECORD])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", adapters_module.RECORD])
 def test_a_damaged_adapter_is_trained_again(
     trained: Path, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:
