@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import fast as module
-from harness.batches import Budget, plan_batches
+from harness.batches import BUDGETS, Budget, plan_batches
 from harness.core import ModelSpec
 from harness.encoding import Encoded
 from harness.errors import ModelError
@@ -18,7 +19,7 @@ from harness.families import FAMILIES, Family, make
 from harness.fast import OutOfMemoryWarning, fast, whole_row
 from harness.memory import peak_memory, reset_peak
 from harness.models import LoadedModel, load
-from harness.prefix import COPIED, IN_PLACE, NONE
+from harness.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
 from harness.scoring import reference
 from tests.conftest import make_llama
 from tests.test_scoring import PREFIX, QUIET, encode, spec
@@ -60,6 +61,29 @@ def test_a_batch_that_does_not_fit_is_halved(
     # What is known not to fit is not tried again.
     failed = [size for size in tried if size > 2 * longest]
     assert len(failed) == len(set(failed)) == scored.how["halved"]
+
+
+def test_batches_of_a_size_that_did_not_fit_are_not_tried(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen equal rows in four batches: the first fails, the others are halved beforehand."""
+    rows = [encode(loaded.encoder, 1)[0]] * 16
+    length = len(rows[0])
+    budget = replace(BUDGETS["cpu"], tokens=4 * length)
+    tried = scarce(monkeypatch, 2 * length)
+    with pytest.warns(OutOfMemoryWarning):
+        scored = fast(loaded, rows, QUIET, budget, share=False)
+    assert [size // length for size in tried] == [4] + [2] * 8
+    assert scored.how["halved"] == 1
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_keys_lie_where_they_are_only_if_they_may(loaded: LoadedModel, in_place: bool) -> None:
+    import torch
+
+    with torch.inference_mode():
+        prefix = SharedPrefix(loaded.model, tuple(range(3, 23)), 40, in_place)
+    assert prefix.way == (IN_PLACE if in_place else COPIED)
 
 
 def test_the_cpu_s_own_words_for_it(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
