@@ -32,7 +32,7 @@ from harness.options import Options
 from harness.prompts import load_template
 from harness.registry import select_strategies
 from harness.sources import Source, check_adapter, parse_source
-from harness.tailor import leakage_line, tailor
+from harness.tailor import hold_out, leakage_line, tailor
 
 AS_TRAINED = "trained"
 
@@ -172,7 +172,9 @@ class _Ways:
                     "--adapter: cannot be combined with a strategy that trains an adapter of its "
                     "own; choose --strategy=zeroshot,fewshot"
                 )
-            training = tailor(training, options, text, quantization, self.task.pool)
+            training = tailor(training, options, text, quantization)
+            if options.select_on == "holdout":
+                training = self._held_out(strategy, seed or 0, training)
             adaptation = replace(adaptation, training=training)
             loading = training.settings
         parts = [
@@ -205,6 +207,18 @@ class _Ways:
             )
             for score_as in (options.score_as if adapted else (AS_TRAINED,))
         ]
+
+    def _held_out(self, strategy: Strategy, seed: int, training: TrainingSpec) -> TrainingSpec:
+        """Ask for the training again, of a pool without the rows that choose its checkpoint."""
+        pool = self.task.pool
+        held = hold_out(pool, training.settings.holdout_rows)
+        again = adapt(strategy, [row for row in pool if row not in held], seed).training
+        if again is None:
+            raise StrategyError(
+                f"strategy {strategy.name!r}: adapt() asks for a training with the whole pool, and "
+                f"for none without the {len(held)} rows that --select-on=holdout takes out of it"
+            )
+        return replace(training, examples=again.examples, stages=again.stages, holdout=held)
 
 
 def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:

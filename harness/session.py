@@ -152,7 +152,11 @@ class Session:
         copies = f", {len(task.excluded)} training rows {what}" if task.excluded else ""
         options = self.plan.options
         trial = " (a trial of it, because of --limit)" if options.trial else ""
-        recipe = f"recipe {options.recipe.stem}{trial} · " if options.recipe else ""
+        recipe = (
+            f"recipe {options.recipe.name.removesuffix('.toml')}{trial} · "
+            if options.recipe
+            else ""
+        )
         return (
             f"adaptbench: {recipe}{len(cases)} cells · "
             f"{task.name}, {len(task.examples)} rows{copies} · "

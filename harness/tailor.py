@@ -1,4 +1,4 @@
-"""What a training becomes for one model: its own settings, its quantization, rows held out."""
+"""What a training becomes for one model: its own settings, its quantization; rows held out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.core import Example, Quantization, Task, TrainingSpec
-from harness.errors import OptionError
 from harness.options import Options
 
 EVERY_FIFTH = 0.2  # of the training, where a checkpoint is to be chosen and nothing says when
@@ -18,21 +17,13 @@ def tailor(
     options: Options,
     model: str,
     quantization: Quantization | None,
-    pool: Sequence[Example],
 ) -> TrainingSpec:
-    """Return the training as it is done for ``model``, the text of ``--model``.
-
-    Raises:
-        OptionError: holding rows out leaves none to train on.
-    """
+    """Return the training as it is done for ``model``, the text of ``--model``."""
     settings = replace(training.settings, **options.per_model.get(model, {}))
     settings = replace(settings, quantization=quantization or settings.quantization)
     if options.select_on is not None and settings.eval_steps is None:
         settings = replace(settings, eval_steps=EVERY_FIFTH)
-    training = replace(training, settings=settings)
-    if options.select_on != "holdout":
-        return training
-    return _without(training, hold_out(pool, settings.holdout_rows))
+    return replace(training, settings=settings)
 
 
 def hold_out(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
@@ -45,26 +36,6 @@ def hold_out(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
     keyed = sorted(pool, key=lambda row: hashlib.sha256(f"holdout\n{row.id}".encode()).digest())
     chosen = {row.id for row in keyed[:count]}
     return tuple(row for row in pool if row.id in chosen)
-
-
-def _without(training: TrainingSpec, holdout: tuple[Example, ...]) -> TrainingSpec:
-    held = {row.id for row in holdout}
-
-    def rest(rows: tuple[Example, ...]) -> tuple[Example, ...]:
-        left = tuple(row for row in rows if row.id not in held)
-        if not left:
-            raise OptionError(
-                f"--select-on=holdout: all {len(rows)} rows to train on are held out; lower "
-                f"qlora.holdout_rows ({training.settings.holdout_rows}), or train on more rows"
-            )
-        return left
-
-    return replace(
-        training,
-        examples=rest(training.examples),
-        stages=tuple(replace(stage, examples=rest(stage.examples)) for stage in training.stages),
-        holdout=holdout,
-    )
 
 
 def leakage_line(task: Task, options: Options) -> str:

@@ -1,0 +1,80 @@
+"""What a training becomes for one model, and which rows choose its checkpoint."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import Example, TrainingSettings, TrainingSpec
+from harness.errors import OptionError
+from harness.options import Options, parse_options
+from harness.plan import Plan, make_plan
+from harness.tailor import EVERY_FIFTH, hold_out, tailor
+from tests.conftest import Files, row
+
+POOL = tuple(Example(**row(i, 5, "train")) for i in range(40))
+OPTIONS = Options(per_model={"a/b": {"r": 8, "quantization": "int8"}})
+
+
+def test_a_model_has_settings_of_its_own() -> None:
+    training = TrainingSpec(POOL, TrainingSettings(r=64, seed=3))
+    assert tailor(training, OPTIONS, "a/c", None).settings == training.settings
+    own = tailor(training, OPTIONS, "a/b", None).settings
+    assert (own.r, own.quantization, own.seed) == (8, "int8", 3)
+    assert tailor(training, OPTIONS, "a/b", "fp4").settings.quantization == "fp4"  # --quant wins
+
+
+def test_choosing_a_checkpoint_needs_evaluations() -> None:
+    training = TrainingSpec(POOL)
+    for where in ("test", "holdout"):
+        chosen = tailor(training, Options(select_on=where), "m", None).settings
+        assert chosen.eval_steps == EVERY_FIFTH
+    often = TrainingSpec(POOL, TrainingSettings(eval_steps=7.0))
+    assert tailor(often, Options(select_on="test"), "m", None).settings.eval_steps == 7
+    assert tailor(training, Options(), "m", None).settings.eval_steps is None
+
+
+def test_held_out_rows_depend_on_their_ids_alone() -> None:
+    held = hold_out(POOL, 6)
+    assert len(held) == 6
+    shuffled = random.Random(1).sample(POOL, len(POOL))
+    assert set(hold_out(shuffled, 6)) == set(held)
+    assert set(hold_out(POOL, 4)) < set(held)
+    assert len(hold_out(POOL, 64)) == 8  # a fifth
+    assert len(hold_out(POOL[:3], 64)) == 1
+
+
+def plan(files: Files, tiny_model: Path, **flags: Any) -> Plan:
+    given = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
+    return make_plan(parse_options(given | {"strategy": "qlora", "quant": "none"} | flags))
+
+
+def test_rows_are_held_out_before_others_are_chosen(files: Files, tiny_model: Path) -> None:
+    """So that as many are trained on as were asked for, and none of them chooses."""
+    chosen = plan(
+        files, tiny_model, select_on="holdout", set=["subset.top=10", "curriculum.levels=2"]
+    )
+    holdouts = set()
+    for case in chosen.cases:
+        training = case.training
+        assert training is not None
+        held = {example.id for example in training.holdout}
+        trained = {example.id for example in training.examples}
+        assert (len(held), len(trained)) == (2, 10)
+        assert not held & trained
+        assert {e.id for stage in training.stages for e in stage.examples} == trained
+        assert training.settings.seed == case.seed
+        holdouts.add(frozenset(held))
+    assert len(holdouts) == 1  # the same for every seed
+    with pytest.raises(OptionError, match=r"subset\.top=11: the training pool has only 10 rows"):
+        plan(files, tiny_model, select_on="holdout", set=["subset.top=11"])
+
+
+def test_a_case_is_scored_in_every_way_that_was_asked_for(files: Files, tiny_model: Path) -> None:
+    both = plan(files, tiny_model, strategy="zeroshot,qlora", score_as="trained,merged", seeds="0")
+    labels = [(case.label, case.score_as) for case in both.cases]
+    assert labels == [("zeroshot", "trained"), ("qlora", "trained"), ("qlora-merged", "merged")]
+    assert len({case.id for case in both.cases}) == 3
