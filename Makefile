@@ -15,7 +15,7 @@ bench: $(VENV)/installed
 	@echo "Report: $(abspath $(RESULTS))/report.html"
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 speed: $(VENV)/peers
 	$(BIN)/python -m pytest suites/test_speed.py --results-dir=$(RESULTS) $(ARGS)

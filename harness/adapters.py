@@ -26,8 +26,15 @@ from harness.memory import free, is_out_of_memory
 from harness.models import RECORD, is_four_bit
 from harness.training import ADAPTER, train
 
-# Settings that do not change what is trained.
-ASIDE = ("save_steps", "save_total_limit", "holdout_rows")
+# Settings that do not change what is trained, or that stand elsewhere in the key.
+ASIDE = (
+    "save_steps",
+    "save_total_limit",
+    "holdout_rows",
+    "quantization",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_compute_dtype",
+)
 
 
 def adapter_key(
@@ -55,9 +62,10 @@ def adapter_key(
             ],
             "template": [template.preamble, template.demonstration, template.query, template.chat],
             "settings": {name: v for name, v in settings.items() if name not in ASIDE},
-            "examples": [example.content for example in training.examples],
+            # The order of steps is made of the rows' ids, whatever order the rows are in.
+            "examples": sorted(example.content for example in training.examples),
             "stages": [
-                [stage.num_train_epochs, stage.learning_rate, [e.id for e in stage.examples]]
+                [stage.num_train_epochs, stage.learning_rate, sorted(e.id for e in stage.examples)]
                 for stage in training.stages
             ],
             "test": [example.content for example in test] if watched else [],
@@ -118,7 +126,9 @@ def train_once(
         progress(0, 0, "waiting for another process to train")
         lock.acquire()
     try:
-        if not is_complete(folder):
+        if is_complete(folder):
+            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
+        else:
             if folder.exists():
                 warnings.warn(
                     DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
@@ -139,7 +149,7 @@ def _train_into(
     progress: Progress,
     test: Sequence[Example],
 ) -> None:
-    draft, work = temporary(folder), folder.with_name(f"{folder.name}.work")
+    draft, work = temporary(folder), _work(folder)
     shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
     worthless = False
     try:
@@ -157,12 +167,18 @@ def _train_into(
         free()
 
 
+def _work(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.work")
+
+
 @contextmanager
 def _explained(spec: ModelSpec, training: TrainingSpec, work: Path) -> Iterator[None]:
     """Turn what a machine runs out of into one line that says what would help."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             settings = training.settings
             raise TrainingError(
@@ -185,9 +201,16 @@ def _explained(spec: ModelSpec, training: TrainingSpec, work: Path) -> Iterator[
 def _is_disk(error: BaseException) -> bool:
     """Whether writing failed; torch and safetensors say so in a RuntimeError or their own error."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno in full
-    words = ("No space left", "File too large", "file write failed", "PytorchStreamWriter")
+    words = (
+        "No space left",
+        "Disk quota exceeded",
+        "File too large",
+        "Read-only file system",
+        "file write failed",
+        "PytorchStreamWriter",
+    )
     return any(word in str(error) for word in words)
 
 

@@ -21,6 +21,7 @@ from harness import __version__
 from harness.core import Cell, Measurement, ModelSpec, digest
 from harness.errors import AdaptbenchError
 from harness.identity import (
+    FOUR_BIT,
     folder_digest,
     hardware,
     libraries,
@@ -148,7 +149,7 @@ class Bench:
     def spec(self, case: Case) -> ModelSpec:
         """The case's model, before any training."""
         adapter = case.adapter
-        four_bit = case.quantization in ("nf4", "fp4")
+        four_bit = case.quantization in FOUR_BIT
         return ModelSpec(
             name=case.source.name,
             digest=self.model_digest(case),
@@ -238,6 +239,8 @@ class Bench:
         scores, how = score(
             loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
         )
+        # What the cell took is what its numbers took.
+        seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
         writing = self.plan.options.generation
         samples = generate(
             loaded,
@@ -250,11 +253,11 @@ class Bench:
             cell=cell,
             scores=scores,
             samples=samples,
-            seconds=round(time.perf_counter() - started, 3),
+            seconds=seconds,
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,
             scoring={**how, "rounding": rounding},
-            peak_memory_bytes=peak_memory(case.device),
+            peak_memory_bytes=peak,
         )
 
     def _train(
@@ -275,10 +278,7 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.task.examples,
         )
-        record = read_record(folder) | {"adapter": folder.name}
-        if record["rows"] == len(self.plan.task.pool):
-            record["ids"] = None  # all of them; the adapter's own record has the list
-        return folder, record
+        return folder, read_record(folder) | {"adapter": folder.name}
 
     def _rounding(self, case: Case, progress: Progress) -> dict[str, Any] | None:
         """What half precision costs this model, on the first rows without demonstrations.

@@ -66,7 +66,8 @@ class Task:
     """A named test set and the pool that demonstrations and training rows come from.
 
     ``excluded`` names the rows of the training file that are a test row or a near copy of one:
-    pairs of (training id, test id). They are not in ``pool``, unless ``leaked`` says so.
+    pairs of (training id, test id). They are not in ``pool``; where the user insists that they
+    may be trained on, they are in ``leaks``.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Task:
     source: str = ""
     pool_source: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
-    leaked: bool = False
+    leaks: tuple[Example, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -119,7 +120,8 @@ class TrainingSettings:
         per_device_train_batch_size: rows that go through the model together.
         gradient_accumulation_steps: as many batches make an optimizer step.
         max_steps: optimizer steps in all, whatever ``num_train_epochs`` says; -1 for no limit.
-        max_length: longer rows (tokens) are left out, never cut; None for the model's limit.
+        max_length: longer rows (tokens) are left out, never cut. None: a row that is longer than
+            the model can read is an error.
         eval_steps: evaluate every so many steps, or after this share of all; None for never.
         save_steps: what can be resumed is saved every so many steps, or after this share of all.
         save_total_limit: as many checkpoints are kept to resume from.

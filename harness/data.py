@@ -62,7 +62,7 @@ def load_task(
 
     A training row that equals a test row or nearly copies one (see :mod:`harness.leakage`) is
     left out whether or not ``limit`` reaches that test row, so that ``limit`` changes no draw.
-    With ``allow_leakage`` it stays in the pool, and is named all the same.
+    With ``allow_leakage`` it may be trained on, never shown, and is named all the same.
 
     Raises:
         DataError: one line naming the file, the row and the field.
@@ -70,8 +70,8 @@ def load_task(
     """
     test, train = load_rows(test_file, format), load_rows(train_file, format)
     excluded = near_copies(train, test)
-    leaked = allow_leakage and bool(excluded)
-    pool = tuple(example for example in train if leaked or example.id not in excluded)
+    pool = tuple(example for example in train if example.id not in excluded)
+    leaks = tuple(example for example in train if example.id in excluded)
     if not pool:
         raise DataError(
             f"{train_file}: every row is a test row of {test_file} or a near copy of one; "
@@ -84,7 +84,7 @@ def load_task(
         source=str(test_file),
         pool_source=str(train_file),
         excluded=tuple(excluded.items()),
-        leaked=leaked,
+        leaks=leaks if allow_leakage else (),
     )
 
 

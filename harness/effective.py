@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.core import TrainingSettings
 from harness.flags import FLAGS
-from harness.options import Options
+from harness.options import Options, may_be_path
 from harness.subset import Weights
 
 ASIDE = ("results-dir", "fresh", "recipe", "set")  # of how it was run, not of what
@@ -17,13 +17,17 @@ ASIDE = ("results-dir", "fresh", "recipe", "set")  # of how it was run, not of w
 def effective(options: Options) -> dict[str, Any]:
     """Return the recipe, as a mapping for TOML, that gives these options again.
 
-    Paths are absolute, so that it can be read anywhere on this machine. What is None is left
-    out, since TOML has no word for it and it is the default.
+    Paths are absolute, so that it can be read anywhere on this machine. A setting that is None
+    is called "none"; a flag that is None is left out, since TOML has no word for it.
     """
     flags = {flag.name: getattr(options, flag.field) for flag in FLAGS if flag.name not in ASIDE}
     recipe = {name: _plain(value) for name, value in flags.items() if value not in (None, ())}
     recipe["model"] = [_absolute(text) for text in options.model]
-    recipe["prompt"] = [_absolute(text) for text in options.prompt]
+    recipe["prompt"] = [
+        _absolute(text) if may_be_path("prompt", text) else text for text in options.prompt
+    ]
+    if options.trial:
+        recipe["trial"] = True
     recipe["qlora"] = _settings(options.qlora)
     recipe["generation"] = asdict(options.generation)
     if options.subset is not None:
@@ -36,7 +40,8 @@ def effective(options: Options) -> dict[str, Any]:
                 {name: _plain(value) for name, value in asdict(stage).items() if value is not None}
                 for stage in curriculum.stages
             ]
-    used = {name: table for name, table in options.per_model.items() if name in options.model}
+    names = {name for text in options.model for name in (text, text.partition("@")[0])}
+    used = {name: table for name, table in options.per_model.items() if name in names}
     if used:
         recipe["for"] = {
             _absolute(name): {"qlora": {key: _plain(value) for key, value in table.items()}}
@@ -55,14 +60,12 @@ def to_toml(recipe: dict[str, Any]) -> str:
 
 
 def _settings(settings: TrainingSettings) -> dict[str, Any]:
-    return {
-        name: _plain(value)
-        for name, value in asdict(settings).items()
-        if name != "seed" and value is not None
-    }
+    return {name: _plain(value) for name, value in asdict(settings).items() if name != "seed"}
 
 
 def _plain(value: Any) -> Any:
+    if value is None:
+        return "none"
     if isinstance(value, Path):
         return str(value.resolve())
     if isinstance(value, tuple):

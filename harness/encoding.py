@@ -55,11 +55,12 @@ class Encoder:
         self.prefix: int = tokenizer.bos_token_id if has_bos else self.eos
         self.prefix_kind = "BOS" if has_bos else "EOS"
 
-    def encode(self, prompt: Prompt) -> Encoded:
-        """Return the token ids of one row.
+    def encode(self, prompt: Prompt, limited: bool = True) -> Encoded:
+        """Return the token ids of one row. Nothing is ever cut.
 
         Raises:
-            PromptError: the row is longer than the model can read. Nothing is ever cut.
+            PromptError: the row is longer than the model can read, unless it is not to be
+                ``limited``.
         """
         context: list[int] = []
         for span in prompt.context:
@@ -69,7 +70,7 @@ class Encoder:
             context.insert(0, self.prefix)
         answer = [*self._tokens(prompt.answer), self.eos]
         encoded = Encoded(prompt, tuple(context), tuple(answer))
-        if self.max_length is not None and len(encoded) > self.max_length:
+        if limited and self.max_length is not None and len(encoded) > self.max_length:
             raise PromptError(
                 f"row {prompt.id!r}: {len(encoded)} tokens ({len(context)} before the answer, "
                 f"{len(prompt.demo_ids)} demonstrations, {len(answer)} of the answer) do not fit "

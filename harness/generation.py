@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -38,13 +39,17 @@ def generate(
 
     eos = loaded.encoder.eos
     values = {name: value for name, value in asdict(settings).items() if name != "rows"}
-    if not settings.do_sample:  # transformers warns of what then has no effect
+    if settings.do_sample:
+        values["top_k"] = 0  # unset, transformers takes 50
+    else:  # transformers warns of what then has no effect
         del values["temperature"], values["top_p"]
-    config = GenerationConfig(**values, eos_token_id=eos, pad_token_id=eos)
     found = []
     for row in rows:
+        room = (loaded.encoder.max_length or len(row) + settings.max_new_tokens) - len(row.context)
+        values["max_new_tokens"] = max(1, min(settings.max_new_tokens, room))
+        config = GenerationConfig(**values, eos_token_id=eos, pad_token_id=eos)
         ids = torch.tensor([row.context], device=loaded.device)
-        with torch.inference_mode(), torch.random.fork_rng(), quiet():
+        with torch.inference_mode(), torch.random.fork_rng(), quiet(), _neutral(loaded.model):
             torch.manual_seed(_seed(seed, row.prompt.id))
             output = loaded.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
@@ -58,6 +63,22 @@ def generate(
         )
         progress(len(found))
     return tuple(found)
+
+
+@contextmanager
+def _neutral(model: Any) -> Iterator[None]:
+    """Take away what the model's own configuration would fill in."""
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = [(part, part.generation_config) for part in dict.fromkeys((model, base))]
+    for part, _ in own:
+        part.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for part, config in own:
+            part.generation_config = config
 
 
 def _seed(seed: int, row_id: str) -> int:

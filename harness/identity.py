@@ -21,6 +21,8 @@ from harness.files import cache_dir, sha256, write_atomically
 # can not.
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
+FOUR_BIT = ("nf4", "fp4")
+
 # The modules of this package that take part in computing a number.
 CODE = (
     "attention",
@@ -37,6 +39,8 @@ CODE = (
     "prompts",
     "schedule",
     "scoring",
+    "settings",
+    "stats",
     "trainer",
     "training",
 )

@@ -21,7 +21,7 @@ from typing import Any
 from harness.core import ModelSpec
 from harness.encoding import Encoded, Encoder
 from harness.errors import ModelError, OptionError, one_line
-from harness.identity import version
+from harness.identity import FOUR_BIT, version
 from harness.kernels import use_exact_kernels
 from harness.memory import free, is_out_of_memory
 
@@ -78,8 +78,6 @@ class ModelPool:
 
     def clear(self) -> None:
         """Let go of the model in hand and give its memory back."""
-        if self._current is None:
-            return
         self._current = None
         free()
 
@@ -175,7 +173,7 @@ def check_quantization(quantization: str) -> None:
 
 def is_four_bit(spec: ModelSpec) -> bool:
     """Whether the base's weights have 4 bits."""
-    return spec.quantization in ("nf4", "fp4")
+    return spec.quantization in FOUR_BIT
 
 
 def _quantization(spec: ModelSpec, dtype: Any) -> Any:

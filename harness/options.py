@@ -14,7 +14,14 @@ from typing import Any
 from harness.core import GenerationSettings, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flags import BY_FIELD, FLAGS, Flag
-from harness.recipe import Layer, merge_tables, parse_setting, read_recipe
+from harness.recipe import (
+    Layer,
+    anchor,
+    check_models,
+    merge_tables,
+    parse_setting,
+    read_recipe,
+)
 from harness.subset import Curriculum, Subset
 
 
@@ -100,8 +107,9 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
             if flag.field in layer.flags:
                 raw = layer.flags[flag.field]
                 value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
-                values[flag.field] = _anchored(value, layer.folder)
+                values[flag.field] = _anchored(flag, value, layer.folder)
                 break
+    check_models(layers, values.get("model", BY_FIELD["model"].default))
     tables = merge_tables(layers)
     qlora = TrainingSettings(**tables.pop("qlora"))
     trial = any(layer.is_trial for layer in layers)
@@ -123,29 +131,36 @@ def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[La
     if recipe is not None:
         recipe = _parse(BY_FIELD["recipe"], recipe, f"--recipe={recipe}")
     elif pyproject is not None and "recipe" in pyproject.flags:
-        recipe = _anchored(Path(str(pyproject.flags["recipe"])), pyproject.folder)
+        flag, raw = BY_FIELD["recipe"], pyproject.flags["recipe"]
+        recipe = _parse(flag, raw, f"{pyproject.where}recipe = {raw!r}")
+        recipe = Path(anchor(str(recipe), pyproject.folder or Path()))
     settings = [parse_setting(text) for text in command_line.get("set") or ()]
     if recipe is not None:
         whole = read_recipe(recipe)
         layers.append(whole)
         limited = command_line.get("limit") is not None
-        if limited or any("limit" in layer.flags for layer in [*layers, *settings]):
+        limited = limited or any("limit" in layer.flags for layer in [*layers, *settings])
+        if limited:
             layers += whole.trial
     return layers + settings
 
 
-def _anchored(value: Any, folder: Path | None) -> Any:
+def _anchored(flag: Flag, value: Any, folder: Path | None) -> Any:
     """Let relative paths of a file start at its folder, also where a name may be a path."""
     if folder is None:
         return value
+    if flag.name == "recipe":
+        return Path(anchor(str(value), folder))
     if isinstance(value, Path):
         return folder / value
-    if isinstance(value, tuple):
-        return tuple(
-            str(folder / item) if isinstance(item, str) and (folder / item).exists() else item
-            for item in value
-        )
+    if flag.name == "model" or flag.name == "prompt":
+        return tuple(anchor(x, folder) if may_be_path(flag.name, x) else x for x in value)
     return value
+
+
+def may_be_path(flag: str, text: str) -> bool:
+    """Whether a model or prompt of this name can be a path; a prompt shows it."""
+    return flag == "model" or "/" in text or text.endswith(".toml")
 
 
 def _parse(flag: Flag, value: Any, where: str) -> Any:

@@ -32,7 +32,7 @@ from harness.options import Options
 from harness.prompts import load_template
 from harness.registry import select_strategies
 from harness.sources import Source, check_adapter, parse_source
-from harness.tailor import hold_out, leakage_line, tailor
+from harness.tailor import for_model, hold_out, leakage_line, tailor
 
 AS_TRAINED = "trained"
 
@@ -165,7 +165,8 @@ class _Ways:
     ) -> list[Case]:
         options = self.options
         adaptation = adapt(strategy, self.task.pool, seed or 0)
-        training, loading = adaptation.training, options.qlora
+        training = adaptation.training
+        loading = for_model(options.qlora, options, text)
         if training is not None:
             if options.adapter is not None:
                 raise OptionError(
@@ -173,8 +174,8 @@ class _Ways:
                     "own; choose --strategy=zeroshot,fewshot"
                 )
             training = tailor(training, options, text, quantization)
-            if options.select_on == "holdout":
-                training = self._held_out(strategy, seed or 0, training)
+            if options.select_on == "holdout" or self.task.leaks:
+                training = self._of_another_pool(strategy, seed or 0, training)
             adaptation = replace(adaptation, training=training)
             loading = training.settings
         parts = [
@@ -208,15 +209,31 @@ class _Ways:
             for score_as in (options.score_as if adapted else (AS_TRAINED,))
         ]
 
-    def _held_out(self, strategy: Strategy, seed: int, training: TrainingSpec) -> TrainingSpec:
-        """Ask for the training again, of a pool without the rows that choose its checkpoint."""
-        pool = self.task.pool
-        held = hold_out(pool, training.settings.holdout_rows)
-        again = adapt(strategy, [row for row in pool if row not in held], seed).training
+    def _of_another_pool(
+        self, strategy: Strategy, seed: int, training: TrainingSpec
+    ) -> TrainingSpec:
+        """Ask for the training again, of the pool that may be trained on.
+
+        Without the rows that choose its checkpoint, and with those of the test set where the
+        user insists; neither changes what is shown.
+        """
+        pool = (*self.task.pool, *self.task.leaks)
+        held: tuple[Example, ...] = ()
+        if self.options.select_on == "holdout":
+            held = hold_out(self.task.pool, training.settings.holdout_rows)
+        ids = {row.id for row in held}
+        rest = [row for row in pool if row.id not in ids]
+        where = f"with {len(held)} of {len(pool)} rows held out (qlora.holdout_rows)"
+        if not rest:
+            raise OptionError(f"--select-on=holdout: {where}, none is left to train on")
+        try:
+            again = adapt(strategy, rest, seed).training
+        except OptionError as error:
+            raise OptionError(f"{error} ({where})" if held else str(error)) from None
         if again is None:
             raise StrategyError(
-                f"strategy {strategy.name!r}: adapt() asks for a training with the whole pool, and "
-                f"for none without the {len(held)} rows that --select-on=holdout takes out of it"
+                f"strategy {strategy.name!r}: adapt() asks for a training of {len(self.task.pool)} "
+                f"rows, and for none of {len(rest)}"
             )
         return replace(training, examples=again.examples, stages=again.stages, holdout=held)
 
@@ -239,6 +256,7 @@ def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
     for part in (
         adaptation.demonstrations,
         getattr(adaptation.training, "examples", ()),
+        getattr(adaptation.training, "holdout", ()),
         *(stage.examples for stage in stages),
     ):
         if not isinstance(part, tuple) or not all(isinstance(row, Example) for row in part):
@@ -252,9 +270,12 @@ def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
                 f"demonstrations and training rows must be"
             )
     if adaptation.training is not None:
-        parts = [stage.examples for stage in stages] or [adaptation.training.examples]
-        if not all(parts):
+        examples = adaptation.training.examples
+        if not all((examples, *(stage.examples for stage in stages))):
             raise StrategyError(f"{where} asks for a training without rows")
+        ids = {example.id for example in examples}
+        if any(example.id not in ids for stage in stages for example in stage.examples):
+            raise StrategyError(f"{where} has a stage with rows that are not among its examples")
     return adaptation
 
 

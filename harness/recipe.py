@@ -37,9 +37,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import OptionError, suggest
+from harness.errors import OptionError, one_line, suggest
 from harness.flags import BY_FIELD, FLAGS, ROOT
-from harness.settings import GENERATION, check_settings, check_table, number, whole
+from harness.settings import GENERATION, check_settings, check_table, is_number, number, whole
 from harness.subset import MEASURES, Curriculum, StagePlan, Subset, Weights
 
 if sys.version_info >= (3, 11):
@@ -61,7 +61,7 @@ class Layer:
         flags: field name → value as it stands there.
         tables: checked values of every table but ``trial``.
         trial: the recipe's ``[trial]``, as a layer of its own; at most one.
-        is_trial: whether this is one.
+        is_trial: whether this is one, or a recipe that was made of a run with one.
     """
 
     where: str
@@ -79,9 +79,9 @@ def read_recipe(path: Path) -> Layer:
         OptionError: one line naming the file and the key.
     """
     shipped = RECIPES / f"{path}.toml"
-    if not path.is_file() and shipped.is_file():
+    if not _is_file(path) and _is_file(shipped):
         path = shipped
-    if not path.is_file():
+    if not _is_file(path):
         known = sorted(file.stem for file in RECIPES.glob("*.toml"))
         raise OptionError(
             f"--recipe={path}: no such file{suggest(str(path), known)}; "
@@ -89,7 +89,16 @@ def read_recipe(path: Path) -> Layer:
         )
     values = _toml(path)
     values.pop("description", None)
+    if "recipe" in values:
+        raise OptionError(f"{path}: recipe: a recipe cannot name another one")
     return _layer(f"{path}: ", path.parent, values)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def read_pyproject(path: Path) -> Layer | None:
@@ -100,7 +109,8 @@ def read_pyproject(path: Path) -> Layer | None:
     """
     if not path.is_file():
         return None
-    values = _toml(path).get("tool", {}).get("adaptbench", {})
+    tools = _toml(path).get("tool", {})
+    values = tools.get("adaptbench", {}) if isinstance(tools, dict) else None
     if not isinstance(values, dict):
         raise OptionError(f"{path}: [tool.adaptbench] must be a table of flags")
     if "trial" in values:
@@ -120,12 +130,17 @@ def parse_setting(text: str) -> Layer:
     try:
         try:
             values = tomllib.loads(f"{key} = {value}")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             values = tomllib.loads(f"{key} = {json.dumps(value)}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         raise OptionError(
             f"--set {text}: {key!r} is not a key; expected one such as qlora.learning_rate"
         ) from None
+    if len(values) != 1:
+        raise OptionError(f"--set {text}: {key!r} is not one key; expected KEY=VALUE")
+    for name in ("recipe", "trial"):
+        if name in values:
+            raise OptionError(f"--set {text}: {name} cannot be set this way; give --recipe=FILE")
     return _layer("--set ", None, values)
 
 
@@ -142,7 +157,8 @@ def merge_tables(layers: Sequence[Layer]) -> dict[str, Any]:
     merged: dict[str, dict[str, Any]] = {}
     for layer in layers:
         for name, values in layer.tables.items():
-            merged[name] = merged.get(name, {}) | values
+            if name != "for":
+                merged[name] = merged.get(name, {}) | values
     found: dict[str, Any] = {name: merged.get(name, {}) for name in ("qlora", "generation")}
     if "subset" in merged:
         if "top" not in merged["subset"]:
@@ -157,9 +173,34 @@ def merge_tables(layers: Sequence[Layer]) -> dict[str, Any]:
                     f"only {curriculum.levels}; raise levels"
                 )
         found["curriculum"] = curriculum
-    if "for" in merged:
-        found["per_model"] = merged["for"]
+    models = {model for layer in layers for model in layer.tables.get("for", {})}
+    if models:
+        found["per_model"] = {model: _for_model(layers, model) for model in sorted(models)}
     return found
+
+
+def _for_model(layers: Sequence[Layer], model: str) -> dict[str, Any]:
+    """What differs for a model; what a stronger layer says of all models holds for it, too."""
+    settings: dict[str, Any] = {}
+    differing: set[str] = set()
+    for layer in layers:
+        own = layer.tables.get("for", {}).get(model, {})
+        settings |= layer.tables.get("qlora", {}) | own
+        differing |= own.keys()
+    return {name: value for name, value in settings.items() if name in differing}
+
+
+def check_models(layers: Sequence[Layer], models: Sequence[str]) -> None:
+    """See that settings of a model's own are those of a model that is run.
+
+    Where a file names its own models, this was seen when it was read; flags may choose others.
+
+    Raises:
+        OptionError: they are not.
+    """
+    for layer in layers:
+        if "model" not in layer.flags:
+            _check_models(layer.where, list(models), layer.tables.get("for", {}))
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -168,18 +209,23 @@ def _toml(path: Path) -> dict[str, Any]:
         return dict(tomllib.loads(text.removeprefix("\ufeff")))
     except OSError as error:
         raise OptionError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{path}: not valid TOML: {one_line(error)}") from None
 
 
 def _layer(where: str, folder: Path | None, values: Mapping[str, Any]) -> Layer:
     flags: dict[str, Any] = {}
     tables: dict[str, Any] = {}
     trial: tuple[Layer, ...] = ()
+    is_trial = False
     for key, value in values.items():
         name = key.replace("-", "_")
-        if key == "trial":
+        if key == "trial" and value is True:
+            is_trial = True
+        elif key == "trial":
             inside = _layer(f"{where}[trial] ", folder, _table(where, key, value))
+            if inside.trial or inside.is_trial:
+                raise OptionError(f"{where}[trial]: a trial has no trial of its own")
             trial = (replace(inside, is_trial=True),)
         elif key in TABLES:
             tables[key] = _READERS[key](f"{where}[{key}]", _table(where, key, value))
@@ -191,7 +237,21 @@ def _layer(where: str, folder: Path | None, values: Mapping[str, Any]) -> Layer:
                 f"{where}no key {key!r}{suggest(key, known)}; known: {', '.join(known)}"
             )
     _check_models(where, flags.get("model"), tables.get("for", {}))
-    return Layer(where, folder, flags, tables, trial)
+    if folder is not None and "for" in tables:
+        tables["for"] = {anchor(name, folder): own for name, own in tables["for"].items()}
+    return Layer(where, folder, flags, tables, trial, is_trial)
+
+
+def anchor(text: str, folder: Path) -> str:
+    """Let a relative path start at ``folder``, where a name may be a path, too."""
+    return str(folder / text) if _is_there(folder / text) else text
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _table(where: str, key: str, value: Any) -> dict[str, Any]:
@@ -204,12 +264,13 @@ def _check_models(where: str, models: Any, differing: Mapping[str, Any]) -> None
     """See that whoever is given settings of its own is one of the file's models."""
     if not differing or models is None:  # of --set: the models stand in the recipe
         return
-    known = models if isinstance(models, list) else str(models).split(",")
+    texts = models if isinstance(models, list) else str(models).split(",")
+    known = [str(text).strip() for text in texts]
     for name in differing:
-        if name not in known:
+        if name not in known and name not in [text.partition("@")[0] for text in known]:
             raise OptionError(
-                f"{where}[for.{json.dumps(name)}]: not one of this file's models"
-                f"{suggest(name, known)}; they are {', '.join(map(str, known))}"
+                f"{where}[for.{json.dumps(name)}]: not one of the models"
+                f"{suggest(name, known)}; they are {', '.join(known)}"
             )
 
 
@@ -219,8 +280,9 @@ def _by(value: Any) -> Weights:
     what = 'a measure ("length" or "score"), or a table of weights such as {length = 0.5}'
     if not isinstance(table, dict) or not table or not set(table) <= set(MEASURES):
         raise ValueError(what)
-    weight = number(float("-inf"))
-    weights = tuple((name, weight(table[name])) for name in sorted(table))
+    if not all(is_number(weight) for weight in table.values()):
+        raise ValueError(what + " that are finite numbers")
+    weights = tuple((name, float(table[name])) for name in sorted(table))
     if not any(w for _, w in weights):
         raise ValueError(what + ", not all of them 0")
     return weights

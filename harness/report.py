@@ -87,13 +87,15 @@ def build(
             "pool": len(plan.task.pool),
             "pool_digest": plan.task.pool_digest,
             "excluded": [list(pair) for pair in plan.task.excluded],
-            "leaked": plan.task.leaked,
+            "leaked": bool(plan.task.leaks),
         },
         "models": _unique(_model(row) for row in rows),
         "prompts": _unique(_prompt(row) for row in rows),
         "seeds": sorted({row.case.seed for row in rows if row.case.seed is not None}),
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
-        "trainings": trainings(((row.case, row.measurement) for row in rows), plan.task.pool),
+        "trainings": trainings(
+            ((row.case, row.measurement) for row in rows), len(plan.task.pool + plan.task.leaks)
+        ),
         "samples": _samples(plan, rows),
         "recipe": effective(plan.options),
         "trial": plan.options.trial,
@@ -290,6 +292,9 @@ def write(
     """
     for name, (_, svg) in figures.items():
         write_atomically(folder / "figures" / f"{name}.svg", standalone(svg))
+    for path in (folder / "figures").glob("*.svg"):
+        if path.stem not in figures:  # of an earlier report
+            path.unlink(missing_ok=True)
     write_atomically(folder / "recipe.toml", to_toml(content["recipe"]))
     texts = {
         "summary.json": json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n",

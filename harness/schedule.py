@@ -45,11 +45,13 @@ class Step:
 def count_steps(parts: Sequence[Part], settings: TrainingSettings) -> list[int]:
     """Optimizer steps of each stage.
 
-    By epochs; or, with ``max_steps``, that many in all, shared out in proportion.
+    By epochs; or, with ``max_steps``, that many in all, shared out in proportion, but at least
+    one for each stage.
     """
     size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     natural = [
-        max(1, math.ceil(part.num_train_epochs * math.ceil(len(part.rows) / size)))
+        # Less a little, so that 1.1 epochs of 50 steps are 55.
+        max(1, math.ceil(part.num_train_epochs * math.ceil(len(part.rows) / size) - 1e-9))
         for part in parts
     ]
     if settings.max_steps < 0:
@@ -57,7 +59,10 @@ def count_steps(parts: Sequence[Part], settings: TrainingSettings) -> list[int]:
     ends = [
         round(settings.max_steps * done / sum(natural)) for done in itertools.accumulate(natural)
     ]
-    return [max(1, high - low) for low, high in itertools.pairwise([0, *ends])]
+    counts = [max(1, high - low) for low, high in itertools.pairwise([0, *ends])]
+    while sum(counts) > max(settings.max_steps, len(counts)):
+        counts[counts.index(max(counts))] -= 1
+    return counts
 
 
 def plan_steps(

@@ -148,7 +148,7 @@ class Session:
         """What is going to be measured, in one line."""
         task, cases = self.plan.task, self.plan.cases
         models = ", ".join(dict.fromkeys(case.model_name for case in cases))
-        what = "in the test set" if task.leaked else "left out"
+        what = "in the test set" if task.leaks else "left out"
         copies = f", {len(task.excluded)} training rows {what}" if task.excluded else ""
         options = self.plan.options
         trial = " (a trial of it, because of --limit)" if options.trial else ""

@@ -21,7 +21,6 @@ SCHEDULES = (
     "linear",
     "constant",
     "constant_with_warmup",
-    "polynomial",
     "inverse_sqrt",
 )
 # What the optimizers that need CUDA become on a CPU.
@@ -34,8 +33,12 @@ OPTIMIZERS = ("adamw_torch", "adafactor", "sgd", *PLAIN_KIN)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    try:
+        return not isinstance(value, bool | str) and math.isfinite(value)
+    except (OverflowError, TypeError):
+        return False
 
 
 def whole(low: int, also: int | None = None) -> Check:
@@ -57,7 +60,7 @@ def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Che
     what += "" if math.isinf(high) else f" to below {high:g}"
 
     def check(value: Any) -> float:
-        if not _is_number(value) or not low <= value < high or (open_low and value == low):
+        if not is_number(value) or not low <= value < high or (open_low and value == low):
             raise ValueError(what)
         return float(value)
 
@@ -85,21 +88,23 @@ def switch(value: Any) -> bool:
 def every(value: Any) -> float:
     """Accept a number of steps, or a share of all of them."""
     is_steps = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not is_steps and not (_is_number(value) and 0 < value < 1):
+    if not is_steps and not (is_number(value) and 0 < value < 1):
         raise ValueError("a whole number of steps from 1, or a share of all steps between 0 and 1")
     return float(value)
 
 
 def _modules(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, list) and value and all(isinstance(x, str) and x for x in value):
-        return tuple(value)
+    if value == "all-linear":
+        return str(value)
+    # peft takes a text for a regular expression; names are what is meant.
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if isinstance(names, list) and names and all(isinstance(x, str) and x for x in names):
+        return tuple(names)
     raise ValueError('"all-linear", or a list of names of layers')
 
 
 def _share(value: Any) -> float:
-    if not _is_number(value) or not 0 < value <= 1:
+    if not is_number(value) or not 0 < value <= 1:
         raise ValueError("a number above 0, and up to 1")
     return float(value)
 

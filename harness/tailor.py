@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.core import Example, Quantization, Task, TrainingSpec
+from harness.core import Example, Quantization, Task, TrainingSettings, TrainingSpec
 from harness.options import Options
 
 EVERY_FIFTH = 0.2  # of the training, where a checkpoint is to be chosen and nothing says when
@@ -19,11 +19,17 @@ def tailor(
     quantization: Quantization | None,
 ) -> TrainingSpec:
     """Return the training as it is done for ``model``, the text of ``--model``."""
-    settings = replace(training.settings, **options.per_model.get(model, {}))
+    settings = for_model(training.settings, options, model)
     settings = replace(settings, quantization=quantization or settings.quantization)
     if options.select_on is not None and settings.eval_steps is None:
         settings = replace(settings, eval_steps=EVERY_FIFTH)
     return replace(training, settings=settings)
+
+
+def for_model(settings: TrainingSettings, options: Options, model: str) -> TrainingSettings:
+    """Return settings with what differs for ``model``, of whatever revision."""
+    own = options.per_model.get(model) or options.per_model.get(model.partition("@")[0], {})
+    return replace(settings, **own)
 
 
 def hold_out(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -15,9 +16,12 @@ from harness.encoding import Encoded, Encoder
 from harness.errors import OptionError, one_line
 from harness.files import sha256
 from harness.fit import Fit, Progress
+from harness.identity import version
+from harness.memory import free
 from harness.models import RECORD, base_shape, load_base, load_encoder, quiet
 from harness.prompts import render
 from harness.schedule import Part, Row, plan_steps
+from harness.settings import PLAIN_KIN
 from harness.trainer import optimizer_name, run
 
 ADAPTER = "adapter_model.safetensors"
@@ -54,7 +58,11 @@ def train(
         DivergenceError: the loss was not finite.
     """
     encoder = load_encoder(spec, base)
-    rows, left_out = _rows_that_fit(encode_rows(encoder, template, training.examples), training)
+    limited = training.settings.max_length is not None
+    encoded = encode_rows(encoder, template, training.examples, limited=not limited)
+    rows, left_out = _rows_that_fit(encoded, training, encoder.max_length)
+    _check_optimizer(training, spec)
+    free()  # what an earlier training held before it failed
     model = load_base(spec, base)
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
@@ -92,9 +100,22 @@ def train(
     (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _rows_that_fit(rows: list[Encoded], training: TrainingSpec) -> tuple[list[Encoded], list[str]]:
+def _check_optimizer(training: TrainingSpec, spec: ModelSpec) -> None:
+    name = training.settings.optim
+    if spec.device == "cuda" and name in PLAIN_KIN and version("bitsandbytes") == "none":
+        raise OptionError(
+            f"qlora.optim={name}: needs bitsandbytes, which is not installed; install it, or use "
+            f"{PLAIN_KIN[name]}"
+        )
+
+
+def _rows_that_fit(
+    rows: list[Encoded], training: TrainingSpec, longest: int | None
+) -> tuple[list[Encoded], list[str]]:
     """Leave out rows longer than ``max_length``: cut, they would teach a wrong ending."""
     limit = training.settings.max_length
+    if limit is not None and longest is not None:
+        limit = min(limit, longest)
     left_out = [row.prompt.id for row in rows if limit is not None and len(row) > limit]
     kept = [row for row in rows if limit is None or len(row) <= limit]
     if not kept:
@@ -164,7 +185,11 @@ def _record(fit: Fit, training: TrainingSpec, left_out: list[str]) -> dict[str, 
         "trained_tokens": sum(len(fit.rows[row]) for row in seen),
         "steps": len(fit.steps),
         "losses": fit.losses,
-        "evaluations": fit.evaluations,
+        # JSON has no NaN: an evaluation that is not finite is None.
+        "evaluations": [
+            {name: value if math.isfinite(value) else None for name, value in point.items()}
+            for point in fit.evaluations
+        ],
         "best_step": None if best is None else best["step"],
         "select_on": None if best is None else "holdout" if fit.holdout else "test",
         "ids": [row.prompt.id for row in fit.rows],
@@ -182,14 +207,22 @@ def _record(fit: Fit, training: TrainingSpec, left_out: list[str]) -> dict[str, 
         ],
         "trainable_parameters": sum(p.numel() for p in fit.model.parameters() if p.requires_grad),
         "seconds": round(fit.seconds, 3),
+        "resumed_from": fit.resumed_from,
     }
 
 
 def encode_rows(
-    encoder: Encoder, template: PromptTemplate, examples: Sequence[Example]
+    encoder: Encoder,
+    template: PromptTemplate,
+    examples: Sequence[Example],
+    limited: bool = True,
 ) -> list[Encoded]:
-    """Encode rows as zero-shot prompts, exactly as scoring does."""
+    """Encode rows as zero-shot prompts, exactly as scoring does.
+
+    Raises:
+        PromptError: a row is longer than the model can read, where they are ``limited`` to that.
+    """
     return [
-        encoder.encode(render(template, example, chat_template=encoder.chat))
+        encoder.encode(render(template, example, chat_template=encoder.chat), limited)
         for example in examples
     ]

@@ -15,8 +15,8 @@ from harness.plan import Case, slug
 Measured = tuple[Case, Measurement]
 
 
-def trainings(rows: Iterable[Measured], pool: Sequence[Example]) -> list[dict[str, Any]]:
-    """Describe each training: one entry for all its seeds.
+def trainings(rows: Iterable[Measured], pool: int) -> list[dict[str, Any]]:
+    """Describe each training, of a pool of so many rows: one entry for all its seeds.
 
     Returns:
         Plain JSON values. ``runs`` holds, for each seed, the training loss of every step and the
@@ -30,7 +30,7 @@ def trainings(rows: Iterable[Measured], pool: Sequence[Example]) -> list[dict[st
             continue
         name = (case.model_name, case.quantization, case.dtype, case.template.name)
         label = case.strategy.label
-        entry = found.setdefault((*name, label), _training(name, label, record, len(pool)))
+        entry = found.setdefault((*name, label), _training(name, label, record, pool))
         seeds = [run["seed"] for run in entry["runs"]]
         if case.seed not in seeds:  # an adapter can be scored in several ways
             entry["runs"].append(_run(case.seed, record))
@@ -68,7 +68,7 @@ def _training(
             for stage in record["stages"]
         ],
         "settings": settings,
-        "ids": record["ids"],
+        "ids": record["ids"] if record["rows"] < pool else None,
         "runs": [],
     }
 
@@ -116,7 +116,7 @@ def draw(
     for entry in entries:
         title = f"{entry['label']} on {entry['model']} ({entry['quantization']}, {entry['prompt']})"
         name = f"curve-{entry['slug']}"
-        svg = learning_curve(name, title, entry["runs"], entry["select_on"])
+        svg = learning_curve(entry["slug"], title, entry["runs"], entry["select_on"])
         found[name] = f"Learning curve of {title}", svg
         if entry["ids"] is not None and all(row.score is not None for row in pool):
             chosen = set(entry["ids"])
@@ -124,6 +124,6 @@ def draw(
             name = f"rows-{entry['slug']}"
             found[name] = (
                 f"Rows chosen for {title}",
-                length_against_score(name, f"Rows chosen for {title}", points),
+                length_against_score(entry["slug"], f"Rows chosen for {title}", points),
             )
     return found

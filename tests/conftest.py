@@ -102,6 +102,11 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
+def outside_of_workers() -> dict[str, str]:
+    """The environment without what tells a worker of xdist that it is one."""
+    return {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
+
+
 @pytest.fixture
 def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
     """Run ``pytest suites/`` on the tiny model and the small task in a process of its own."""
@@ -125,7 +130,7 @@ def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
         done = subprocess.run(
             [*command, *flags],
             cwd=ROOT,
-            env={**os.environ, **(env or {})},
+            env={**outside_of_workers(), **(env or {})},
             capture_output=True,
             text=True,
             timeout=300,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.core import Example, GenerationSettings, ModelSpec
+from harness.families import FAMILIES, make
 from harness.generation import generate
 from harness.models import LoadedModel, load
 from harness.prompts import load_template
@@ -80,3 +81,28 @@ def test_sampling_leaves_the_global_generator_alone(loaded: LoadedModel) -> None
     before = torch.random.get_rng_state()
     written(loaded, do_sample=True)
     assert torch.random.get_rng_state().equal(before)
+
+
+def test_nothing_of_the_model_s_own_configuration_counts(loaded: LoadedModel) -> None:
+    from transformers import GenerationConfig
+
+    greedy, sampled = written(loaded), written(loaded, do_sample=True)
+    own = loaded.model.generation_config
+    first = [loaded.encoder.tokenizer(s["text"][:1]).input_ids[-1] for s in greedy if s["text"]]
+    loaded.model.generation_config = GenerationConfig(suppress_tokens=first, top_k=1, min_length=99)
+    try:
+        assert written(loaded) == greedy
+        assert written(loaded, do_sample=True) == sampled
+        assert loaded.model.generation_config.top_k == 1  # and it is given back
+    finally:
+        loaded.model.generation_config = own
+
+
+def test_writing_ends_where_the_model_s_positions_end(tmp_path: Path) -> None:
+    model = make(FAMILIES["gpt2-learned-positions"], tmp_path / "m")
+    loaded = load(ModelSpec("tiny", "sha"), model, None)
+    (encoded,) = encode_rows(loaded.encoder, load_template("plain"), TEST[:1])
+    room = loaded.encoder.max_length
+    assert room is not None
+    (sample,) = written(loaded, TEST[:1], max_new_tokens=10 * room)
+    assert sample["tokens"] <= room - len(encoded.context)

@@ -176,7 +176,9 @@ def test_broken_prompt_files(tmp_path: Path, content: str, says: str) -> None:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(PromptError, match=r"did you mean 'plain'.*known: chat, emotional"):
+    with pytest.raises(
+        PromptError, match=r"did you mean 'plain'.*known: chat, dialogue, emotional"
+    ):
         load_template("plane")
     with pytest.raises(PromptError, match="no such file"):
         load_template("./none.toml")

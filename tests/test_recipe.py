@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import GenerationSettings, TrainingSettings
+from harness.core import GenerationSettings, TrainingSettings, TrainingSpec
 from harness.effective import effective, to_toml
 from harness.errors import OptionError
 from harness.options import Options, parse_options
@@ -17,6 +17,7 @@ from harness.plan import make_plan
 from harness.recipe import RECIPES, Layer, read_pyproject, read_recipe
 from harness.settings import CHECKS
 from harness.subset import Curriculum, StagePlan, Subset
+from harness.tailor import tailor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +107,51 @@ def test_flag_over_set_over_recipe_over_pyproject(recipe: Path, tmp_path: Path) 
     assert (options.qlora.r, options.seeds) == (64, (7,))
 
 
+def test_what_is_stronger_holds_for_a_model_s_own_settings_too(tmp_path: Path) -> None:
+    """A trial, and --set, cut short the training of every model, also of one that differs."""
+    file = tmp_path / "two.toml"
+    file.write_text(
+        "model = ['a/b', 'a/c@main']\n[qlora]\nr = 64\nmax_steps = 3500\n"
+        "[for.'a/c'.qlora]\nr = 16\nmax_steps = 2000\nlora_alpha = 8\n"
+        "[trial.qlora]\nmax_steps = 10\n"
+    )
+
+    def own(*settings: str, **flags: Any) -> Any:
+        return parse(file, *settings, **flags).per_model["a/c"]
+
+    assert own() == {"r": 16, "max_steps": 2000, "lora_alpha": 8.0}
+    assert own(limit="8")["max_steps"] == 10
+    assert own("qlora.r=4", limit="8") == {"r": 4, "max_steps": 10, "lora_alpha": 8.0}
+    only = own("for.'a/c'.qlora.max_steps=5")
+    assert only == {"r": 16, "max_steps": 5, "lora_alpha": 8.0}
+    options = parse(file)
+    training = TrainingSpec((), options.qlora)
+    settings = [tailor(training, options, text, None).settings for text in options.model]
+    assert [(one.r, one.max_steps) for one in settings] == [(64, 3500), (16, 2000)]
+
+
+def test_paths_of_a_recipe_start_at_its_folder_and_names_are_no_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recipes"
+    for name in ("models/a", "run", "qlora", "plain"):
+        (folder / name).mkdir(parents=True)
+    file = folder / "mine.toml"
+    file.write_text(
+        "model = 'models/a'\nstrategy = 'qlora'\ndraw = 'run'\nprompt = 'plain'\n"
+        "[for.'models/a'.qlora]\nr = 3\n"
+    )
+    options = parse(file)
+    here = str(folder / "models/a")
+    assert (options.model, options.per_model) == ((here,), {here: {"r": 3}})
+    assert (options.strategy, options.draw, options.prompt) == (("qlora",), ("run",), ("plain",))
+    monkeypatch.chdir(folder)
+    assert effective(options)["prompt"] == ["plain"]
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.adaptbench]\nrecipe = "qwen3-4b"\n')
+    assert parse_options({}, read_pyproject(project)).qlora.r == 64
+
+
 @pytest.mark.parametrize(
     ("setting", "name", "value"),
     [
@@ -116,6 +162,7 @@ def test_flag_over_set_over_recipe_over_pyproject(recipe: Path, tmp_path: Path) 
         ("qlora.eval_steps=none", "eval_steps", None),
         ("qlora.eval_steps=0.1", "eval_steps", 0.1),
         ('qlora.target_modules=["q_proj"]', "target_modules", ("q_proj",)),
+        ("qlora.target_modules=q_proj,v_proj", "target_modules", ("q_proj", "v_proj")),
         ("qlora.max_steps=-1", "max_steps", -1),
     ],
 )
@@ -170,8 +217,11 @@ def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
         ),
         ("[curriculum]\n[[curriculum.stages]]\nepochs = 1", "stage 1: no setting 'epochs'"),
         ("[curriculum]\n[[curriculum.stages]]\nlearning_rate = 1.0", "stage 1 to have levels"),
-        ("model = 'a/b'\n[for.'a/c'.qlora]\nr = 1", '[for."a/c"]: not one of this file\'s models'),
+        ("model = 'a/b'\n[for.'a/c'.qlora]\nr = 1", '[for."a/c"]: not one of the models'),
         ("[for.'a/c']\nr = 1", "expected the table qlora, found r"),
+        ("[trial.trial]\nk = 1", "a trial has no trial of its own"),
+        ("recipe = 'qwen3-4b'", "a recipe cannot name another one"),
+        ("[qlora]\nlearning_rate = 1" + "0" * 400, "expected a number above 0"),
         ("[trial]\n[trial.qlora]\nrr = 1", "[trial] [qlora]: no setting 'rr'"),
         ("k = ", "not valid TOML"),
     ],
@@ -195,6 +245,12 @@ def test_a_bad_recipe_says_what_is_right(tmp_path: Path, change: str, says: str)
         ("=3", "expected KEY=VALUE"),
         ("qlora..r=3", "is not a key"),
         ("set=3", "no key 'set'"),
+        ("recipe=qwen3-4b", "recipe cannot be set this way"),
+        ("trial.qlora.max_steps=7", "trial cannot be set this way"),
+        ("#qlora.r=7", "is not one key"),
+        ('for."typo".qlora.r=3', '[for."typo"]: not one of the models'),
+        ("qlora.r=" + "9" * 5000, "r = "),
+        ("k=" + "[" * 5000, "--set k = "),
         ("qlora.r=x", "r = 'x': expected a whole number from 1"),
     ],
 )
@@ -229,7 +285,9 @@ def test_the_effective_recipe_asks_for_the_same(recipe: Path, tmp_path: Path, na
     file.write_text(to_toml(effective(asked)), encoding="utf-8")
     again = parse_options({"recipe": str(file)})
     same = dataclasses.replace(
-        again, recipe=asked.recipe, results_dir=asked.results_dir, trial=asked.trial
+        again,
+        recipe=asked.recipe,
+        results_dir=asked.results_dir,
     )
     assert same == asked
     assert effective(again) == effective(asked)
@@ -247,7 +305,8 @@ def test_shipped_recipes_make_a_plan_for_their_models_and_for_the_embedded_one(f
     assert any(case.training for case in plan.cases)
     trial = make_plan(parse_options({"recipe": str(file), "model": "smollm2-135m", "limit": "4"}))
     assert trial.cases[0].training is None  # zero-shot is always among them
-    for case in trial.cases:
+    own = make_plan(parse_options({"recipe": str(file), "limit": "4"}))
+    for case in (*trial.cases, *own.cases):
         if case.training is not None:
             assert 0 < case.training.settings.max_steps <= 20
 

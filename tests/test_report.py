@@ -381,8 +381,8 @@ def test_what_was_written_is_shown_once_for_each_strategy(plan: Plan) -> None:
 
 
 def test_leaked_rows_are_said_to_be_there(plan: Plan) -> None:
-    for leaked, says in ((True, "although they are"), (False, "left out as copies")):
-        task = dataclasses.replace(plan.task, excluded=(("a", "b"),), leaked=leaked)
+    for leaks, says in ((plan.task.pool[:1], "although they are"), ((), "left out as copies")):
+        task = dataclasses.replace(plan.task, excluded=(("a", "b"),), leaks=leaks)
         content = report.build(dataclasses.replace(plan, task=task), {})
         for template in ("report.md.j2", "report.html.j2"):
             assert says in render(template, content)

@@ -81,6 +81,12 @@ def test_stages_have_their_own_rows_and_lengths() -> None:
     # In proportion, 9 of 18 steps: 5 and 4.
     assert count_steps(parts, settings(max_steps=9)) == [5, 4]
     assert count_steps(parts, settings(max_steps=180)) == [100, 80]
+    # Never more than were asked for, but one for each stage.
+    tiny = [Part(tuple(range(50)), 9.0, 1e-3), *(Part((row,), 1.0, 1e-3) for row in range(2))]
+    assert count_steps(tiny, settings(max_steps=10)) == [8, 1, 1]
+    assert count_steps(tiny, settings(max_steps=2)) == [1, 1, 1]
+    fifty = Part(tuple(range(200)), 1.1, 1e-3)
+    assert count_steps([fifty], settings()) == [55]  # 1.1 · 50, whatever floats make of it
 
 
 def cosine(step: int, warmup: int, total: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core import Example, TrainingSettings, TrainingSpec
-from harness.errors import OptionError
+from harness.errors import DataError, OptionError
 from harness.options import Options, parse_options
 from harness.plan import Plan, make_plan
 from harness.tailor import EVERY_FIFTH, hold_out, tailor
@@ -69,7 +70,8 @@ def test_rows_are_held_out_before_others_are_chosen(files: Files, tiny_model: Pa
         assert training.settings.seed == case.seed
         holdouts.add(frozenset(held))
     assert len(holdouts) == 1  # the same for every seed
-    with pytest.raises(OptionError, match=r"subset\.top=11: the training pool has only 10 rows"):
+    said = r"subset\.top=11: the training pool has only 10 rows.*with 2 of 12 rows held out"
+    with pytest.raises(OptionError, match=said):
         plan(files, tiny_model, select_on="holdout", set=["subset.top=11"])
 
 
@@ -78,3 +80,24 @@ def test_a_case_is_scored_in_every_way_that_was_asked_for(files: Files, tiny_mod
     labels = [(case.label, case.score_as) for case in both.cases]
     assert labels == [("zeroshot", "trained"), ("qlora", "trained"), ("qlora-merged", "merged")]
     assert len({case.id for case in both.cases}) == 3
+
+
+def test_leaks_are_trained_on_if_the_user_insists_and_never_shown(
+    files: Files, tiny_model: Path
+) -> None:
+    rows = json.loads(files.train.read_text("utf-8"))
+    leak = json.loads(files.test.read_text("utf-8"))[0] | {"id": "leak"}
+    files.train.write_text(json.dumps([*rows, leak], ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(DataError, match="training row 'leak' is row 'test-000'"):
+        plan(files, tiny_model)
+    asked = {"strategy": "fewshot,qlora", "k": "12", "allow_leakage": True}
+    shown, trained = plan(files, tiny_model, seeds="0", **asked).cases
+    assert "leak" not in {example.id for example in shown.adaptation.demonstrations}
+    assert trained.training is not None
+    assert "leak" in {example.id for example in trained.training.examples}
+
+
+def test_a_model_is_loaded_alike_with_and_without_training(files: Files, tiny_model: Path) -> None:
+    setting = f'for."{tiny_model}".qlora.bnb_4bit_use_double_quant=false'
+    both = plan(files, tiny_model, strategy="zeroshot,qlora", quant="nf4", set=[setting])
+    assert {case.settings.bnb_4bit_use_double_quant for case in both.cases} == {False}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 from collections.abc import Callable
@@ -213,6 +212,7 @@ def test_a_full_disk_loses_no_finished_checkpoint(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     training = spec(num_train_epochs=3, eval_steps=None)
     whole = train(tmp_path / "whole", tiny_model, training)
@@ -222,7 +222,8 @@ def test_a_full_disk_loses_no_finished_checkpoint(
         if Path(folder).name == "checkpoint-7":
             Path(folder).mkdir(parents=True)
             (Path(folder) / WEIGHTS).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+            # As safetensors says it; torch and the system have other words.
+            raise SafetensorError("Error while serializing: I/O error: No space left on device")
         save(model, folder, **settings)
 
     with monkeypatch.context() as patch:
@@ -292,6 +293,13 @@ def test_rows_that_are_too_long_are_left_out_and_named(tiny_model: Path, tmp_pat
         train(tmp_path / "b", tiny_model, spec(max_length=3))
 
 
+def test_rows_too_long_for_the_model_are_left_out_where_there_is_a_limit(tmp_path: Path) -> None:
+    model = make_llama(tmp_path / "m", max_position_embeddings=64)
+    with pytest.warns(TrainingWarning, match="9 of 16 training rows have more than"):
+        record = train(tmp_path / "a", model, spec(max_length=512, eval_steps=None))
+    assert record["rows"] == 7
+
+
 def test_stages_train_on_their_rows_at_their_rates(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,10 +341,22 @@ def test_a_paged_optimizer_has_a_plain_kin_on_the_cpu(tiny_model: Path, tmp_path
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch.utils.checkpoint
+
+    calls: list[int] = []
     plain = train(tmp_path / "a", tiny_model, spec())
+    checkpoint = torch.utils.checkpoint.checkpoint
+
+    def spied(*args: Any, **settings: Any) -> Any:
+        calls.append(1)
+        return checkpoint(*args, **settings)
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", spied)
+    monkeypatch.setattr("transformers.modeling_utils.checkpoint", spied)
     saving = train(tmp_path / "b", tiny_model, spec(gradient_checkpointing=True))
+    assert calls
     assert saving["losses"] == pytest.approx(plain["losses"], rel=1e-5)
 
 
@@ -467,10 +487,18 @@ def test_who_waits_for_another_process_says_so(tiny_model: Path, tmp_path: Path)
     assert notes == ["waiting for another process to train"]
 
 
-def test_the_record_is_plain_json(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_record_is_plain_json(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = iter([math.inf, 12.0, math.nan])
+    monkeypatch.setattr(
+        trainer_module, "watch", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
+    )
     train(tmp_path / "a", tiny_model, spec(num_train_epochs=0.5))
     text = (tmp_path / "a" / adapters_module.RECORD).read_text()
     record = json.loads(text, parse_constant=pytest.fail)
+    assert [point["mean_perplexity"] for point in record["evaluations"]] == [None, 12.0, None]
+    assert record["best_step"] == 1
     assert record["trained_rows"] == 8
     assert record["trained_tokens"] < record["tokens"]
     assert record["seconds"] > 0

@@ -226,7 +226,6 @@ KEY_CHANGES: dict[str, dict[str, Any]] = {
     "seed": {"seed": 1},
     "learning rate": {"learning_rate": 2e-2},
     "rows": {"examples": ROWS[:11]},
-    "order of rows": {"examples": ROWS[::-1]},
     "rank": {"r": 8},
 }
 
@@ -239,6 +238,17 @@ def test_what_determines_the_adapter_changes_its_name(changes: dict[str, Any]) -
     assert adapter_key(SPEC, load_template("role"), settings(), [("peft", "1")]) != first
     other = ModelSpec("tiny", "sha-tiny", quantization="nf4")
     assert adapter_key(other, PLAIN, settings(), [("peft", "1")]) != first
+
+
+def test_what_does_not_determine_the_adapter_is_not_in_its_name() -> None:
+    first = adapter_key(SPEC, PLAIN, settings(), [])
+    # Steps are planned from the rows' ids; 4-bit settings say nothing of an unquantized base.
+    assert adapter_key(SPEC, PLAIN, settings(examples=ROWS[::-1]), []) == first
+    assert adapter_key(SPEC, PLAIN, settings(bnb_4bit_use_double_quant=False), []) == first
+    four_bit = ModelSpec("tiny", "sha-tiny", quantization="nf4")
+    single = ModelSpec("tiny", "sha-tiny", quantization="nf4", double_quant=False)
+    keys = [adapter_key(spec, PLAIN, settings(), []) for spec in (four_bit, single)]
+    assert keys[0] != keys[1]
 
 
 class TestForeignAdapters:

@@ -139,6 +139,8 @@ def test_a_training_that_is_killed_is_gone_on_with(
         for folder in ("whole", "killed")
     )
     assert second == pytest.approx(first, rel=1e-4)
+    (record,) = (tmp_path / "killed").glob("adapters/*/adaptbench-training.json")
+    assert json.loads(record.read_text())["resumed_from"] >= 5
     reports = [(tmp_path / folder / "report.md").read_bytes() for folder in ("whole", "killed")]
     assert reports[0] == reports[1]
     assert not list((tmp_path / "killed" / "adapters").glob("*.work"))
@@ -165,6 +167,7 @@ def test_a_training_row_in_the_test_set_is_an_error(
     assert "1 training rows in the test set" in allowed.out
     (training,) = summary(tmp_path)["trainings"]  # type: ignore[misc]
     assert training["rows"] == 9
+    assert training["pool"] == 9
 
 
 @pytest.mark.parametrize("kind", ["csv", "conversations"])
