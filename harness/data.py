@@ -17,7 +17,7 @@ from typing import Any
 from harness.core import Example, Task, digest
 from harness.errors import DataError, suggest
 from harness.fields import check_once, id_of, optional_text_of, score_of, text_of, value_of
-from harness.formats import RawRows, kind_of, read_rows
+from harness.formats import UNREAD, RawRows, kind_of, read_rows
 from harness.leakage import near_copies
 
 ROLES = {
@@ -168,8 +168,8 @@ def _example(path: Path, place: str, row: Any, format: str, named: bool) -> Exam
 
 def _check_unread(where: str, row: dict[str, Any]) -> None:
     """Refuse turns that stand beside a row: the model would not see them."""
-    for name, kind in (("system", str), ("history", list)):
-        if row.get(name) and isinstance(row[name], kind):
+    for name in UNREAD:
+        if row.get(name) and isinstance(row[name], str | list):
             raise DataError(
                 f"{where}, field {name!r}: is not read; earlier turns stand in 'conversations', "
                 f"a system turn first"

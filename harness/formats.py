@@ -22,9 +22,18 @@ from typing import Any
 from harness.errors import DataError, OptionError, suggest
 
 FORMATS = ("auto", "instruction", "csv", "conversations")
-COLUMNS = ("id", "instruction", "input", "output", "score", "direction")  # others are ignored
+UNREAD = ("system", "history")  # what would change a row, and is refused where it is not empty
+COLUMNS = (
+    "id",
+    "instruction",
+    "input",
+    "output",
+    "score",
+    "direction",
+    *UNREAD,
+)  # others are ignored
 REQUIRED = ("instruction", "output")
-BLANK = ("input", "score", "direction")  # an empty cell of these is a field the row lacks
+BLANK = ("input", "score", "direction", *UNREAD)  # an empty cell of these is a field the row lacks
 
 RawRows = list[tuple[str, Any]]
 

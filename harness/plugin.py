@@ -231,10 +231,14 @@ def pytest_terminal_summary(
             + (", …" if len(missing) > 3 else ""),
             yellow=True,
         )
-    remark = render.chosen_on_test(session.content)
-    if remark:
+    chosen = dict.fromkeys(entry["label"] for entry in render.chosen_on_test(session.content))
+    if chosen:
         terminalreporter.write_line("")
-        terminalreporter.write_line(remark, yellow=True)
+        terminalreporter.write_line(
+            f"{', '.join(chosen)}: the checkpoint was chosen on the test set, which flatters its "
+            f"numbers; for a claim use --select-on=holdout",
+            yellow=True,
+        )
     terminalreporter.write_line("")
     for path in session.files:
         terminalreporter.write_line(_relative(path, config.invocation_params.dir))

@@ -54,12 +54,11 @@ def render(
         name: (heading, Markup(svg))  # noqa: S704
         for name, (heading, svg) in (figures or {}).items()
     }
-    chosen = [entry for entry in content["trainings"] if entry["select_on"] == "test"]
     return environment.get_template(template).render(
         **content,
         varying=varying,
         figures=pictures,
-        chosen_on_test=chosen,
+        chosen_on_test=chosen_on_test(content),
         recipe_toml=to_toml(content["recipe"]),
     )
 
@@ -147,15 +146,9 @@ def table(content: Mapping[str, Any]) -> str:
     )
 
 
-def chosen_on_test(content: Mapping[str, Any]) -> str | None:
-    """What to say where a checkpoint was chosen by the rows that it is then scored on."""
-    labels = [entry["label"] for entry in content["trainings"] if entry["select_on"] == "test"]
-    if not labels:
-        return None
-    return (
-        f"{', '.join(dict.fromkeys(labels))}: the checkpoint was chosen on the test set, which "
-        f"flatters its numbers; for a claim use --select-on=holdout"
-    )
+def chosen_on_test(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The trainings whose checkpoint was chosen by the rows that it is then scored on."""
+    return [entry for entry in content["trainings"] if entry["select_on"] == "test"]
 
 
 def _seeds(group: Mapping[str, Any]) -> str:

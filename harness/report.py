@@ -8,7 +8,6 @@ same bytes; durations stand in summary.json.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from harness.plan import Case, Plan
 from harness.prefix import COPIED
 from harness.render import render
 from harness.stats import METRICS, Summary, spread, summarize
-from harness.trainings import trainings
+from harness.trainings import finite, trainings
 
 SCHEMA_VERSION = 1
 
@@ -138,9 +137,9 @@ def _groups(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
         for metric in METRICS:
             values = spread([row.summary.metric(metric) for row in members])
             if metric == "mean_perplexity":
-                group["mean"], group["std"] = _finite(values.mean), _finite(values.std)
-            group[metric] = _finite(values.mean)
-            group[f"{metric}_std"] = _finite(values.std)
+                group["mean"], group["std"] = finite(values.mean), finite(values.std)
+            group[metric] = finite(values.mean)
+            group[f"{metric}_std"] = finite(values.std)
         group["nonfinite"] = sum(row.summary.nonfinite for row in members)
         scores = [score for row in members for score in row.measurement.scores]
         group["context_tokens"] = sum(score.n_context for score in scores) / len(scores)
@@ -178,7 +177,7 @@ def _change(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> fl
 
 def _cell(row: Row) -> dict[str, Any]:
     cell = row.measurement.cell
-    metrics = {name: _finite(row.summary.metric(name)) for name in METRICS}
+    metrics = {name: finite(row.summary.metric(name)) for name in METRICS}
     return {
         "id": row.case.id,
         "task": cell.task,
@@ -268,10 +267,6 @@ def _unique(values: Any) -> list[dict[str, Any]]:
     for value in values:
         found.setdefault(json.dumps(value, sort_keys=True, ensure_ascii=False), value)
     return list(found.values())
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def write(

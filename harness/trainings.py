@@ -82,8 +82,8 @@ def _run(seed: int | None, record: Mapping[str, Any]) -> dict[str, Any]:
         training = sum(since) / len(since) if since else None
         points.append(
             {"holdout_loss": None, "holdout_perplexity": None}
-            | {key: _finite(value) for key, value in point.items()}
-            | {"training_loss": _finite(training), "best": point["step"] == record["best_step"]}
+            | {key: finite(value) for key, value in point.items()}
+            | {"training_loss": finite(training), "best": point["step"] == record["best_step"]}
         )
     boundaries, steps = [], 0
     for stage in record["stages"][:-1]:
@@ -91,14 +91,15 @@ def _run(seed: int | None, record: Mapping[str, Any]) -> dict[str, Any]:
         boundaries.append(steps)
     return {
         "seed": seed,
-        "losses": [_finite(loss) for loss in record["losses"]],
+        "losses": [finite(loss) for loss in record["losses"]],
         "evaluations": points,
         "best_step": record["best_step"],
         "boundaries": boundaries,
     }
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is not finite: JSON has no word for that."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -254,3 +254,9 @@ class TestContentIds:
         assert [second, third] == [f"{first}-2", f"{first}-3"]
         assert len(other) == len(first) == 12
         assert other != first
+
+
+def test_a_column_that_would_change_the_row_is_not_dropped(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "instruction,output,system\n問,答,\n甲,乙,你是學者\n")
+    with pytest.raises(DataError, match=r"line 3, field 'system': is not read; earlier turns"):
+        load_rows(file)

@@ -312,7 +312,8 @@ def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Pat
     assert f"](figures/{name}.svg)" in markdown.read_text()
     assert "| 0 | 2 | 2.750 | 2.500 | 12.50 | ★ |" in markdown.read_text()
     assert "<svg" in page.read_text()
-    for text in (markdown.read_text(), page.read_text(), chosen_on_test(content) or ""):
+    assert [entry["label"] for entry in chosen_on_test(content)] == ["qlora"]
+    for text in (markdown.read_text(), page.read_text()):
         assert "chosen on the test set" in text
         assert "--select-on=holdout" in re.sub(r"\\(.)", r"\1", text)
 
@@ -321,7 +322,7 @@ def test_a_checkpoint_chosen_on_held_out_rows_needs_no_warning(plan: Plan) -> No
     points = [point | {"holdout_perplexity": 9.5} for point in WATCHED["evaluations"]]  # type: ignore[attr-defined]
     stored = watched(plan, select_on="holdout", holdout_ids=["a", "b"], evaluations=points)
     content = report.build(plan, stored)
-    assert chosen_on_test(content) is None
+    assert chosen_on_test(content) == []
     for template in ("report.md.j2", "report.html.j2"):
         text = render(template, content)
         assert "chosen on 2 rows held out of the training pool" in text
@@ -332,7 +333,7 @@ def test_a_checkpoint_chosen_on_held_out_rows_needs_no_warning(plan: Plan) -> No
 
 def test_a_training_that_was_not_watched_says_what_is_scored(plan: Plan) -> None:
     content = report.build(plan, measured(plan))
-    assert chosen_on_test(content) is None
+    assert chosen_on_test(content) == []
     for template in ("report.md.j2", "report.html.j2"):
         assert "The weights of the last step are scored" in render(template, content)
 
