@@ -122,7 +122,7 @@ def test_a_flag_says_which_kind_a_row_of_both_is(tmp_path: Path) -> None:
 
 def test_every_column_of_csv_and_others_are_ignored(tmp_path: Path) -> None:
     text = (
-        "text,direction,score,output,input,instruction,id,system,conversations\r\n"
+        "text,direction,score,output,input,instruction,id,title,conversations\r\n"
         "full,modern,4.5,答,文,問,a,x,y\r\n"
         "full,,,答,,翻譯成文言文：天,b,x,y\r\n"
     )
