@@ -24,7 +24,7 @@ from harness.files import publish_folder, sha256, temporary
 from harness.fit import Progress
 from harness.memory import free, is_out_of_memory
 from harness.models import RECORD, is_four_bit
-from harness.training import ADAPTER, train
+from harness.training import ADAPTER, Job, train
 
 # Settings that do not change what is trained, or that stand elsewhere in the key.
 ASIDE = (
@@ -134,27 +134,19 @@ def train_once(
                     DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
                     stacklevel=2,
                 )
-            _train_into(folder, spec, base, template, training, progress, test)
+            _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
     finally:
         lock.release()
     return folder
 
 
-def _train_into(
-    folder: Path,
-    spec: ModelSpec,
-    base: Path,
-    template: PromptTemplate,
-    training: TrainingSpec,
-    progress: Progress,
-    test: Sequence[Example],
-) -> None:
+def _train_into(folder: Path, job: Job, progress: Progress) -> None:
     draft, work = temporary(folder), _work(folder)
     shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
     worthless = False
     try:
-        with _explained(spec, training, work):
-            train(draft, work, spec, base, template, training, progress, test)
+        with _explained(job, work):
+            train(draft, work, job, progress)
             publish_folder(draft, folder)
         worthless = True  # by now everything is in the folder
     except DivergenceError:
@@ -172,7 +164,7 @@ def _work(folder: Path) -> Path:
 
 
 @contextmanager
-def _explained(spec: ModelSpec, training: TrainingSpec, work: Path) -> Iterator[None]:
+def _explained(job: Job, work: Path) -> Iterator[None]:
     """Turn what a machine runs out of into one line that says what would help."""
     from safetensors import SafetensorError
 
@@ -180,9 +172,9 @@ def _explained(spec: ModelSpec, training: TrainingSpec, work: Path) -> Iterator[
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
-            settings = training.settings
+            settings = job.training.settings
             raise TrainingError(
-                f"training on {spec.name}: out of memory; lower "
+                f"training on {job.spec.name}: out of memory; lower "
                 f"qlora.per_device_train_batch_size ({settings.per_device_train_batch_size}; "
                 f"raise qlora.gradient_accumulation_steps to keep the step), set "
                 f"qlora.gradient_checkpointing=true, or lower qlora.max_length "

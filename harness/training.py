@@ -7,7 +7,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,51 +31,50 @@ class TrainingWarning(UserWarning):
     """A training is not done exactly as it was asked for."""
 
 
-def train(
-    draft: Path,
-    work: Path,
-    spec: ModelSpec,
-    base: Path,
-    template: PromptTemplate,
-    training: TrainingSpec,
-    progress: Progress,
-    test: Sequence[Example],
-) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained.
+
+    Attributes:
+        spec: the base as it is trained and later scored.
+        base: the base model's files.
+        template: the prompt, shown without demonstrations.
+        training: rows and settings.
+        test: rows that the training is evaluated on, where its settings ask for that.
+    """
+
+    spec: ModelSpec
+    base: Path
+    template: PromptTemplate
+    training: TrainingSpec
+    test: tuple[Example, ...]
+
+
+def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
     """Train an adapter into the folder ``draft``, from where an earlier process came to.
 
     Args:
         draft: where the finished adapter and its record are written.
         work: where checkpoints are kept.
-        spec: the base as it is trained.
-        base: the base model's files.
-        template: the prompt, shown without demonstrations.
-        training: rows and settings.
+        job: what is to be trained.
         progress: called with (step, steps, a short text).
-        test: rows that the training is evaluated on, where its settings ask for that.
 
     Raises:
         OptionError: settings that do not fit the rows or the model.
         DivergenceError: the loss was not finite.
     """
-    encoder = load_encoder(spec, base)
+    spec, training = job.spec, job.training
+    encoder = load_encoder(spec, job.base)
     limited = training.settings.max_length is not None
-    encoded = encode_rows(encoder, template, training.examples, limited=not limited)
+    encoded = encode_rows(encoder, job.template, training.examples, limited=not limited)
     rows, left_out = _rows_that_fit(encoded, training, encoder.max_length)
     _check_optimizer(training, spec)
     free()  # what an earlier training held before it failed
-    model = load_base(spec, base)
+    model = load_base(spec, job.base)
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
     parts = _parts(rows, training)
     watched = training.settings.eval_steps is not None
-    if optimizer_name(training.settings, spec.device) != training.settings.optim:
-        warnings.warn(
-            TrainingWarning(
-                f"optimizer {training.settings.optim} needs CUDA; on the {spec.device.upper()} "
-                f"its plain kin {optimizer_name(training.settings, spec.device)} is used"
-            ),
-            stacklevel=4,
-        )
     fit = Fit(
         model=_with_adapter(model, training),
         spec=spec,
@@ -84,8 +83,8 @@ def train(
         rows=rows,
         parts=parts,
         steps=plan_steps([Row(row.prompt.id, len(row)) for row in rows], parts, training.settings),
-        test=encode_rows(encoder, template, test) if watched else [],
-        holdout=encode_rows(encoder, template, training.holdout) if watched else [],
+        test=encode_rows(encoder, job.template, job.test) if watched else [],
+        holdout=encode_rows(encoder, job.template, training.holdout) if watched else [],
         folder=work,
         progress=progress,
     )
@@ -101,7 +100,17 @@ def train(
 
 
 def _check_optimizer(training: TrainingSpec, spec: ModelSpec) -> None:
+    """Say if another optimizer is used than was asked for, or none can be."""
     name = training.settings.optim
+    used = optimizer_name(training.settings, spec.device)
+    if used != name:
+        warnings.warn(
+            TrainingWarning(
+                f"optimizer {name} needs CUDA; on the {spec.device.upper()} its plain kin {used} "
+                f"is used"
+            ),
+            stacklevel=5,
+        )
     if spec.device == "cuda" and name in PLAIN_KIN and version("bitsandbytes") == "none":
         raise OptionError(
             f"qlora.optim={name}: needs bitsandbytes, which is not installed; install it, or use "
