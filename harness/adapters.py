@@ -184,7 +184,8 @@ def _explained(job: Job, work: Path) -> Iterator[None]:
             raise
         kept = checkpoints.newest(work)
         raise StoreError(
-            f"{work.parent}: the training cannot be written: {one_line(error, 120)}; "
+            f"{work.parent}: the training cannot be written (is the disk full?): "
+            f"{one_line(error, 120)}; "
             + (f"what it had after step {checkpoints.step_of(kept)} is kept. " if kept else "")
             + "Make room and start again"
         ) from None
@@ -200,8 +201,9 @@ def _is_disk(error: BaseException) -> bool:
         "Disk quota exceeded",
         "File too large",
         "Read-only file system",
-        "file write failed",
-        "PytorchStreamWriter",
+        "PytorchStreamWriter",  # torch's words for a full disk
+        "inline_container",
+        "iostream error",
     )
     return any(word in str(error) for word in words)
 
