@@ -92,7 +92,7 @@ class Bench:
         cell = self.cell(case)
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
-            if known is not None:
+            if known is not None and times_scored(known) >= self.plan.options.repeat_scoring:
                 return Result(known, cached=True)
         measurement = self._compute(case, cell, progress)
         self.store.put(measurement)
@@ -220,7 +220,7 @@ class Bench:
     def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
         from harness.generation import generate
         from harness.memory import peak_memory, reset_peak
-        from harness.scoring import score
+        from harness.scoring import repeat, score
 
         rounding = self._rounding(case, progress)  # of the model, so not on the cell's clock
         started = time.perf_counter()
@@ -241,6 +241,16 @@ class Bench:
         )
         # What the cell took is what its numbers took.
         seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
+        times = self.plan.options.repeat_scoring
+        if times > 1:
+            how["repeat"] = repeat(
+                loaded,
+                rows,
+                cell.scorer,
+                scores,
+                times,
+                lambda done: progress(case.short, done, total, "rows again"),
+            )
         writing = self.plan.options.generation
         samples = generate(
             loaded,
@@ -317,6 +327,12 @@ class Bench:
             },
             "hardware": hardware(case.device),
         }
+
+
+def times_scored(measurement: Measurement) -> int:
+    """How often this measurement's rows were scored."""
+    times: int = measurement.scoring.get("repeat", {}).get("times", 1)
+    return times
 
 
 @cache

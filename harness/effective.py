@@ -11,7 +11,11 @@ from harness.flags import FLAGS
 from harness.options import Options, may_be_path
 from harness.subset import Weights
 
-ASIDE = ("results-dir", "fresh", "recipe", "set")  # of how it was run, not of what
+# Of how it was run and judged, not of what.
+ASIDE = (
+    *("results-dir", "fresh", "recipe", "set"),
+    *("baseline", "update-baseline", "tolerance", "gate-strict"),
+)
 
 
 def effective(options: Options) -> dict[str, Any]:

@@ -11,7 +11,8 @@
     ├── TrainingError    a training that went wrong (out of memory)
     │   └── DivergenceError  its loss was not finite
     ├── ConformanceError a model that gives one row two numbers
-    └── StoreError       a results directory that cannot be written or read
+    ├── StoreError       a results directory or baseline that cannot be written or read
+    └── GateError        a baseline that a run cannot be compared with
 
 Anything else that escapes is a defect of the harness and keeps its traceback.
 """
@@ -60,6 +61,10 @@ class DivergenceError(TrainingError):
 
 class StoreError(AdaptbenchError):
     """The results directory cannot be written, or a stored file cannot be read."""
+
+
+class GateError(AdaptbenchError):
+    """A run and a baseline are not about the same rows, or not about the same metric."""
 
 
 class NotApplicableError(Exception):

@@ -84,6 +84,17 @@ def _choices(*known: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def _share(text: str) -> float:
+    what = "a share from 0 to below 1, such as 1% or 0.01"
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(what) from None
+    if not 0 <= value < 1:
+        raise ValueError(what)
+    return value
+
+
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("a text that is not empty")
@@ -210,6 +221,35 @@ FLAGS: tuple[Flag, ...] = (
         "DIR",
     ),
     Flag("fresh", _switch, False, "ignore stored cells and compute every one again"),
+    Flag(
+        "baseline",
+        _path,
+        None,
+        "hold every cell to this stored run: exit status 1 if one got worse",
+        "FILE",
+    ),
+    Flag("update-baseline", _switch, False, "write this run to --baseline instead of comparing"),
+    Flag(
+        "tolerance",
+        _share,
+        0.01,
+        "rise of the geometric mean perplexity that the gate accepts, such as 1% or 0.01",
+        "SHARE",
+    ),
+    Flag(
+        "gate-strict",
+        _switch,
+        False,
+        "fail also where a rise as large as the tolerance could have gone unseen",
+    ),
+    Flag(
+        "repeat-scoring",
+        _integer(1, 10),
+        1,
+        "score every cell so many times, in batches of other sizes, and report how far apart they "
+        "are",
+        "N",
+    ),
     Flag("recipe", _path, None, "a file of flags and training settings: see recipes/", "FILE"),
     Flag(
         "set",

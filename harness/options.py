@@ -61,6 +61,11 @@ class Options:
     select_on: str | None = None
     results_dir: Path = BY_FIELD["results_dir"].default
     fresh: bool = False
+    baseline: Path | None = None
+    update_baseline: bool = False
+    tolerance: float = BY_FIELD["tolerance"].default
+    gate_strict: bool = False
+    repeat_scoring: int = 1
     recipe: Path | None = None
     qlora: TrainingSettings = TrainingSettings()
     generation: GenerationSettings = GenerationSettings()
@@ -77,6 +82,8 @@ class Options:
             raise OptionError(
                 "--demo-ids: only --select=fixed shows named rows; add --select=fixed"
             )
+        if self.update_baseline and self.baseline is None:
+            raise OptionError("--update-baseline: needs --baseline=FILE, the file to write")
 
     def given(self, name: str) -> bool:
         """Whether the user set this field, rather than leaving its default."""
@@ -168,7 +175,7 @@ def _parse(flag: Flag, value: Any, where: str) -> Any:
         text = str(value).lower()
     elif isinstance(value, list):
         text = ",".join(str(item) for item in value)
-    elif isinstance(value, str | int):
+    elif isinstance(value, str | int | float):
         text = str(value)
     else:
         raise OptionError(

@@ -16,7 +16,7 @@ from typing import IO
 
 import pytest
 
-from harness import render
+from harness import terminal
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
 from harness.flags import FLAGS, ROOT, Flag
@@ -24,12 +24,12 @@ from harness.options import Options, parse_options
 from harness.plan import Case, make_plan
 from harness.recipe import read_pyproject
 from harness.session import Session
-from harness.speed import Contest
 from harness.stats import summarize
 from harness.subjects import Subject
 
 KEY = pytest.StashKey[Session]()
 ON_REQUEST = {ROOT / "suites" / "test_conformance.py", ROOT / "suites" / "test_speed.py"}
+GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
 
@@ -63,7 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     width = shutil.get_terminal_size().columns
-    config.stash[KEY] = Session(plan, _terminal(config), width, workers)
+    session = Session(plan, _terminal(config), width, workers)
+    if config.getoption("baseline") is not None and not _is_worker(config):
+        try:
+            session.check_baseline()
+        except AdaptbenchError as error:
+            raise pytest.UsageError(str(error)) from None
+    config.stash[KEY] = session
 
 
 def _options(config: pytest.Config) -> Options:
@@ -201,65 +207,49 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.pluginmanager.register(Listener(config.stash[KEY]), "adaptbench-listener")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the JUnit file is written
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the reports, once, also after Ctrl-C."""
-    if not _is_worker(session.config):
-        session.config.stash[KEY].finish()
+    """Judge, and write the reports, once, also after Ctrl-C."""
+    if _is_worker(session.config):
+        return
+    state = session.config.stash[KEY]
+    state.finish()
+    if state.gate is not None:
+        for verdict in state.gate.failing:
+            _report_failure(session.config, verdict.cell, f"{verdict.status}: {verdict.line}")
+        if state.gate.problem is not None:
+            _report_failure(session.config, "baseline", state.gate.problem)
+    if not state.passed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _report_failure(config: pytest.Config, name: str, line: str) -> None:
+    """Let every listener hear of a failure that no test had: the terminal, JUnit, other plugins."""
+    nodeid = f"{GATE}::{name}"
+    location = (GATE, None, name)
+    config.hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+    failed = pytest.TestReport(nodeid, location, {}, "failed", line, "call")
+    done = pytest.TestReport(nodeid, location, {}, "passed", None, "teardown")
+    for report in (failed, done):
+        config.hook.pytest_runtest_logreport(report=report)
+    config.hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Show the main table, what is missing, and where the reports are."""
+    """Show the gate's word, the main table, what is missing, and where the reports are."""
     session = config.stash[KEY]
+    terminalreporter.ensure_newline()
     if session.trouble:
         terminalreporter.section("adaptbench")
         terminalreporter.write_line(session.trouble, red=True)
+    terminal.show_gate(terminalreporter, session.gate, session.gate_trouble, session.updated)
     if session.contest.results:
-        _show_speed(terminalreporter, session.contest)
-    if session.content is None:
-        return
-    terminalreporter.section("adaptbench: mean perplexity, lower is better")
-    if session.content["groups"]:
-        terminalreporter.write_line(render.table(session.content))
-    missing = session.content["missing"]
-    if missing:
-        terminalreporter.write_line("")
-        terminalreporter.write_line(
-            f"{len(missing)} of {len(session.plan.cases)} cells are missing: "
-            + ", ".join(entry["id"] for entry in missing[:3])
-            + (", …" if len(missing) > 3 else ""),
-            yellow=True,
-        )
-    chosen = dict.fromkeys(entry["label"] for entry in render.chosen_on_test(session.content))
-    if chosen:
-        terminalreporter.write_line("")
-        terminalreporter.write_line(
-            f"{', '.join(chosen)}: the checkpoint was chosen on the test set, which flatters its "
-            f"numbers; for a claim use --select-on=holdout",
-            yellow=True,
-        )
-    terminalreporter.write_line("")
-    for path in session.files:
-        terminalreporter.write_line(_relative(path, config.invocation_params.dir))
-
-
-def _show_speed(terminalreporter: pytest.TerminalReporter, contest: Contest) -> None:
-    terminalreporter.section("adaptbench: speed of scoring, the same rows in one session")
-    terminalreporter.write_line(contest.table())
-    terminalreporter.write_line("")
-    terminalreporter.write_line(contest.remarks())
-    try:
-        terminalreporter.write_line(str(contest.write()))
-    except AdaptbenchError as error:
-        terminalreporter.write_line(str(error), red=True)
-
-
-def _relative(path: Path, base: Path) -> str:
-    try:
-        return str(path.relative_to(base))
-    except ValueError:
-        return str(path)
+        terminal.show_speed(terminalreporter, session.contest)
+    if session.content is not None:
+        here = config.invocation_params.dir
+        terminal.show_report(terminalreporter, session.content, session.files, here)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.effective import to_toml
@@ -47,6 +47,12 @@ def render(
         visible=visible,
         indented=indented,
         lines=lines,
+        interval=interval,
+        change=change,
+        ratio=ratio,
+        percent_of=percent_of,
+        p_value=p_value,
+        difference=difference,
     )
     varying = [name for name in VARYING if name not in content["constant"]]
     pictures = {
@@ -108,13 +114,50 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f} %".replace("-", "−")
 
 
+def interval(limits: Sequence[float] | None) -> str:
+    """``[low, high]``, or n/a."""
+    return NA if limits is None else f"[{number(limits[0])}, {number(limits[1])}]"
+
+
+def ratio(value: Sequence[float] | None) -> str:
+    """A ratio with its interval as changes in percent; a dash where there is none."""
+    if value is None:
+        return "–"
+    estimate, *limits = (percent(None if one is None else one - 1) for one in value)
+    return f"{estimate} [{', '.join(limit.removesuffix(' %') for limit in limits)}]"
+
+
+def change(versus: Mapping[str, Any] | None) -> str:
+    """A group's change against its rival: for unseen seeds where several were run."""
+    return ratio(None if versus is None else versus["seeds_ratio"] or versus["ratio"])
+
+
+def percent_of(value: float | None) -> str:
+    """A share in percent with two digits that count; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.2g} %"
+
+
+def difference(entry: Mapping[str, Any]) -> str:
+    """What is not as it was, in one line."""
+    values = "others" if entry["before"] is None else f"{entry['before']} → {entry['after']}"
+    cells = f"{entry['cells']} cell{'s' if entry['cells'] > 1 else ''}"
+    return visible(f"{entry['what']}: {values} ({cells})")
+
+
+def p_value(value: float | None) -> str:
+    """Two digits, or the power of ten it is below."""
+    if value is None:
+        return "–"
+    return f"{value:.2g}" if value >= 0.001 else "<0.001"
+
+
 def flat(settings: Mapping[str, Any]) -> str:
     """``a = 1, b = 2`` of a mapping."""
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
 VARYING = ("model", "quantization", "dtype", "prompt")  # columns only where they tell rows apart
-COLUMNS = ("strategy", "seeds", "mean ± std", "vs zero-shot", "geometric", "median", "bits/byte")
+COLUMNS = ("strategy", "seeds", "mean ± std", "95 %", "geometric", "vs zero-shot", "p", "bits/byte")
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -129,9 +172,10 @@ def table(content: Mapping[str, Any]) -> str:
             *(group[name] for name in varying),
             _seeds(group),
             plus_minus(group["mean"], group["std"]),
-            percent(group["change"]),
+            interval(group["mean_seeds_interval"] or group["mean_interval"]),
             number(group["geometric_mean_perplexity"]),
-            number(group["median_perplexity"]),
+            change(group["versus"]),
+            p_value(group["versus"] and group["versus"]["p"]),
             number(group["bits_per_byte"], 3),
         ]
         for group in groups
@@ -144,6 +188,26 @@ def table(content: Mapping[str, Any]) -> str:
         disable_numparse=True,
         colalign=["left"] * (1 + len(varying)) + ["right"] * (len(headers) - 1 - len(varying)),
     )
+
+
+def verdict_lines(gate: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The gate's word for a terminal: (status, line), the worst first.
+
+    ``PASSED`` or ``FAILED`` stands before the first line.
+    """
+    word = "PASSED" if gate["passed"] else "FAILED"
+    if gate["problem"]:
+        return [(word, visible(gate["problem"]))]
+    counts = ", ".join(f"{count} {status}" for status, count in gate["counts"].items())
+    found = [(word, f"against {gate['baseline']}: {counts}")]
+    found += [
+        (verdict["status"], f"{verdict['cell']}: {visible(verdict['line'])}")
+        for verdict in gate["verdicts"]
+        if verdict["status"] != "OK"
+    ]
+    found += [("WARN", visible(note)) for note in gate["notes"]]
+    found += [("changed", difference(entry)) for entry in gate["differences"]]
+    return found
 
 
 def chosen_on_test(content: Mapping[str, Any]) -> list[dict[str, Any]]:

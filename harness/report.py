@@ -1,28 +1,29 @@
-"""From stored measurements to summary.json, report.md and report.html.
+"""From a run's manifest and its measurements to summary.json, report.md and report.html.
 
-Everything here is derived: it can be made again from the store without a model and without
-importing torch. The reports say nothing of wall-clock time, so the same measurements give the
-same bytes; durations stand in summary.json.
+Everything here is derived: it can be made again from the results directory without data or model
+and without importing torch. The reports say nothing of wall-clock time, so the same measurements
+give the same bytes; durations stand in summary.json.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.core import Measurement
-from harness.effective import effective, to_toml
+from harness.effective import to_toml
 from harness.figures import standalone
 from harness.files import write_atomically
-from harness.plan import Case, Plan
+from harness.manifest import Entry, Manifest
 from harness.prefix import COPIED
 from harness.render import render
 from harness.stats import METRICS, Summary, spread, summarize
 from harness.trainings import finite, trainings
+from harness.verdict import STATUSES, Gate
 
 SCHEMA_VERSION = 1
 
@@ -31,98 +32,81 @@ SCHEMA_VERSION = 1
 class Row:
     """One measured cell of the report."""
 
-    case: Case
+    entry: Entry
     measurement: Measurement
     summary: Summary
-    file: str
-    cached: bool
-
-
-def group_name(case: Case) -> tuple[str, ...]:
-    """What cells that differ only in their seed have in common."""
-    return case.model_name, case.quantization, case.dtype, case.template.name, case.label
 
 
 def build(
-    plan: Plan,
-    stored: Mapping[str, tuple[Measurement, str]],
-    computed: frozenset[str] = frozenset(),
-    failures: Mapping[str, str] | None = None,
+    manifest: Manifest, measured: Mapping[str, Measurement], gate: Gate | None = None
 ) -> dict[str, Any]:
     """Assemble everything a report says, as plain JSON values.
 
     Args:
-        plan: the run, in its order.
-        stored: case id → (measurement, file relative to the results directory).
-        computed: ids of the cases computed in this very run.
-        failures: case id → the line its failure said.
+        manifest: the run, in its order.
+        measured: entry id → measurement, for every entry that has a cell.
+        gate: what the gate said, if it was asked.
 
     Returns:
         The content of summary.json; the templates render the same.
     """
-    rows = []
-    for case in plan.cases:
-        if case.id in stored:
-            measurement, file = stored[case.id]
-            summary = summarize(measurement.scores)
-            rows.append(Row(case, measurement, summary, file, case.id not in computed))
-    failures = failures or {}
-    missing = [
-        {"id": case.id, "reason": failures.get(case.id, "not run")}
-        for case in plan.cases
-        if case.id not in stored
+    rows = [
+        Row(entry, measured[entry.id], summarize(measured[entry.id].scores))
+        for entry in manifest.entries
+        if entry.cell is not None
     ]
-    groups = _groups(plan, rows)
+    cells = _cells(rows, gate)
+    groups = _groups(manifest, rows, cells)
     return {
         "schema_version": SCHEMA_VERSION,
-        "adaptbench": __version__,
+        "adaptbench": manifest.adaptbench,
         "metric": {"headline": "mean_perplexity", "definitions": METRICS},
-        "task": {
-            "name": plan.task.name,
-            "data": plan.task.source,
-            "n": len(plan.task.examples),
-            "digest": plan.task.digest,
-            "train_data": plan.task.pool_source,
-            "pool": len(plan.task.pool),
-            "pool_digest": plan.task.pool_digest,
-            "excluded": [list(pair) for pair in plan.task.excluded],
-            "leaked": bool(plan.task.leaks),
-        },
+        "task": {name: value for name, value in manifest.task.items() if name != "rows"},
         "models": _unique(_model(row) for row in rows),
-        "prompts": _unique(_prompt(row) for row in rows),
-        "seeds": sorted({row.case.seed for row in rows if row.case.seed is not None}),
+        "prompts": _prompts(manifest, rows),
+        "seeds": sorted({row.entry.seed for row in rows if row.entry.seed is not None}),
         "scorers": sorted({row.measurement.cell.scorer for row in rows}),
         "trainings": trainings(
-            ((row.case, row.measurement) for row in rows), len(plan.task.pool + plan.task.leaks)
+            ((row.entry, row.measurement) for row in rows), manifest.task["trainable"]
         ),
-        "samples": _samples(plan, rows),
-        "recipe": effective(plan.options),
-        "trial": plan.options.trial,
+        "samples": _samples(manifest, rows),
+        "recipe": manifest.recipe,
+        "trial": manifest.trial,
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
         "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
-        "halved": [row.case.id for row in rows if _scoring(row, "halved")],
+        "halved": [row.entry.id for row in rows if _scoring(row, "halved")],
         "environments": _unique(_environment(row) for row in rows),
-        "cells": [_cell(row) for row in rows],
+        "cells": cells,
         "groups": groups,
         "constant": _constant(groups),
-        "missing": missing,
+        "spreads": _spreads(groups),
+        "noise": _unique(_noise(row) for row in rows if _scoring(row, "repeat")),
+        "gate": gate.content() if gate else None,
+        "missing": [
+            {"id": entry.id, "reason": entry.reason}
+            for entry in manifest.entries
+            if entry.cell is None
+        ],
     }
 
 
-def _groups(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    planned: dict[tuple[str, ...], int] = {}
-    for case in plan.cases:
-        planned[group_name(case)] = planned.get(group_name(case), 0) + 1
+def _groups(
+    manifest: Manifest, rows: Sequence[Row], cells: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    from harness.uncertainty import group_intervals, versus
+
+    verdicts = {cell["id"]: cell["verdict"] for cell in cells}
+    planned = Counter(entry.group for entry in manifest.entries)
     by_group: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        by_group.setdefault(group_name(row.case), []).append(row)
+        by_group.setdefault(row.entry.group, []).append(row)
     groups = []
     for name, members in by_group.items():
         cell = members[0].measurement.cell
         group: dict[str, Any] = {
             "label": cell.label,
             "strategy": cell.strategy,
-            "model": members[0].case.model_name,
+            "model": members[0].entry.model,
             "quantization": cell.model.quantization,
             "dtype": cell.model.dtype,
             "prompt": cell.prompt,
@@ -130,7 +114,7 @@ def _groups(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
             "select": cell.select,
             "draw": cell.draw,
             "n": cell.n,
-            "seeds": [row.case.seed for row in members if row.case.seed is not None],
+            "seeds": [row.entry.seed for row in members if row.entry.seed is not None],
             "n_seeds": len(members),
             "n_seeds_planned": planned[name],
         }
@@ -144,9 +128,20 @@ def _groups(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
         scores = [score for row in members for score in row.measurement.scores]
         group["context_tokens"] = sum(score.n_context for score in scores) / len(scores)
         group["training_tokens"] = (members[0].measurement.training or {}).get("tokens")
+        words = [verdicts[row.entry.id] for row in members if verdicts[row.entry.id]]
+        group["verdict"] = min(words, key=STATUSES.index, default=None)  # its worst seed's
         groups.append(group)
-    for group in groups:
-        group["change"] = _change(group, groups)
+    scores_of = [[row.measurement.scores for row in rows] for rows in by_group.values()]
+    for group, intervals in zip(groups, group_intervals(scores_of), strict=True):
+        group.update(intervals)
+    rivals = [_rival(group, groups) for group in groups]
+    pairs = [
+        None if rival is None else (ours, scores_of[rival])
+        for ours, rival in zip(scores_of, rivals, strict=True)
+    ]
+    for group, rival, found in zip(groups, rivals, versus(pairs), strict=True):
+        group["change"] = None if rival is None else _change(group, groups[rival])
+        group["versus"] = found
     return groups
 
 
@@ -156,32 +151,60 @@ def _constant(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: groups[0][name] for name in names if len({g[name] for g in groups}) == 1}
 
 
-def _change(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> float | None:
-    """Relative change of the mean against zero-shot with the same model and prompt.
+def _change(group: Mapping[str, Any], rival: Mapping[str, Any]) -> float | None:
+    """Relative change of the mean."""
+    if rival["mean"] is None or group["mean"] is None:
+        return None
+    return float(group["mean"] / rival["mean"] - 1)
+
+
+def _rival(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> int | None:
+    """The place of zero-shot with the same model and prompt.
 
     The quantization may differ (an adapter trained on a 4-bit base against the plain model):
     that is the choice a user has; the table shows both.
     """
     rivals = [
-        other
-        for other in groups
+        place
+        for place, other in enumerate(groups)
         if other["strategy"] == "zeroshot"
         and other["model"] == group["model"]
         and other["prompt"] == group["prompt"]
     ]
-    rivals.sort(key=lambda other: other["quantization"] != group["quantization"])
-    if not rivals or rivals[0] is group or rivals[0]["mean"] is None or group["mean"] is None:
-        return None
-    return float(group["mean"] / rivals[0]["mean"] - 1)
+    rivals.sort(key=lambda place: groups[place]["quantization"] != group["quantization"])
+    return None if not rivals or groups[rivals[0]] is group else rivals[0]
+
+
+def _spreads(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a standard deviation over so many seeds knows of the true one."""
+    from harness.uncertainty import std_factors
+
+    sizes = sorted({group["n_seeds"] for group in groups if group["std"] is not None})
+    return [
+        {"seeds": size, "low": low, "high": high}
+        for size in sizes
+        for low, high in [std_factors(size)]
+    ]
+
+
+def _cells(rows: Sequence[Row], gate: Gate | None) -> list[dict[str, Any]]:
+    from harness.uncertainty import cell_intervals
+
+    verdicts = {verdict.cell: verdict.status for verdict in gate.verdicts} if gate else {}
+    intervals = cell_intervals([row.measurement.scores for row in rows])
+    return [
+        {**_cell(row), **found, "verdict": verdicts.get(row.entry.id)}
+        for row, found in zip(rows, intervals, strict=True)
+    ]
 
 
 def _cell(row: Row) -> dict[str, Any]:
     cell = row.measurement.cell
     metrics = {name: finite(row.summary.metric(name)) for name in METRICS}
     return {
-        "id": row.case.id,
+        "id": row.entry.id,
         "task": cell.task,
-        "model": row.case.model_name,
+        "model": row.entry.model,
         "quantization": cell.model.quantization,
         "dtype": cell.model.dtype,
         "strategy": cell.strategy,
@@ -189,15 +212,15 @@ def _cell(row: Row) -> dict[str, Any]:
         "k": cell.k,
         "select": cell.select,
         "draw": cell.draw,
-        "seed": row.case.seed,
+        "seed": row.entry.seed,
         "prompt": cell.prompt,
         "key": cell.key,
         "n": row.summary.n,
         **metrics,
         "nonfinite": row.summary.nonfinite,
         "seconds": row.measurement.seconds,
-        "cached": row.cached,
-        "file": row.file,
+        "cached": row.entry.cached,
+        "file": row.entry.file,
     }
 
 
@@ -207,31 +230,30 @@ def _model(row: Row) -> dict[str, Any]:
     }
 
 
-def _prompt(row: Row) -> dict[str, Any]:
-    return asdict(row.case.template)
+def _prompts(manifest: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    used = {row.entry.prompt for row in rows}
+    return [dict(prompt) for prompt in manifest.prompts if prompt["name"] in used]
 
 
-def _samples(plan: Plan, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _samples(manifest: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """What was written for each row, by one cell of each group: that of its first seed."""
     first: dict[tuple[str, ...], Row] = {}
     for row in rows:
         if row.measurement.samples:
-            first.setdefault(group_name(row.case), row)
+            first.setdefault(row.entry.group, row)
     if not first:
         return []
     return [
         {
-            "id": example.id,
-            "instruction": example.instruction,
-            "reference": example.output,
+            **example,
             "written": [
-                {"cell": row.case.id, "text": sample["text"], "finished": sample["finished"]}
+                {"cell": row.entry.id, "text": sample["text"], "finished": sample["finished"]}
                 for row in first.values()
                 for sample in row.measurement.samples
-                if sample["id"] == example.id
+                if sample["id"] == example["id"]
             ],
         }
-        for example in plan.task.examples[: plan.options.generation.rows]
+        for example in manifest.rows
     ]
 
 
@@ -246,15 +268,19 @@ def _refused(row: Row) -> Mapping[str, str]:
 def _rounding(row: Row) -> dict[str, Any]:
     model = row.measurement.cell.model
     return {
-        "model": row.case.model_name,
+        "model": row.entry.model,
         "quantization": model.quantization,
         "dtype": model.dtype,
         **_scoring(row, "rounding"),
     }
 
 
+def _noise(row: Row) -> dict[str, Any]:
+    return {"cell": row.entry.id, **_scoring(row, "repeat")}
+
+
 def _unshared(row: Row) -> dict[str, Any]:
-    return {"model": row.case.model_name, "reason": _refused(row)[COPIED]}
+    return {"model": row.entry.model, "reason": _refused(row)[COPIED]}
 
 
 def _environment(row: Row) -> dict[str, Any]:

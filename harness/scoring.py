@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from harness.batches import BUDGETS
 from harness.core import ModelSpec, Score
 from harness.encoding import Encoded
 from harness.errors import ModelError
@@ -61,6 +63,52 @@ def score(
         ) from None
     _check_sentinel(loaded)
     return to_scores(rows, scored.nlls), scored.how
+
+
+def repeat(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    scorer: str,
+    scores: Sequence[Score],
+    times: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score again, in batches half as large each time, and say how far apart the numbers are.
+
+    This is the noise that is left when nothing has changed; a difference within it means nothing.
+
+    Args:
+        loaded: the model that gave ``scores``.
+        rows: the encoded rows.
+        scorer: ``fast`` or ``reference``.
+        scores: what the first time gave.
+        times: how often in all, at least 2.
+        progress: called with the number of rows done so far.
+
+    Returns:
+        ``times``; ``batched``, whether the batches could differ; ``row``, the largest relative
+        difference of a row's perplexity, and ``geometric``, that of their geometric mean.
+    """
+    first = [score.nll / score.n_tokens for score in scores]
+    batched = scorer_for(loaded.spec, scorer) is fast
+    budget = BUDGETS[loaded.device.type]
+    worst_row = worst_mean = 0.0
+    for _ in range(times - 1):
+        if batched:
+            budget = replace(budget, tokens=budget.tokens // 2)
+            nlls = fast(loaded, rows, progress, budget).nlls
+        else:
+            nlls = scorer_for(loaded.spec, scorer)(loaded, rows, progress).nlls
+        pairs = zip(nlls, scores, first, strict=True)
+        differences = [nll / score.n_tokens - before for nll, score, before in pairs]
+        worst_row = max(worst_row, *map(_relative, differences))
+        worst_mean = max(worst_mean, _relative(math.fsum(differences) / len(differences)))
+    return {"times": times, "batched": batched, "row": worst_row, "geometric": worst_mean}
+
+
+def _relative(difference: float) -> float:
+    """What a difference of log perplexities is to the perplexity; 0 where a row is not finite."""
+    return math.expm1(min(abs(difference), 700.0)) if not math.isnan(difference) else 0.0
 
 
 def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Score, ...]:

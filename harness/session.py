@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import report, subjects
+from harness.baseline import read_baseline, update_baseline
 from harness.bench import Bench, Result
-from harness.core import Measurement
+from harness.core import Cell, Measurement
 from harness.errors import AdaptbenchError, ModelError
 from harness.families import FAMILIES
+from harness.gate import check_metric, check_rows, hold
+from harness.manifest import describe, row_digests, write_manifest
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
+from harness.snapshot import METRIC, Snapshot, take
 from harness.speed import Contest
 from harness.subjects import Subject
 from harness.trainings import draw
+from harness.verdict import Gate, Terms
 
 
 class Session:
@@ -38,6 +43,9 @@ class Session:
         self.content: dict[str, Any] | None = None
         self.files: list[Path] = []
         self.trouble: str | None = None
+        self.gate: Gate | None = None
+        self.gate_trouble: str | None = None
+        self.updated: list[str] = []
         self._line = ProgressLine(terminal, width) if terminal is not None else None
         self.contest = Contest(self.bench)
         self._measured: set[str] = set()
@@ -50,6 +58,7 @@ class Session:
         Raises:
             AdaptbenchError: the directory cannot be written, or a model cannot be had.
         """
+        self.check_baseline()
         self.bench.store.prepare()
         for case in self.plan.cases:
             self.bench.model_digest(case)
@@ -86,7 +95,8 @@ class Session:
         """Write the reports over everything the plan asks for and the store has."""
         if not self.active:
             return
-        stored: dict[str, tuple[Measurement, str]] = {}
+        found: dict[str, tuple[Cell, str]] = {}
+        measured: dict[str, Measurement] = {}
         try:
             for case in self.plan.cases:
                 if not self._counts(case):
@@ -98,14 +108,54 @@ class Session:
                     continue
                 if measurement is not None:
                     path = self.bench.store.path(measurement.cell)
-                    stored[case.id] = measurement, str(path.relative_to(self.bench.store.folder))
-            self.content = report.build(
-                self.plan, stored, frozenset(self._computed), self._failures
-            )
-            figures = draw(self.content["trainings"], self.plan.task.pool)
-            self.files = report.write(self.bench.store.folder, self.content, figures)
+                    measured[case.id] = measurement
+                    found[case.id] = (
+                        measurement.cell,
+                        str(path.relative_to(self.bench.store.folder)),
+                    )
+            manifest = describe(self.plan, found, frozenset(self._computed), self._failures)
+            folder = self.bench.store.folder
+            write_manifest(folder, manifest)
+            self._judge(take(str(folder), manifest, measured))
+            self.content = report.build(manifest, measured, self.gate)
+            figures = draw(self.content["trainings"], manifest.scored_pool)
+            self.files = report.write(folder, self.content, figures)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+
+    def check_baseline(self) -> None:
+        """See that the baseline can be compared with, before anything is computed.
+
+        Raises:
+            AdaptbenchError: it is not there or damaged, or its rows or metric are others.
+        """
+        options = self.plan.options
+        if options.baseline is not None and not options.update_baseline:
+            task = self.plan.task
+            baseline = read_baseline(options.baseline)
+            check_metric(baseline, METRIC)
+            check_rows(baseline, task.name, row_digests(task))
+
+    def _judge(self, snapshot: Snapshot) -> None:
+        """Hold the run to its baseline, or make it the baseline."""
+        options = self.plan.options
+        if options.baseline is None:
+            return
+        if not options.update_baseline:
+            terms = Terms(options.baseline, options.tolerance, options.gate_strict)
+            self.gate = hold(terms, snapshot)
+            return
+        try:
+            self.updated = update_baseline(options.baseline, snapshot)
+        except AdaptbenchError as error:
+            self.gate_trouble = str(error)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing stands in the way of exit status 0 but the tests themselves."""
+        if self.trouble is not None or self.gate_trouble is not None:
+            return False
+        return self.gate is None or self.gate.passed
 
     def _counts(self, case: Case) -> bool:
         """Whether what the store has of this case may be reported.

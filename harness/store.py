@@ -10,10 +10,11 @@ import dataclasses
 import json
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core import Cell, Measurement, Score, digest
+from harness.core import Cell, Measurement, ModelSpec, Score, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 
@@ -68,18 +69,11 @@ class Store:
         """
         path = self.path(cell)
         try:
-            text = path.read_text(encoding="utf-8")
+            return read_measurement(path, cell)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except UnicodeDecodeError as error:
+        except DamagedFileError as error:
             self._set_aside(path, str(error))
-            return None
-        try:
-            return _decode(cell, text)
-        except (ValueError, KeyError, TypeError) as error:
-            self._set_aside(path, str(error) or type(error).__name__)
             return None
 
     def put(self, measurement: Measurement) -> Path:
@@ -108,6 +102,32 @@ class Store:
         )
 
 
+class DamagedFileError(Exception):
+    """A stored file is not what was written; the text says how one can tell."""
+
+
+def read_measurement(path: Path, cell: Cell | None = None) -> Measurement:
+    """Read one stored file, changing nothing.
+
+    Args:
+        path: the file.
+        cell: what it should hold, under the names it has in this run; by default, what it says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StoreError: it cannot be read.
+        DamagedFileError: it is not what was written.
+    """
+    try:
+        return _decode(cell, path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(str(error) or type(error).__name__) from None
+
+
 def _encode(measurement: Measurement) -> str:
     body: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -129,7 +149,7 @@ def _encode(measurement: Measurement) -> str:
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
 
-def _decode(cell: Cell, text: str) -> Measurement:
+def _decode(cell: Cell | None, text: str) -> Measurement:
     body = json.loads(text)
     if not isinstance(body, dict):
         raise TypeError("not a JSON object")
@@ -138,6 +158,7 @@ def _decode(cell: Cell, text: str) -> Measurement:
         raise ValueError("its checksum does not match")
     if body["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema version {body['schema_version']}, expected {SCHEMA_VERSION}")
+    cell = cell or cell_from_json(body["cell"])
     if body["key"] != cell.key:
         raise ValueError("it holds another cell")
     scores = tuple(
@@ -153,6 +174,21 @@ def _decode(cell: Cell, text: str) -> Measurement:
         peak_memory_bytes=body["peak_memory_bytes"],
         scoring=body["scoring"],
         samples=tuple(body["samples"]),
+    )
+
+
+def cell_from_json(body: Mapping[str, Any]) -> Cell:
+    """A cell from the JSON of its fields.
+
+    Raises:
+        TypeError, KeyError, ValueError: they are not a cell's.
+    """
+    return Cell(
+        **{
+            **body,
+            "model": ModelSpec(**body["model"]),
+            "libraries": tuple((str(name), str(version)) for name, version in body["libraries"]),
+        }
     )
 
 

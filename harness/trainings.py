@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.core import Example, Measurement
-from harness.plan import Case, slug
+from harness.core import Measurement
+from harness.manifest import Entry
+from harness.plan import slug
 
-Measured = tuple[Case, Measurement]
+Measured = tuple[Entry, Measurement]
 
 
 def trainings(rows: Iterable[Measured], pool: int) -> list[dict[str, Any]]:
@@ -24,16 +25,16 @@ def trainings(rows: Iterable[Measured], pool: int) -> list[dict[str, Any]]:
         checkpoint was chosen.
     """
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for case, measurement in rows:
+    for entry, measurement in rows:
         record = measurement.training
         if record is None:
             continue
-        name = (case.model_name, case.quantization, case.dtype, case.template.name)
-        label = case.strategy.label
-        entry = found.setdefault((*name, label), _training(name, label, record, pool))
-        seeds = [run["seed"] for run in entry["runs"]]
-        if case.seed not in seeds:  # an adapter can be scored in several ways
-            entry["runs"].append(_run(case.seed, record))
+        name = (entry.model, entry.quantization, entry.dtype, entry.prompt)
+        label = entry.training_label
+        training = found.setdefault((*name, label), _training(name, label, record, pool))
+        seeds = [run["seed"] for run in training["runs"]]
+        if entry.seed not in seeds:  # an adapter can be scored in several ways
+            training["runs"].append(_run(entry.seed, record))
     return list(found.values())
 
 
@@ -104,9 +105,13 @@ def finite(value: float | None) -> float | None:
 
 
 def draw(
-    entries: Sequence[Mapping[str, Any]], pool: Sequence[Example]
+    entries: Sequence[Mapping[str, Any]], scored_pool: Mapping[str, tuple[int, float]]
 ) -> dict[str, tuple[str, str]]:
     """Draw each training's learning curve, and which rows of the pool it chose.
+
+    Args:
+        entries: what :func:`trainings` returned.
+        scored_pool: id → (characters of the output, score); empty where not all have a score.
 
     Returns:
         A figure's name → (heading, SVG to stand inside HTML).
@@ -119,9 +124,9 @@ def draw(
         name = f"curve-{entry['slug']}"
         svg = learning_curve(entry["slug"], title, entry["runs"], entry["select_on"])
         found[name] = f"Learning curve of {title}", svg
-        if entry["ids"] is not None and all(row.score is not None for row in pool):
+        if entry["ids"] is not None and scored_pool:
             chosen = set(entry["ids"])
-            points = [(float(len(r.output)), r.score or 0.0, r.id in chosen) for r in pool]
+            points = [(float(n), score, id_ in chosen) for id_, (n, score) in scored_pool.items()]
             name = f"rows-{entry['slug']}"
             found[name] = (
                 f"Rows chosen for {title}",

@@ -83,7 +83,7 @@ def test_pyproject(tmp_path: Path) -> None:
         ("[tool.adaptbench\n", "not valid TOML"),
         ("[tool]\nadaptbench = 3\n", "must be a table"),
         ("[tool.adaptbench]\nk = [0]\n", "[tool.adaptbench] k = [0]: expected a whole number"),
-        ("[tool.adaptbench]\nk = 1.5\n", "expected a text, a number or a list, found float"),
+        ("[tool.adaptbench]\nk = 1.5\n", "expected a whole number from 1 to 99"),
     ],
 )
 def test_bad_pyproject(tmp_path: Path, content: str, says: str) -> None:

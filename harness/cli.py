@@ -1,0 +1,170 @@
+"""``python -m harness``: what can be done with stored results, without data, model or torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from harness.errors import AdaptbenchError, OptionError
+from harness.flags import BY_FIELD
+from harness.terminal import Plain, show_gate, show_report
+from harness.verdict import Terms
+
+PASSED, FAILED, WRONG = 0, 1, 4  # pytest's numbers for the same
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(WRONG, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file.
+    """
+    parsed = _parser().parse_args(arguments)
+    writer = Plain()
+    try:
+        status: int = parsed.run(parsed, writer)
+    except AdaptbenchError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG
+    except BrokenPipeError:  # of a pager that was closed
+        sys.stderr.close()
+        return PASSED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m harness",
+        description="Stored results, without data, model or torch.",
+        epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
+        "or an unusable file.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(run=run)
+        return added
+
+    made = command("report", _report, "write a results directory's reports anew")
+    made.add_argument("results", type=Path, help="results directory")
+    _terms(made, required=False)
+
+    made = command("compare", _compare, "compare two results directories or baselines, row by row")
+    made.add_argument("before", type=Path, help="results directory or baseline")
+    made.add_argument("after", type=Path, help="results directory or baseline")
+
+    made = command("gate", _gate, "hold a stored run to a baseline")
+    made.add_argument("results", type=Path, help="results directory, or a baseline of the run")
+    _terms(made, required=True)
+    made.add_argument(
+        "--update-baseline", action="store_true", help=BY_FIELD["update_baseline"].help
+    )
+
+    made = command("check", _check, "verify the files of results directories or baselines")
+    made.add_argument("results", type=Path, nargs="+", help="results directory or baseline")
+
+    made = command(
+        "simulate",
+        _simulate,
+        "how often the gate raises false alarms and finds real changes, with rows drawn from a run",
+    )
+    made.add_argument("results", type=Path, help="results directory or baseline, with seeds")
+    made.add_argument(
+        "after", type=Path, nargs="?", help="the same run after a change that is to count as none"
+    )
+    made.add_argument("--rows", type=int, default=250, metavar="N", help="test rows of a run")
+    made.add_argument("--runs", type=int, default=1000, metavar="N", help="simulated runs")
+    made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
+    return parser
+
+
+def _terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    for name in ("baseline", "tolerance", "gate_strict"):
+        flag = BY_FIELD[name]
+        text = flag.help.replace("%", "%%")
+        if flag.default is False:
+            parser.add_argument(f"--{flag.name}", action="store_true", help=text)
+        else:
+            needed = required and name == "baseline"
+            parser.add_argument(f"--{flag.name}", metavar=flag.metavar, help=text, required=needed)
+
+
+def _share(text: str | None) -> float:
+    flag = BY_FIELD["tolerance"]
+    try:
+        value: float = flag.default if text is None else flag.parse(text)
+    except ValueError as error:
+        raise OptionError(f"--tolerance={text}: expected {error}") from None
+    return value
+
+
+def _held_to(parsed: argparse.Namespace) -> Terms | None:
+    if parsed.baseline is None:
+        return None
+    return Terms(Path(parsed.baseline), _share(parsed.tolerance), parsed.gate_strict)
+
+
+def _report(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.offline import rebuild
+
+    content, files, gate = rebuild(parsed.results, _held_to(parsed))
+    show_gate(writer, gate)
+    show_report(writer, content, files, Path.cwd())
+    return PASSED if gate is None or gate.passed else FAILED
+
+
+def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.baseline import update_baseline
+    from harness.gate import hold
+    from harness.offline import snapshot
+
+    terms = _held_to(parsed)
+    assert terms is not None
+    current = snapshot(parsed.results)
+    if parsed.update_baseline:
+        show_gate(writer, None, updated=update_baseline(terms.baseline, current))
+        return PASSED
+    gate = hold(terms, current)
+    show_gate(writer, gate)
+    return PASSED if gate.passed else FAILED
+
+
+def _check(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.offline import check
+
+    damaged = False
+    for where in parsed.results:
+        seen, wrong = check(where)
+        for line in seen:
+            writer.write_line(line)
+        for line in wrong:
+            writer.write_line(line, red=True)
+        damaged = damaged or bool(wrong)
+    return FAILED if damaged else PASSED
+
+
+def _compare(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.changes import changes, show
+
+    show(writer, changes(parsed.before, parsed.after))
+    return PASSED
+
+
+def _simulate(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.simulation import simulate, table
+
+    found = simulate(
+        parsed.results, parsed.after, parsed.rows, parsed.runs, _share(parsed.tolerance)
+    )
+    writer.write_line(table(found))
+    return PASSED

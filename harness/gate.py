@@ -1,0 +1,252 @@
+"""The regression gate: every cell against its stored predecessor, row by row.
+
+A cell fails only if two things hold: the rise of its geometric mean is beyond chance (one-sided
+paired permutation test on log perplexity, Holm-adjusted over all compared cells, below 0.05), and
+it is larger than the tolerance. Whatever can not be compared fails too, with a line that says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.baseline import read_baseline
+from harness.errors import AdaptbenchError, GateError
+from harness.snapshot import Rows, Snapshot
+from harness.verdict import FAILING, STATUSES, Difference, Gate, Terms, Verdict
+
+NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
+SHOWN = 3
+
+
+def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str]) -> None:
+    """See that a run's test rows are the baseline's, in the same order.
+
+    Args:
+        baseline: what is compared with.
+        task: the name of the run's task.
+        rows: id → digest of every test row of the run.
+
+    Raises:
+        GateError: they are not; the message names a row.
+    """
+    what = f"{baseline.where}: its test rows are not those of {task}"
+    do = "compare on the same rows, or write a new one with --update-baseline"
+    gone = [name for name in baseline.rows if name not in rows]
+    new = [name for name in rows if name not in baseline.rows]
+    if gone or new:
+        sizes = f"{len(baseline.rows)} rows there, {len(rows)} here"
+        example = f"row {gone[0]!r} is missing" if gone else f"row {new[0]!r} is new"
+        raise GateError(f"{what}: {sizes}, {example}; {do}")
+    changed = [name for name, content in rows.items() if content != baseline.rows[name]]
+    if changed:
+        raise GateError(f"{what}: row {changed[0]!r} has another text ({len(changed)} do); {do}")
+    if list(rows) != list(baseline.rows):
+        raise GateError(f"{what}: they stand in another order; {do}")
+
+
+def check_metric(baseline: Snapshot, metric: Mapping[str, str]) -> None:
+    """See that the baseline's numbers mean the same.
+
+    Raises:
+        GateError: they do not.
+    """
+    for name in dict.fromkeys([*metric, *baseline.metric]):
+        before, now = baseline.metric.get(name), metric.get(name)
+        if before != now:
+            raise GateError(
+                f"{baseline.where}: another definition of the metric: its {name} is {before!r}, "
+                f"this adaptbench's {now!r}; write a new one with --update-baseline"
+            )
+
+
+def judge(current: Snapshot, baseline: Snapshot, tolerance: float, strict: bool) -> Gate:
+    """Compare every cell of a run with the baseline's of the same id.
+
+    Args:
+        current: the run.
+        baseline: what it is compared with.
+        tolerance: relative rise of the geometric mean that is acceptable, e.g. 0.01.
+        strict: whether a comparison that could not have seen such a rise fails.
+
+    Raises:
+        GateError: the two can not be compared at all.
+    """
+    check_metric(baseline, current.metric)
+    check_rows(baseline, current.task, current.rows)
+    verdicts, comparable = [], []
+    for name in [*current.cells, *(n for n in baseline.cells if n not in current.cells)]:
+        verdict = _without_numbers(name, current, baseline)
+        if verdict is None:
+            comparable.append(name)
+        else:
+            verdicts.append(verdict)
+    if comparable:
+        from harness.comparison import compare
+
+        pairs = [(current.cells[name], baseline.cells[name]) for name in comparable]
+        for name, pair, facts in zip(
+            comparable, pairs, compare(pairs, list(current.rows), tolerance), strict=True
+        ):
+            verdicts.append(_verdict(name, facts, tolerance, strict, changes(*pair)))
+    order = {name: place for place, name in enumerate([*current.cells, *baseline.cells])}
+    verdicts.sort(key=lambda v: (not v.fails, STATUSES.index(v.status), order[v.cell]))
+    return Gate(
+        baseline.where,
+        tolerance,
+        strict,
+        len(comparable),
+        tuple(verdicts),
+        tuple(differences(current, baseline)),
+        tuple(_notes(current, baseline, tolerance)),
+    )
+
+
+def hold(terms: Terms, current: Snapshot) -> Gate:
+    """Hold a run to its baseline; whatever keeps it from being compared is the gate's problem."""
+    try:
+        return judge(current, read_baseline(terms.baseline), terms.tolerance, terms.strict)
+    except AdaptbenchError as error:
+        where = str(terms.baseline)
+        return Gate(where, terms.tolerance, terms.strict, problem=str(error))
+
+
+def _without_numbers(name: str, current: Snapshot, baseline: Snapshot) -> Verdict | None:
+    """The verdict on a cell that can not be compared, or None."""
+    now, before = current.cells.get(name), baseline.cells.get(name)
+    if now is None:
+        reason = current.missing.get(name, "this run does not ask for it")
+        twins = [
+            other
+            for other, rows in current.cells.items()
+            if other not in baseline.cells and rows.key == baseline.cells[name].key
+        ]
+        hint = f"; {twins[0]} computes the same, so it was renamed" if twins else ""
+        return Verdict(
+            name,
+            "MISSING",
+            f"in the baseline, but not measured: {reason}{hint}; run it as it was, or accept "
+            f"the change with --update-baseline",
+            fails=True,
+        )
+    ids = list(current.rows)
+    if now.nonfinite:
+        shown = ", ".join(repr(ids[index]) for index in now.nonfinite[:SHOWN])
+        return Verdict(
+            name, "FAIL", f"{len(now.nonfinite)} rows are not finite: {shown}", fails=True
+        )
+    if before is None:
+        return Verdict(name, "NEW", "not in the baseline; --update-baseline adds it")
+    for index, (new, old) in enumerate(zip(now.tokens, before.tokens, strict=True)):
+        if new != old:
+            line = (
+                f"row {ids[index]!r} has {new} scored tokens, in the baseline {old}: the "
+                f"tokenizer is another, and such perplexities can not be compared; "
+                f"--update-baseline begins anew"
+            )
+            return Verdict(name, "FAIL", line, fails=True, changed=changes(now, before))
+    return None
+
+
+def _verdict(
+    name: str, facts: Mapping[str, Any], tolerance: float, strict: bool, changed: tuple[str, ...]
+) -> Verdict:
+    ratio, mean, p = facts["ratio"], facts["mean_ratio"], facts["p"]
+    detectable, needed = facts["detectable"], facts["rows_needed"]
+    # Written so that a NaN fails.
+    regressed = not (p >= facts["alpha"] or ratio[0] <= 1 + tolerance)
+    improved = facts["p_less"] < facts["alpha"] and ratio[0] < 1 / (1 + tolerance)
+    blind = not detectable <= tolerance and not improved
+    drivers = _drivers(facts["drivers"])
+    change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
+    unseen = (
+        f"a rise of less than {100 * detectable:.2g} % would have gone unseen; "
+        + (f"{needed} rows would do" if needed else "no number of rows would do")
+        if blind
+        else ""
+    )
+    if regressed:
+        status, line = "FAIL", f"{change}, tolerance {100 * tolerance:g} %{drivers}"
+    elif mean[1] > 1:
+        status = "WARN"
+        line = f"the mean rose, {_percent(mean)}, without that: {change}{drivers}"
+        line += f"; {unseen}" if unseen else ""
+    elif blind:
+        status, line = "INCONCLUSIVE", f"{change}; {unseen}"
+    elif improved:
+        status = "IMPROVED"
+        line = f"geometric mean {_percent(ratio)}, adjusted p {_p(facts['p_less'])}"
+    else:
+        status, line = "OK", change
+    return Verdict(
+        cell=name,
+        status=status,
+        line=line,
+        fails=status in FAILING or (strict and blind),
+        ratio=ratio,
+        p=facts["p_less"] if status == "IMPROVED" else p,
+        mean_ratio=mean,
+        detectable=detectable,
+        rows_needed=needed if blind else None,
+        drivers=tuple(facts["drivers"]),
+        changed=changed,
+    )
+
+
+def _drivers(drivers: Sequence[tuple[str, float]]) -> str:
+    rising = [f"{name!r} {100 * part:+.1f} %" for name, part in drivers if part > 0]
+    return f"; most in the mean: {', '.join(rising)}".replace("-", "−") if rising else ""
+
+
+def _percent(ratio: Sequence[float]) -> str:
+    estimate, low, high = (100 * (value - 1) for value in ratio)
+    return f"{estimate:+.2f} % [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"
+
+
+def changes(now: Rows, before: Rows) -> tuple[str, ...]:
+    """Names of the facts that are not as they were."""
+    names = dict.fromkeys([*before.facts, *now.facts])
+    return tuple(name for name in names if now.facts.get(name) != before.facts.get(name))
+
+
+def differences(current: Snapshot, baseline: Snapshot) -> list[Difference]:
+    """What is not as it was, over the cells that both have."""
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for name, rows in current.cells.items():
+        known = baseline.cells.get(name)
+        if known is not None:
+            for what in changes(rows, known):
+                pair = _shown(known.facts.get(what)), _shown(rows.facts.get(what))
+                found.setdefault(what, Counter())[pair] += 1
+    listed = []
+    for what, pairs in found.items():
+        before, now = next(iter(pairs)) if len(pairs) == 1 else (None, None)
+        listed.append(Difference(what, before, now, sum(pairs.values())))
+    if current.adaptbench != baseline.adaptbench:
+        versions = baseline.adaptbench, current.adaptbench
+        listed.insert(0, Difference("adaptbench version", *versions, len(current.cells)))
+    return listed
+
+
+def _shown(fact: Any) -> str:
+    return "–" if fact is None else str(fact)
+
+
+def _notes(current: Snapshot, baseline: Snapshot, tolerance: float) -> list[str]:
+    cells = [*current.cells.items(), *baseline.cells.items()]
+    noises = [(rows.noise, name) for name, rows in cells if rows.noise is not None]
+    if not noises:
+        return []
+    noise, name = max(noises)
+    if tolerance >= NOISE_FACTOR * noise:
+        return []
+    return [
+        f"--tolerance={100 * tolerance:g}% is less than {NOISE_FACTOR} times the noise of scoring: "
+        f"the geometric mean of {name} moves by {100 * noise:.2g} % when its rows are batched "
+        f"otherwise; a tolerance of {100 * NOISE_FACTOR * noise:.2g} % or more is above it"
+    ]

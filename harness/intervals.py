@@ -1,0 +1,142 @@
+"""95 % intervals for means over test rows, and for claims about seeds that were not run.
+
+Over rows: the BCa bootstrap (Efron 1987). Rows are drawn with replacement, the same draws for
+every column, so that a whole table is one product of matrices; the mean's jackknife is closed.
+
+Over seeds and rows: with S seeds and n rows, every seed scoring the same rows, a value is
+μ + seed + row + error. From the mean squares of the two-way layout without replication,
+
+    V = (A + R) / (S·n),  A = MS_seeds,  R = max(0, MS_rows − MS_error)
+
+and the half-width is √V times the average, weighted with A and R, of the two quantiles that each
+part would have alone (Cochran's for means of unequal variances: Cochran & Cox, Experimental
+Designs, 2nd ed. 1957, p. 100): Student's t with S − 1 degrees of freedom for seeds; for rows that
+of their own BCa interval, so that its asymmetry is kept. A bootstrap of three seeds would know
+three values only, and its intervals are far too short.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 9_999
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the limits of its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Resamples:
+    """Test rows drawn with replacement, the same draws for whatever is computed from them.
+
+    Args:
+        n: number of rows, at least 2.
+        resamples: number of draws of n rows.
+        seed: of the draws.
+    """
+
+    def __init__(self, n: int, resamples: int = RESAMPLES, seed: int = 0) -> None:
+        self.n = n
+        self.resamples = resamples
+        self.seed = seed
+
+    @cached_property
+    def weights(self) -> Array:
+        """Shape (resamples, n): how often each row was drawn, over n."""
+        drawn = np.random.default_rng(self.seed).integers(0, self.n, (self.resamples, self.n))
+        drawn += np.arange(self.resamples)[:, None] * self.n
+        counts = np.bincount(drawn.ravel(), minlength=self.resamples * self.n)
+        return counts.reshape(self.resamples, self.n) / self.n
+
+    def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
+        """BCa intervals for the mean of each column.
+
+        Args:
+            columns: shape (n, number of columns), finite.
+            level: confidence.
+        """
+        estimates = columns.mean(axis=0)
+        # Leaving row i out moves the mean by (mean − row) / (n − 1).
+        return self._bca(self.weights @ columns, estimates, estimates - columns, level)
+
+    def ratios(self, top: Array, bottom: Array, level: float = LEVEL) -> list[Interval]:
+        """BCa intervals for each column's mean of ``top`` over its mean of ``bottom``.
+
+        Args:
+            top: shape (n, number of columns), finite.
+            bottom: the same shape, finite and positive.
+            level: confidence.
+        """
+        estimates = top.mean(axis=0) / bottom.mean(axis=0)
+        draws = (self.weights @ top) / (self.weights @ bottom)
+        leaving_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
+        return self._bca(draws, estimates, leaving_out - leaving_out.mean(axis=0), level)
+
+    def _bca(
+        self, draws: Array, estimates: Array, jackknife: Array, level: float
+    ) -> list[Interval]:
+        """Limits from the draws' quantiles, corrected for bias and acceleration.
+
+        ``jackknife``: the estimate without each row minus the mean of these, up to a factor.
+        """
+        from scipy.special import ndtr, ndtri
+
+        # A draw as large as the estimate counts half, or a constant column would have a bias.
+        tolerance = 1e-12 * np.abs(estimates)
+        below = (draws < estimates - tolerance).mean(axis=0)
+        tied = (np.abs(draws - estimates) <= tolerance).mean(axis=0)
+        share = np.clip(below + tied / 2, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
+        bias = ndtri(share)
+        spread = (jackknife**2).sum(axis=0) ** 1.5
+        # Efron's a = Σ(θ̄ − θ_i)³ / 6 (Σ(θ̄ − θ_i)²)^1.5, with θ_i − θ̄ in ``jackknife``.
+        cubes = -(jackknife**3).sum(axis=0)
+        acceleration = np.divide(cubes, 6 * spread, out=np.zeros_like(cubes), where=spread > 0)
+        found = []
+        for column, estimate in enumerate(estimates):
+            if np.ptp(draws[:, column]) <= tolerance[column]:
+                found.append(Interval(float(estimate), float(estimate), float(estimate)))
+                continue
+            tails = bias[column] + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+            quantiles = ndtr(bias[column] + tails / (1 - acceleration[column] * tails))
+            low, high = np.quantile(draws[:, column], quantiles)
+            found.append(Interval(float(estimate), float(low), float(high)))
+        return found
+
+
+def two_level(values: Array, rows: Interval, level: float = LEVEL) -> Interval:
+    """An interval for the mean over unseen seeds and rows; see the module's formula.
+
+    Args:
+        values: shape (seeds, rows), finite, at least two of each.
+        rows: the interval over rows of the mean over these seeds, on the same scale.
+        level: confidence.
+    """
+    from scipy.special import stdtrit
+
+    seeds, n = values.shape
+    by_seed, by_row, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    error = ((values - by_seed[:, None] - by_row + mean) ** 2).sum() / ((seeds - 1) * (n - 1))
+    between_rows = seeds * by_row.var(ddof=1)
+    of_seeds, of_rows = n * by_seed.var(ddof=1), max(0.0, between_rows - error)
+    if of_seeds + of_rows == 0:
+        return rows
+    t = stdtrit(seeds - 1, (1 + level) / 2)
+    width = np.sqrt((of_seeds + of_rows) / (seeds * n))
+    alone = np.sqrt(between_rows / (seeds * n))
+    limits = []
+    for limit in (rows.low, rows.high):
+        quantile = abs(limit - rows.estimate) / alone if alone > 0 else t
+        weighted = (of_seeds * t + of_rows * quantile) / (of_seeds + of_rows)
+        limits.append(float(weighted * width))
+    return Interval(rows.estimate, rows.estimate - limits[0], rows.estimate + limits[1])

@@ -1,0 +1,144 @@
+"""Paired comparison of two sets of scores on the same rows, on log perplexity.
+
+With ℓ_i = NLL_i / scored tokens before and ℓ'_i after, and d_i = ℓ'_i − ℓ_i,
+
+    ratio of geometric means   exp(mean d)
+    p                          share of sign flips of the d_i whose mean is at least as large
+                               (Fisher's randomization test; the observed one counts, so p > 0)
+    adjusted p                 Holm 1979: the j-th smallest of m times (m − j + 1), made monotone
+    detectable                 exp(δ·sd(d)) − 1, with δ the standardized effect that a one-sided t
+                               test on n rows at α/m finds with a probability of 80 %
+
+The t test stands in for the permutation test when power is computed; for means of this many rows
+their power is the same. α/m is what the smallest of m p-values has to pass under Holm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from harness.intervals import Array
+
+ALPHA = 0.05
+POWER = 0.8
+MAX_ROWS = 10**7  # an answer beyond this is of no use to anyone
+
+
+def resamples_for(comparisons: int) -> int:
+    """How many sign flips, or draws of rows, so many comparisons need.
+
+    The smallest p-value that k flips can give is 1 / (k + 1), and Holm multiplies it by the
+    number of comparisons: with a fixed number of flips a large family could never fail.
+    """
+    return max(9_999, 200 * comparisons - 1)
+
+
+def permutation_p(
+    differences: Array,
+    comparisons: int | None = None,
+    alternative: Literal["greater", "less", "two-sided"] = "greater",
+    seed: int = 0,
+    resamples: int | None = None,
+) -> Array:
+    """P-values of sign-flip tests of mean 0, one for each column.
+
+    All columns are flipped alike, so that what they share (the rows) stays shared. Where there
+    are fewer different flips than asked for, all of them are tried and the test is exact.
+
+    Args:
+        differences: shape (n, columns), finite.
+        comparisons: size of the family that they are adjusted for; by default, the columns.
+        alternative: ``greater``: the mean is above 0.
+        seed: of the flips.
+        resamples: number of flips; by default, what the family needs.
+
+    Returns:
+        Shape (columns,).
+    """
+    from scipy.stats import permutation_test
+
+    n, columns = differences.shape
+    if n < 2:  # nothing to flip against
+        return np.ones(columns)
+
+    def means(signs: Array, axis: int) -> Array:
+        found: Array = signs @ differences / n
+        return found
+
+    result = permutation_test(
+        (np.ones(n),),
+        means,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples or resamples_for(comparisons or columns),
+        batch=4_096,
+        alternative=alternative,
+        rng=np.random.default_rng(seed),
+    )
+    p: Array = np.minimum(result.pvalue, 1.0)
+    return p
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979): they control false alarms over the whole family."""
+    order = sorted(range(len(p)), key=lambda index: p[index])
+    adjusted, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+@cache
+def detectable(n: int, comparisons: int) -> float:
+    """Standardized mean difference that is found with a probability of 80 %, in units of its sd.
+
+    One-sided paired t test at α / comparisons; infinite where n < 2.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import nctdtr, stdtrit
+
+    if n < 2:
+        return math.inf
+    critical = -stdtrit(n - 1, ALPHA / comparisons)
+
+    def lacking(effect: float) -> float:
+        return 1 - float(nctdtr(n - 1, effect * math.sqrt(n), critical)) - POWER
+
+    high = 1.0
+    while lacking(high) < 0:
+        high *= 2
+        if high > 1e6:
+            return math.inf
+    return float(brentq(lacking, 0.0, high, xtol=1e-9))
+
+
+def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
+    """The smallest number of rows at which a relative ``rise`` is detectable.
+
+    Args:
+        sd: standard deviation of the differences of log perplexity.
+        rise: of the geometric mean, e.g. 0.01.
+        comparisons: size of the family.
+
+    Returns:
+        None where it is more than anyone could have.
+    """
+    from scipy.special import ndtri
+
+    target = math.log1p(rise) / sd if sd > 0 else math.inf
+    if target == 0:
+        return None
+    # The normal approximation needs the fewest rows; the t test a few more.
+    least = ((ndtri(1 - ALPHA / comparisons) + ndtri(POWER)) / target) ** 2
+    if not least <= MAX_ROWS:
+        return None
+    n = max(2, int(least))
+    while detectable(n, comparisons) > target:
+        n += 1
+    return n
