@@ -124,7 +124,7 @@ def _triple(interval: Interval) -> tuple[float, float, float]:
 
 
 def _rise(log_ratio: float) -> float:
-    return math.expm1(min(log_ratio, 700.0))
+    return math.expm1(log_ratio) if log_ratio < 700 else math.inf
 
 
 def _drivers(after: Array, before: Array, ids: Sequence[str]) -> list[tuple[str, float]]:

@@ -161,7 +161,7 @@ def _verdict(
     drivers = _drivers(facts["drivers"])
     change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
     unseen = (
-        f"a rise of less than {100 * detectable:.2g} % would have gone unseen; "
+        f"a rise of less than {100 * detectable:.3g} % could have gone unseen; "
         + (f"{needed} rows would do" if needed else "no number of rows would do")
         if blind
         else ""
@@ -196,7 +196,7 @@ def _verdict(
 
 def _drivers(drivers: Sequence[tuple[str, float]]) -> str:
     rising = [f"{name!r} {100 * part:+.1f} %" for name, part in drivers if part > 0]
-    return f"; most in the mean: {', '.join(rising)}".replace("-", "−") if rising else ""
+    return f"; most in the mean: {', '.join(rising)}" if rising else ""
 
 
 def _percent(ratio: Sequence[float]) -> str:

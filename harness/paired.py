@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -94,28 +93,32 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@cache
-def detectable(n: int, comparisons: int) -> float:
-    """Standardized mean difference that is found with a probability of 80 %, in units of its sd.
+def power(effect: float, n: int, comparisons: int) -> float:
+    """Probability that a one-sided paired t test at α / comparisons finds this effect.
 
-    One-sided paired t test at α / comparisons; infinite where n < 2.
+    Args:
+        effect: mean difference in units of its standard deviation.
+        n: rows, at least 2.
+        comparisons: size of the family.
     """
+    from scipy.stats import nct, t
+
+    critical = t.isf(ALPHA / comparisons, n - 1)
+    return float(nct.sf(critical, n - 1, effect * math.sqrt(n)))
+
+
+def detectable(n: int, comparisons: int) -> float:
+    """The effect that is found with a probability of 80 %; infinite where n < 2."""
     from scipy.optimize import brentq
-    from scipy.special import nctdtr, stdtrit
 
     if n < 2:
         return math.inf
-    critical = -stdtrit(n - 1, ALPHA / comparisons)
-
-    def lacking(effect: float) -> float:
-        return 1 - float(nctdtr(n - 1, effect * math.sqrt(n), critical)) - POWER
-
     high = 1.0
-    while lacking(high) < 0:
+    while power(high, n, comparisons) < POWER:
         high *= 2
         if high > 1e6:
             return math.inf
-    return float(brentq(lacking, 0.0, high, xtol=1e-9))
+    return float(brentq(lambda x: power(x, n, comparisons) - POWER, 0.0, high, xtol=1e-9))
 
 
 def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
@@ -139,6 +142,6 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
     if not least <= MAX_ROWS:
         return None
     n = max(2, int(least))
-    while detectable(n, comparisons) > target:
+    while power(target, n, comparisons) < POWER:
         n += 1
     return n

@@ -1,0 +1,148 @@
+"""Baselines: what is written is read, and whatever is not right is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.baseline import read_baseline, update_baseline, write_baseline
+from harness.core import digest
+from harness.errors import StoreError
+from harness.snapshot import Snapshot
+from tests.test_gate import LOGS, rows, run
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    machine = {"torch version": "2.13", "machine: cores": 2}
+    return run({"a": rows(LOGS, **machine), "b-s0": rows(LOGS + 0.1, "k2", **machine)})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "results" / "baseline.json"
+
+
+def test_what_is_written_is_read(path: Path, snapshot: Snapshot) -> None:
+    write_baseline(path, snapshot)
+    found = read_baseline(path)
+    assert replace(found, where=snapshot.where) == snapshot
+
+
+def test_it_is_made_for_reviewing(path: Path, snapshot: Snapshot) -> None:
+    write_baseline(path, snapshot)
+    before = path.read_text("utf-8").splitlines()
+    # exp of the mean of the logarithms, by numpy
+    mean = round(float(np.exp(LOGS).mean()), 4)
+    assert any(f'"mean_perplexity": {mean}' in line for line in before)
+    cell = replace(snapshot.cells["a"], nll=tuple(x + 0.5 for x in snapshot.cells["a"].nll))
+    write_baseline(path, replace(snapshot, cells={**snapshot.cells, "a": cell}))
+    after = path.read_text("utf-8").splitlines()
+    assert len(before) == len(after)
+    # one cell's three metrics and rows, and the checksum
+    assert sum(x != y for x, y in zip(before, after, strict=True)) == 5
+    (numbers, *_) = (line for line in before if '"nll"' in line)
+    assert len(numbers) < 13 * len(LOGS)  # a dozen characters a row
+
+
+DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
+    "cut off": (lambda text: text[: len(text) // 2], "damaged or cut off"),
+    "empty": (lambda text: "", "damaged or cut off"),
+    "a digit changed": (lambda text: text.replace(": 3, ", ": 4, ", 1), "checksum"),
+    "a cell's name changed": (lambda text: text.replace('"b-s0"', '"b-s1"'), "checksum"),
+    "a NaN": (lambda text: text.replace('"nll": [', '"nll": [NaN, ', 1), "NaN is not a number"),
+    "older": (
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
+        "baseline schema 0, this adaptbench reads 1",
+    ),
+    "something else": (lambda text: "[]", "baseline schema None"),
+    "another JSON": (lambda text: '{"schema_version": 1}', "checksum"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_one_line_that_says_what_to_do(
+    path: Path, snapshot: Snapshot, damage: Callable[[str], str], says: str
+) -> None:
+    write_baseline(path, snapshot)
+    text = path.read_text("utf-8")
+    damaged = damage(text)
+    if "digit" in says or damaged == text:
+        damaged = text.replace("[20, ", "[21, ", 1)
+    path.write_text(damaged, "utf-8")
+    with pytest.raises(StoreError, match=says) as caught:
+        read_baseline(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "--update-baseline" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("field", ["rows", "bytes", "cells", "environments"])
+def test_a_right_checksum_over_wrong_fields_is_damage_too(
+    path: Path, snapshot: Snapshot, field: str
+) -> None:
+    write_baseline(path, snapshot)
+    body = json.loads(path.read_text("utf-8"))
+    del body["checksum"], body[field]
+    path.write_text(json.dumps({**body, "checksum": digest(body)}), "utf-8")
+    with pytest.raises(StoreError, match=f"damaged .*{field}"):
+        read_baseline(path)
+
+
+def test_fewer_numbers_than_rows_are_damage(path: Path, snapshot: Snapshot) -> None:
+    write_baseline(path, snapshot)
+    body = json.loads(path.read_text("utf-8"))
+    del body["checksum"]
+    body["cells"]["a"]["nll"].pop()
+    path.write_text(json.dumps({**body, "checksum": digest(body)}), "utf-8")
+    with pytest.raises(StoreError, match="cell a does not have a number for each row"):
+        read_baseline(path)
+
+
+def test_there_is_none(path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no baseline yet; write it with --update-"):
+        read_baseline(path)
+
+
+def test_an_incomplete_or_broken_run_is_not_written_and_the_old_one_stays(
+    path: Path, snapshot: Snapshot
+) -> None:
+    write_baseline(path, snapshot)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not written, because cell c was not measured: no disk"):
+        update_baseline(path, replace(snapshot, missing={"c": "no disk"}))
+    bad = replace(snapshot.cells["a"], nll=(math.nan, *snapshot.cells["a"].nll[1:]))
+    with pytest.raises(StoreError, match="row 'row-000' of cell a is not finite"):
+        update_baseline(path, replace(snapshot, cells={"a": bad}))
+    with pytest.raises(StoreError, match="no cell was measured"):
+        update_baseline(path, replace(snapshot, cells={}))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_an_update_says_what_changed(path: Path, snapshot: Snapshot) -> None:
+    assert update_baseline(path, snapshot) == [f"{path}: 2 cells, the first baseline"]
+    worse = rows(LOGS + math.log(1.1))
+    new = replace(snapshot, cells={"a": worse, "c": snapshot.cells["b-s0"]})
+    lines = update_baseline(path, new)
+    assert lines[0] == "dropped b-s0"
+    # every row's perplexity, and so both means, by a tenth
+    assert lines[1].startswith("a: mean perplexity ")
+    assert lines[1].count("(+10.00 %)") == 2
+    assert lines[2:] == ["added c", "0 of 2 cells as they were"]
+    assert update_baseline(path, new) == ["2 of 2 cells as they were"]
+
+
+def test_a_damaged_one_is_replaced_and_that_is_said(path: Path, snapshot: Snapshot) -> None:
+    path.parent.mkdir()
+    path.write_text("{", "utf-8")
+    (line,) = update_baseline(path, snapshot)
+    assert line.startswith("replaced one that could not be read: ")
+    assert read_baseline(path).cells == snapshot.cells

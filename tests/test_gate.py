@@ -1,0 +1,277 @@
+"""The gate's verdicts on made-up runs whose changes are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import GateError
+from harness.gate import judge
+from harness.snapshot import METRIC, Rows, Snapshot
+from harness.verdict import Gate, Verdict
+
+N = 250
+TOKENS = tuple(20 + i % 30 for i in range(N))
+RNG = np.random.default_rng(3)
+# The spread of SmolLM2's zero-shot log perplexities on 250 real rows: 0.86.
+LOGS = RNG.normal(2.95, 0.86, N)
+IDS = [f"row-{i:03d}" for i in range(N)]
+
+Change = Callable[[np.ndarray[Any, Any]], Any]
+
+
+def rows(logs: Sequence[float] | np.ndarray[Any, Any], key: str = "k", **facts: Any) -> Rows:
+    nll = tuple(round(float(log) * n, 6) for log, n in zip(logs, TOKENS, strict=False))
+    return Rows(key, TOKENS[: len(nll)], nll, {"model": "m", "prompt": "p1", **facts})
+
+
+def run(cells: Mapping[str, Rows], n: int = N, where: str = "there.json", **more: Any) -> Snapshot:
+    contents = {name: f"text {name}" for name in IDS[:n]}
+    return replace(
+        Snapshot(where, "task", contents, tuple(3 * t for t in TOKENS[:n]), cells, {}, METRIC),
+        **more,
+    )
+
+
+def noise(spread: float, seed: int) -> np.ndarray[Any, Any]:
+    """Differences whose mean is exactly 0."""
+    values = np.random.default_rng(seed).normal(0, spread, N)
+    return values - values.mean()
+
+
+def judged(
+    before: Mapping[str, Rows],
+    after: Mapping[str, Rows],
+    tolerance: float = 0.01,
+    strict: bool = False,
+) -> Gate:
+    return judge(run(after, where="here"), run(before), tolerance, strict)
+
+
+def only(gate: Gate, cell: str = "a") -> Verdict:
+    (verdict,) = (verdict for verdict in gate.verdicts if verdict.cell == cell)
+    return verdict
+
+
+def test_the_same_numbers_pass() -> None:
+    cells = {name: rows(LOGS + shift) for name, shift in (("a", 0), ("b", 0.3))}
+    gate = judged(cells, cells)
+    assert gate.passed
+    assert [v.status for v in gate.verdicts] == ["OK", "OK"]
+    assert [v.p for v in gate.verdicts] == [1.0, 1.0]
+    assert only(gate).ratio == (1.0, 1.0, 1.0)
+    assert only(gate).detectable == 0.0
+
+
+def test_a_rise_in_one_of_twelve_cells_fails_and_is_named() -> None:
+    before = {f"c{i:02d}": rows(LOGS) for i in range(12)}
+    after = {name: rows(LOGS + noise(0.05, i)) for i, name in enumerate(before)}
+    after["c07"] = rows(LOGS + noise(0.05, 7) + math.log(1.03))
+    gate = judged(before, after)
+    assert not gate.passed
+    assert [v.cell for v in gate.failing] == ["c07"]
+    worst = gate.verdicts[0]
+    assert worst.cell == "c07"  # first
+    assert worst.ratio is not None
+    assert worst.ratio[0] == pytest.approx(1.03, abs=1e-4)
+    assert worst.ratio[1] < 1.03 < worst.ratio[2]
+    assert "+3.00 %" in worst.line
+    assert not any(v.fails for v in gate.verdicts[1:])
+
+
+def test_a_rise_within_the_tolerance_passes_however_sure_it_is() -> None:
+    before, after = {"a": rows(LOGS)}, {"a": rows(LOGS + noise(0.01, 1) + math.log(1.009))}
+    verdict = only(judged(before, after))
+    assert verdict.status in ("OK", "WARN")
+    assert not verdict.fails
+    assert verdict.p is not None
+    assert verdict.p < 0.001
+    assert only(judged(before, after, tolerance=0.005)).status == "FAIL"
+
+
+def test_chance_alone_does_not_fail() -> None:
+    """A rise of 2 % whose standard error is 1.9 %: p is about 0.15."""
+    before, after = {"a": rows(LOGS)}, {"a": rows(LOGS + noise(0.3, 2) + math.log(1.02))}
+    verdict = only(judged(before, after))
+    assert verdict.p is not None
+    assert 0.05 < verdict.p < 0.3
+    assert verdict.status == "INCONCLUSIVE"
+
+
+def test_p_is_adjusted_for_the_family() -> None:
+    """A rise at z = 2.1 has p ≈ 0.018: enough alone, not among twelve."""
+    change = noise(0.1, 4)
+    change += 2.1 * change.std(ddof=1) / math.sqrt(N)
+    alone = judged({"a": rows(LOGS)}, {"a": rows(LOGS + change)}, tolerance=0.005)
+    assert only(alone).status == "FAIL"
+    others = {f"b{i}": rows(LOGS) for i in range(11)}
+    family = judged(
+        {"a": rows(LOGS), **others}, {"a": rows(LOGS + change), **others}, tolerance=0.005
+    )
+    assert only(family).status != "FAIL"
+    assert only(alone).p is not None
+    assert only(family).p == pytest.approx(12 * only(alone).p, rel=0.25)  # type: ignore[operator]
+
+
+def test_one_outlier_moves_the_mean_and_does_not_fail() -> None:
+    logs = LOGS.copy()
+    logs[LOGS.argmax()] += 1.0  # the worst row, nearly three times as bad
+    before, after = {"a": rows(LOGS)}, {"a": rows(logs)}
+    mean = np.exp(logs).mean() / np.exp(LOGS).mean()
+    assert mean > 1.05  # a plain threshold of 2 % would fail
+    verdict = only(judged(before, after))
+    assert not verdict.fails
+    assert verdict.drivers[0][0] == IDS[int(LOGS.argmax())]
+    assert verdict.drivers[0][1] == pytest.approx(mean - 1, rel=1e-3)
+
+
+def test_the_mean_rose_without_the_geometric_mean_is_a_warning_that_names_rows() -> None:
+    hard = LOGS > np.quantile(LOGS, 0.8)
+    logs = LOGS + np.where(hard, 0.12, -0.04)
+    gate = judged({"a": rows(LOGS)}, {"a": rows(logs)})
+    verdict = only(gate)
+    assert verdict.status == "WARN"
+    assert gate.passed
+    assert verdict.mean_ratio is not None
+    assert verdict.mean_ratio[1] > 1
+    # By numpy: the rows whose exp(after) − exp(before) is largest.
+    largest = np.argsort(np.exp(LOGS) - np.exp(logs))[:3]
+    assert [name for name, _ in verdict.drivers] == [IDS[i] for i in largest]
+    assert repr(IDS[largest[0]]) in verdict.line
+
+
+def test_what_could_not_be_seen_is_inconclusive_and_says_how_many_rows_would_do() -> None:
+    before, after = {"a": rows(LOGS)}, {"a": rows(LOGS + noise(0.2, 5))}
+    gate = judged(before, after)
+    verdict = only(gate)
+    assert verdict.status == "INCONCLUSIVE"
+    assert gate.passed
+    # n = ((z₀.₉₅ + z₀.₈) · 0.2 / log 1.01)² = (2.486 · sd / 0.00995)², sd as drawn
+    sd = float(noise(0.2, 5).std(ddof=1))
+    assert verdict.rows_needed == pytest.approx((2.4865 * sd / math.log(1.01)) ** 2, rel=0.005)
+    assert verdict.detectable == pytest.approx(math.expm1(2.4865 * sd / math.sqrt(N)), rel=0.01)
+    assert f"{verdict.rows_needed} rows would do" in verdict.line
+    strict = judged(before, after, strict=True)
+    assert not strict.passed
+    assert only(strict).status == "INCONCLUSIVE"
+
+
+def test_strict_looks_behind_a_warning_too() -> None:
+    hard = LOGS > np.quantile(LOGS, 0.8)
+    logs = LOGS + np.where(hard, 0.14, -0.05) + noise(0.2, 6)
+    verdict = only(judged({"a": rows(LOGS)}, {"a": rows(logs)}, strict=True))
+    assert verdict.status in ("WARN", "INCONCLUSIVE")
+    assert verdict.fails
+
+
+def test_better_is_improved_even_where_a_rise_could_have_gone_unseen() -> None:
+    gate = judged({"a": rows(LOGS)}, {"a": rows(LOGS - 0.1 + noise(0.2, 8))}, strict=True)
+    assert only(gate).status == "IMPROVED"
+    assert gate.passed
+    assert only(gate).p is not None
+    assert only(gate).p < 0.001  # type: ignore[operator]
+
+
+def test_new_cells_pass_and_missing_ones_fail() -> None:
+    gate = judged({"old": rows(LOGS, "k1")}, {"new": rows(LOGS, "k2")})
+    assert {v.cell: v.status for v in gate.verdicts} == {"new": "NEW", "old": "MISSING"}
+    assert [v.cell for v in gate.failing] == ["old"]
+    assert "--update-baseline" in only(gate, "old").line
+    assert "renamed" not in only(gate, "old").line
+
+
+def test_a_renamed_cell_is_recognized() -> None:
+    gate = judged({"old": rows(LOGS, "same")}, {"new": rows(LOGS, "same")})
+    assert not gate.passed
+    assert "new computes the same, so it was renamed" in only(gate, "old").line
+
+
+def test_a_cell_that_failed_says_why_it_is_missing() -> None:
+    current = run({"a": rows(LOGS)}, missing={"b": "row 'x' does not fit"})
+    gate = judge(current, run({"a": rows(LOGS), "b": rows(LOGS)}), 0.01, False)
+    assert "row 'x' does not fit" in only(gate, "b").line
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e6])
+def test_a_row_that_is_not_finite_fails_and_is_named(bad: float) -> None:
+    good = rows(LOGS)
+    broken = replace(good, nll=(*good.nll[:7], bad, *good.nll[8:]))
+    gate = judged({"a": good, "b": good}, {"a": broken, "b": good})
+    assert only(gate).status == "FAIL"
+    assert "'row-007'" in only(gate).line
+    assert only(gate, "b").status == "OK"
+
+
+def test_another_tokenizer_fails() -> None:
+    good = rows(LOGS)
+    other = replace(good, tokens=(TOKENS[0] + 1, *TOKENS[1:]))
+    verdict = only(judged({"a": good}, {"a": other}))
+    assert verdict.status == "FAIL"
+    assert "row 'row-000' has 21 scored tokens, in the baseline 20" in verdict.line
+
+
+OTHER_ROWS: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
+    "row 'row-003' has another text": lambda rows: rows | {"row-003": "else"},
+    "row 'row-249' is missing": lambda rows: dict(list(rows.items())[:-1]),
+    "row 'more' is new": lambda rows: rows | {"more": "x"},
+    "another order": lambda rows: dict(reversed(rows.items())),
+}
+
+
+@pytest.mark.parametrize(("says", "change"), OTHER_ROWS.items(), ids=OTHER_ROWS.keys())
+def test_other_test_rows_can_not_be_compared(
+    says: str, change: Callable[[dict[str, str]], dict[str, str]]
+) -> None:
+    baseline = run({"a": rows(LOGS)})
+    current = replace(baseline, rows=change(dict(baseline.rows)))
+    with pytest.raises(GateError, match=says) as caught:
+        judge(current, baseline, 0.01, False)
+    assert "there.json" in str(caught.value)
+    assert "--update-baseline" in str(caught.value)
+
+
+def test_another_metric_can_not_be_compared() -> None:
+    baseline = run({"a": rows(LOGS)}, metric={**METRIC, "log_perplexity": "NLL / characters"})
+    with pytest.raises(GateError, match=r"there\.json: another definition of the metric: its log_"):
+        judge(run({"a": rows(LOGS)}), baseline, 0.01, False)
+
+
+def test_what_else_is_different_stands_beside_the_verdict() -> None:
+    before = {f"c{i}": rows(LOGS, prompt=f"p{i}", **{"torch version": "2.12"}) for i in range(3)}
+    after = {f"c{i}": rows(LOGS, prompt=f"q{i}", **{"torch version": "2.13"}) for i in range(3)}
+    gate = judged(before, after)
+    assert [(d.what, d.before, d.after, d.cells) for d in gate.differences] == [
+        ("prompt", None, None, 3),
+        ("torch version", "2.12", "2.13", 3),
+    ]
+    assert only(gate, "c0").changed == ("prompt", "torch version")
+
+
+def test_a_tolerance_within_the_noise_of_scoring_is_remarked_on() -> None:
+    noisy = replace(rows(LOGS), noise=0.004)
+    (note,) = judged({"a": noisy}, {"a": rows(LOGS)}).notes
+    assert "3 times the noise" in note
+    assert "1.2 %" in note
+    assert not judged({"a": noisy}, {"a": rows(LOGS)}, tolerance=0.013).notes
+
+
+def test_one_row_is_inconclusive_and_its_report_is_json() -> None:
+    gate = judge(run({"a": rows([3.1])}, 1), run({"a": rows([3.0])}, 1), 0.01, False)
+    assert only(gate).status == "INCONCLUSIVE"
+    (content,) = gate.content()["verdicts"]
+    assert content["detectable"] is None
+
+
+def test_the_order_of_cells_decides_nothing() -> None:
+    before = {f"c{i}": rows(LOGS + 0.1 * i) for i in range(4)}
+    after = {name: rows(LOGS + 0.1 * i + noise(0.1, i)) for i, name in enumerate(before)}
+    one = judged(before, after)
+    two = judged(dict(reversed(before.items())), dict(reversed(after.items())))
+    assert {v.cell: (v.status, v.p) for v in one.verdicts} == {
+        v.cell: (v.status, v.p) for v in two.verdicts
+    }
