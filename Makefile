@@ -1,4 +1,5 @@
 # Two commands are enough: `make bench` runs the main job, `make test` runs the tests.
+# `make gate` measures a small sweep and holds it to results/baseline.json.
 # `make speed` compares the speed of scoring with lm-eval's, on the task's rows.
 # PYTHON picks the interpreter of the environment, RESULTS the results directory, ARGS adds flags.
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 ARGS ?=
 
-.PHONY: bench test speed check format clean
+.PHONY: bench test gate speed check format clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
@@ -16,6 +17,10 @@ bench: $(VENV)/installed
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+gate: $(VENV)/installed
+	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3 --seeds=0,1 --limit=32 \
+		--set qlora.max_steps=6 --baseline=results/baseline.json --results-dir=build/gate $(ARGS)
 
 speed: $(VENV)/peers
 	$(BIN)/python -m pytest suites/test_speed.py --results-dir=$(RESULTS) $(ARGS)

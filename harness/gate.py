@@ -170,7 +170,7 @@ def _verdict(
         status, line = "FAIL", f"{change}, tolerance {100 * tolerance:g} %{drivers}"
     elif mean[1] > 1:
         status = "WARN"
-        line = f"the mean rose, {_percent(mean)}, without that: {change}{drivers}"
+        line = f"arithmetic mean {_percent(mean)}, although {change}{drivers}"
         line += f"; {unseen}" if unseen else ""
     elif blind:
         status, line = "INCONCLUSIVE", f"{change}; {unseen}"

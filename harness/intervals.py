@@ -25,6 +25,7 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 9_999
+BLOCK = 1_024
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -52,12 +53,20 @@ class Resamples:
         self.seed = seed
 
     @cached_property
-    def weights(self) -> Array:
-        """Shape (resamples, n): how often each row was drawn, over n."""
-        drawn = np.random.default_rng(self.seed).integers(0, self.n, (self.resamples, self.n))
-        drawn += np.arange(self.resamples)[:, None] * self.n
-        counts = np.bincount(drawn.ravel(), minlength=self.resamples * self.n)
-        return counts.reshape(self.resamples, self.n) / self.n
+    def counts(self) -> list[np.ndarray[Any, np.dtype[np.uint16]]]:
+        """How often each row was drawn: blocks of shape (up to BLOCK, n), small on purpose."""
+        rng, blocks = np.random.default_rng(self.seed), []
+        for start in range(0, self.resamples, BLOCK):
+            size = min(BLOCK, self.resamples - start)
+            drawn = rng.integers(0, self.n, (size, self.n)) + np.arange(size)[:, None] * self.n
+            counted = np.bincount(drawn.ravel(), minlength=size * self.n)
+            blocks.append(counted.reshape(size, self.n).astype(np.uint16))
+        return blocks
+
+    def drawn_means(self, columns: Array) -> Array:
+        """The mean of each column in every draw; shape (resamples, number of columns)."""
+        found: Array = np.concatenate([block.astype(float) @ columns for block in self.counts])
+        return found / self.n
 
     def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for the mean of each column.
@@ -68,7 +77,7 @@ class Resamples:
         """
         estimates = columns.mean(axis=0)
         # Leaving row i out moves the mean by (mean − row) / (n − 1).
-        return self._bca(self.weights @ columns, estimates, estimates - columns, level)
+        return self._bca(self.drawn_means(columns), estimates, estimates - columns, level)
 
     def ratios(self, top: Array, bottom: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for each column's mean of ``top`` over its mean of ``bottom``.
@@ -79,7 +88,7 @@ class Resamples:
             level: confidence.
         """
         estimates = top.mean(axis=0) / bottom.mean(axis=0)
-        draws = (self.weights @ top) / (self.weights @ bottom)
+        draws = self.drawn_means(top) / self.drawn_means(bottom)
         leaving_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
         return self._bca(draws, estimates, leaving_out - leaving_out.mean(axis=0), level)
 
@@ -93,7 +102,7 @@ class Resamples:
         from scipy.special import ndtr, ndtri
 
         # A draw as large as the estimate counts half, or a constant column would have a bias.
-        tolerance = 1e-12 * np.abs(estimates)
+        tolerance = 1e-12 * np.abs(draws).max(axis=0)
         below = (draws < estimates - tolerance).mean(axis=0)
         tied = (np.abs(draws - estimates) <= tolerance).mean(axis=0)
         share = np.clip(below + tied / 2, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))

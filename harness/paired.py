@@ -25,6 +25,7 @@ from harness.intervals import Array
 
 ALPHA = 0.05
 POWER = 0.8
+ENTRIES = 1 << 20  # signs in memory at a time
 MAX_ROWS = 10**7  # an answer beyond this is of no use to anyone
 
 
@@ -65,17 +66,21 @@ def permutation_p(
     if n < 2:  # nothing to flip against
         return np.ones(columns)
 
-    def means(signs: Array, axis: int) -> Array:
-        found: Array = signs @ differences / n
+    sizes = np.abs(differences).sum(axis=0)
+    scaled = differences / np.where(sizes > 0, sizes, 1.0)
+
+    def sums(signs: Array, axis: int) -> Array:
+        # Rounded, so that flips whose sums are equal on paper are equal here.
+        found: Array = np.round(signs @ scaled, 12)
         return found
 
     result = permutation_test(
         (np.ones(n),),
-        means,
+        sums,
         permutation_type="samples",
         vectorized=True,
         n_resamples=resamples or resamples_for(comparisons or columns),
-        batch=4_096,
+        batch=max(1, ENTRIES // n),
         alternative=alternative,
         rng=np.random.default_rng(seed),
     )
@@ -126,7 +131,7 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
 
     Args:
         sd: standard deviation of the differences of log perplexity.
-        rise: of the geometric mean, e.g. 0.01.
+        rise: of the geometric mean, e.g. 0.01; above 0.
         comparisons: size of the family.
 
     Returns:
@@ -134,8 +139,10 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
     """
     from scipy.special import ndtri
 
-    target = math.log1p(rise) / sd if sd > 0 else math.inf
-    if target == 0:
+    if sd == 0:
+        return 2
+    target = math.log1p(rise) / sd
+    if target <= 0:
         return None
     # The normal approximation needs the fewest rows; the t test a few more.
     least = ((ndtri(1 - ALPHA / comparisons) + ndtri(POWER)) / target) ** 2

@@ -8,10 +8,9 @@ added to one cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -159,31 +158,30 @@ def _outcomes(before: Array, change: Array, tolerance: float, seed: int) -> Arra
 
 
 def table(rates: list[Rate]) -> str:
-    """The rates as a Markdown table, one line for each kind, family and threshold."""
+    """The rates as a Markdown table, one line for each kind, family and rule."""
     from tabulate import tabulate
 
-    rises = [effect for effect in EFFECTS if effect >= 0]
-    falls = [effect for effect in EFFECTS if effect < 0]
-    lines: list[list[Any]] = []
     by_case: dict[tuple[str, int], dict[float, Rate]] = {}
     for rate in rates:
         by_case.setdefault((rate.kind, rate.cells), {})[rate.effect] = rate
-    for (kind, cells), found in by_case.items():
-        spread = f"{found[0.0].spread:.3f}"
-        shares = [found[effect].alarm for effect in rises]
-        lines.append([kind, spread, cells, "gate fails", *map(_percent, shares), *[""] * 4])
-        shares = [found[effect].plain for effect in (*rises, *falls)]
-        name = f"mean +{100 * PLAIN:.0f} %"
-        lines.append(["", "", cells, name, *map(_percent, shares)])
-        shares = [found[effect].improved for effect in falls]
-        lines.append(["", "", cells, "gate: improved", *[""] * 5, *map(_percent, shares)])
+    rules: dict[str, Callable[[Rate], float]] = {
+        "gate fails": lambda rate: rate.alarm,
+        f"mean +{100 * PLAIN:.0f} %": lambda rate: rate.plain,
+        "gate: improved": lambda rate: rate.improved,
+    }
+    order = sorted(EFFECTS)
+    lines = [
+        [kind, f"{found[0.0].spread:.3f}", cells, rule]
+        + [f"{100 * share(found[effect]):.1f} %" for effect in order]
+        for (kind, cells), found in by_case.items()
+        for rule, share in rules.items()
+    ]
     effects = [
         "no change" if not effect else f"{100 * effect:+.0f} %".replace("-", "−")
-        for effect in (*rises, *falls)
+        for effect in order
     ]
     headers = ["what counts as no change", "sd", "cells", "rule", *effects]
-    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    align = ["left", "right", "right", "left", *["right"] * len(order)]
+    return tabulate(
+        lines, headers=headers, tablefmt="github", disable_numparse=True, colalign=align
+    )

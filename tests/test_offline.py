@@ -1,0 +1,293 @@
+"""``python -m harness``: stored results without data, model or torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import FAILED, PASSED, WRONG, main
+from harness.core import Score
+from harness.effective import effective
+from harness.manifest import Entry, Manifest, read_manifest, write_manifest
+from harness.offline import matched, snapshot
+from harness.options import Options
+from harness.store import Store
+from tests.conftest import ROOT
+from tests.test_report import PROVENANCE
+from tests.test_store import MEASUREMENT
+
+SEEDS, ROWS = 3, 40
+
+
+def make_run(
+    folder: Path,
+    shift: float = 0.0,
+    model: str = "m",
+    labels: tuple[str, ...] = ("zeroshot", "fewshot-random-k01"),
+    rows: int = ROWS,
+    tokens: int = 10,
+) -> Path:
+    """A results directory as a run leaves it: ``shift`` raises the few-shot cells' logarithms."""
+    store, entries = Store(folder), []
+    store.prepare()
+    ids = [f"r{i:03d}" for i in range(rows)]
+    for label in labels:
+        for seed in (None,) if label == "zeroshot" else range(SEEDS):
+            rng = random.Random(f"{label}{seed}")
+            up = 0.0 if label == "zeroshot" else shift
+            name = f"{model}-plain-{label}" + ("" if seed is None else f"-s{seed}")
+            cell = dataclasses.replace(
+                MEASUREMENT.cell,
+                id=name,
+                label=label,
+                strategy=label.partition("-")[0],
+                seed=seed,
+                n=rows,
+                demonstrations_digest=f"{label}{shift}",
+                model=dataclasses.replace(MEASUREMENT.cell.model, name=model, digest=model),
+            )
+            base = random.Random(0)
+            scores = tuple(
+                Score(i, tokens * (base.gauss(3, 0.8) + rng.gauss(0, 0.01) + up), tokens, 3, 9, 20)
+                for i in ids
+            )
+            measurement = dataclasses.replace(
+                MEASUREMENT, cell=cell, scores=scores, provenance=PROVENANCE, training=None
+            )
+            path = store.put(measurement)
+            entries.append(
+                Entry(
+                    *(name, model, "none", "float32", "plain", label, label, seed, cell),
+                    file=str(path.relative_to(folder)),
+                    cached=True,
+                )
+            )
+    task = {
+        "name": "task",
+        "data": "gone.json",
+        "n": rows,
+        "digest": "d",
+        "pool": 3,
+        "rows": dict.fromkeys(ids, "text"),
+        "train_data": "gone.json",
+        "pool_digest": "p",
+        "trainable": 3,
+        "excluded": [],
+        "leaked": False,
+    }
+    prompt = {"name": "plain", "preamble": "", "demonstration": "", "query": "", "chat": False}
+    recipe = effective(Options())
+    manifest = Manifest("0.1.0", task, (prompt,), recipe, False, (), {}, tuple(entries))
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "results")
+
+
+def test_a_manifest_survives(results: Path) -> None:
+    manifest = read_manifest(results)
+    assert len(manifest.entries) == 1 + SEEDS
+    write_manifest(results, manifest)
+    assert read_manifest(results) == manifest
+
+
+def test_report_and_again_the_same_bytes(results: Path) -> None:
+    assert main(["report", str(results)]) == PASSED
+    names = ("report.md", "report.html", "summary.json")
+    before = [(results / name).read_bytes() for name in names]
+    assert main(["report", str(results)]) == PASSED
+    assert [(results / name).read_bytes() for name in names] == before
+    assert "fewshot-random-k01" in before[0].decode()
+
+
+def test_gate(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    assert main(["gate", str(results), baseline]) == FAILED
+    assert "there is no baseline yet" in capsys.readouterr().out
+    assert main(["gate", str(results), baseline, "--update-baseline"]) == PASSED
+    assert main(["gate", str(results), baseline]) == PASSED
+    assert "PASSED" in capsys.readouterr().out
+    worse = make_run(tmp_path / "worse", shift=math.log(1.05))
+    assert main(["gate", str(worse), baseline]) == FAILED
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].startswith("FAILED against ")
+    assert out.count("\nFAIL m-plain-fewshot-random-k01-s") == SEEDS
+    assert "+5.0" in out
+    assert main(["gate", str(worse), baseline, "--tolerance=6%"]) == PASSED
+    # A baseline of the run can stand for the run.
+    other = f"--baseline={tmp_path / 'other.json'}"
+    assert main(["gate", str(worse), other, "--update-baseline"]) == PASSED
+    assert main(["gate", str(tmp_path / "other.json"), baseline]) == FAILED
+
+
+def test_report_with_a_gate_has_the_verdicts(results: Path, tmp_path: Path) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    main(["gate", str(results), baseline, "--update-baseline"])
+    worse = make_run(tmp_path / "worse", shift=math.log(1.05))
+    assert main(["report", str(worse), baseline]) == FAILED
+    content = json.loads((worse / "summary.json").read_text("utf-8"))
+    assert content["gate"]["passed"] is False
+    assert [group["verdict"] for group in content["groups"]] == ["OK", "FAIL"]
+    assert {cell["verdict"] for cell in content["cells"]} == {"OK", "FAIL"}
+    for name in ("report.md", "report.html"):
+        text = (worse / name).read_text("utf-8")
+        assert "Gate: failed, 3 of 4 cells" in text
+
+
+def test_compare(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worse = make_run(tmp_path / "worse", shift=math.log(1.05))
+    assert main(["compare", str(results), str(worse)]) == PASSED
+    lines = capsys.readouterr().out.splitlines()
+    (zero,) = (line for line in lines if line.startswith("m-plain-zeroshot"))
+    (few,) = (line for line in lines if line.startswith("m-plain-fewshot-random-k01-s0"))
+    assert "no difference shown" in zero
+    assert "worse" in few
+    assert "+5.0 % [" in few
+    assert "demonstrations: others" not in few
+    assert any(line.startswith("demonstrations: ") for line in lines)
+    assert main(["compare", str(worse), str(results)]) == PASSED
+    assert "better" in capsys.readouterr().out
+
+
+def test_compare_models_of_other_names(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other", model="n")
+    pairs = matched(snapshot(other), snapshot(results))
+    assert next(iter(pairs)) == "m → n-plain-zeroshot"
+    assert len(pairs) == 1 + SEEDS
+    assert main(["compare", str(results), str(other)]) == PASSED
+    out = capsys.readouterr().out
+    assert "m → n-plain-zeroshot" in out
+    assert "By bits per byte" not in out
+
+
+def test_compare_other_tokenizers_by_bits_per_byte(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Twice the tokens at the same logarithms: twice the bits.
+    other = make_run(tmp_path / "other", model="n", tokens=20)
+    assert main(["compare", str(results), str(other)]) == PASSED
+    out = capsys.readouterr().out
+    assert "+100.0 %" in out
+    assert "By bits per byte, because the tokenizers differ" in out
+
+
+def test_compare_what_only_one_has(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = make_run(tmp_path / "part", labels=("zeroshot",))
+    assert main(["compare", str(results), str(part)]) == PASSED
+    assert capsys.readouterr().out.count("only before: m-plain-fewshot-random-k01-s") == SEEDS
+    few = make_run(tmp_path / "few", rows=7)
+    assert main(["compare", str(results), str(few)]) == WRONG
+    assert "40 rows there, 7 here" in capsys.readouterr().err
+
+
+def test_check_finds_every_kind_of_damage(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(results)]) == PASSED
+    assert "4 cells" in capsys.readouterr().out
+    first, second, third, _ = sorted((results / "cells").iterdir())
+    first.write_text(first.read_text("utf-8")[:500], "utf-8")
+    second.write_text(second.read_text("utf-8").replace('"nll": 3', '"nll": 4', 1), "utf-8")
+    third.rename(third.with_name("other-0123456789abcdef.json"))
+    before = {path.name: path.read_bytes() for path in (results / "cells").iterdir()}
+    assert main(["check", str(results)]) == FAILED
+    out = capsys.readouterr().out
+    assert f"{first}: " in out
+    assert f"{second}: its checksum does not match" in out
+    assert f"{third}: gone; m-plain-" in out
+    assert "its name is not its cell's" in out
+    # it changes nothing
+    assert {path.name: path.read_bytes() for path in (results / "cells").iterdir()} == before
+
+
+def test_a_damaged_cell_is_missing_from_the_report_and_fails_the_gate(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    main(["gate", str(results), baseline, "--update-baseline"])
+    victim = sorted((results / "cells").iterdir())[0]
+    victim.write_text("{}", "utf-8")
+    assert main(["report", str(results), baseline]) == FAILED
+    out = capsys.readouterr().out
+    assert "MISSING m-plain-fewshot-random-k01-s0" in out
+    assert "its file is damaged" in out
+    assert "1 of 4 cells are missing" in out
+    assert victim.exists()
+
+
+WRONGS = {
+    "no such folder": (["report", "nowhere"], "nowhere/run.json: not found"),
+    "neither": (["check", "nowhere"], "nowhere: not found; expected a results directory or a"),
+    "no command": ([], "the following arguments are required: COMMAND"),
+    "no baseline named": (["gate", "x"], "required: --baseline"),
+    "tolerance": (
+        ["gate", "x", "--baseline=y", "--tolerance=5"],
+        "--tolerance=5: expected a share",
+    ),
+    "unknown": (["prepare"], "invalid choice: 'prepare'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONGS.values(), ids=WRONGS.keys())
+def test_a_users_mistake_is_one_line(
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    assert status == WRONG
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+NO_TORCH = """
+import sys
+import tests.integration.no_torch  # importing torch and its like is an error from here on
+from harness.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_hundred_cells_take_two_seconds_and_no_torch(tmp_path: Path) -> None:
+    labels = ("zeroshot", *(f"fewshot-random-k{k:02d}" for k in range(1, 34)))
+    results = make_run(tmp_path / "results", labels=labels, rows=250)
+    assert len(read_manifest(results).entries) == 100
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    for arguments in (
+        ["gate", str(results), baseline, "--update-baseline"],
+        ["gate", str(results), baseline],
+        ["report", str(results)],
+        ["check", str(results)],
+        ["compare", str(results), str(results)],
+    ):
+        took = []
+        for _ in range(2):
+            started = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", NO_TORCH, *arguments],
+                cwd=ROOT, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            took.append(time.perf_counter() - started)
+            assert done.returncode == 0, done.stdout + done.stderr
+        # Under 2 s on a quiet machine; here other tests run beside.
+        assert min(took) < 5
