@@ -84,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--rows", type=int, default=250, metavar="N", help="test rows of a run")
     made.add_argument("--runs", type=int, default=1000, metavar="N", help="simulated runs")
+    made.add_argument(
+        "--centred", action="store_true", help="let all rows of a cell point one way: harder"
+    )
     made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
     return parser
 
@@ -164,7 +167,12 @@ def _simulate(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.simulation import simulate, table
 
     found = simulate(
-        parsed.results, parsed.after, parsed.rows, parsed.runs, _share(parsed.tolerance)
+        parsed.results,
+        parsed.after,
+        parsed.rows,
+        parsed.runs,
+        _share(parsed.tolerance),
+        parsed.centred,
     )
     writer.write_line(table(found))
     return PASSED

@@ -18,6 +18,7 @@ from harness.verdict import FAILING, STATUSES, Difference, Gate, Terms, Verdict
 
 NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
 SHOWN = 3
+NEVER = "no number of rows would show one within the tolerance"
 
 
 def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str]) -> None:
@@ -41,7 +42,8 @@ def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str]) -> None:
         raise GateError(f"{what}: {sizes}, {example}; {do}")
     changed = [name for name, content in rows.items() if content != baseline.rows[name]]
     if changed:
-        raise GateError(f"{what}: row {changed[0]!r} has another text ({len(changed)} do); {do}")
+        more = f", and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise GateError(f"{what}: row {changed[0]!r} has another text{more}; {do}")
     if list(rows) != list(baseline.rows):
         raise GateError(f"{what}: they stand in another order; {do}")
 
@@ -158,31 +160,34 @@ def _verdict(
     regressed = not (p >= facts["alpha"] or ratio[0] <= 1 + tolerance)
     improved = facts["p_less"] < facts["alpha"] and ratio[0] < 1 / (1 + tolerance)
     blind = not detectable <= tolerance and not improved
-    drivers = _drivers(facts["drivers"])
     change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
-    unseen = (
-        f"a rise of less than {100 * detectable:.3g} % could have gone unseen; "
-        + (f"{needed} rows would do" if needed else "no number of rows would do")
-        if blind
-        else ""
-    )
+    notes = []
     if regressed:
-        status, line = "FAIL", f"{change}, tolerance {100 * tolerance:g} %{drivers}"
+        status = "FAIL"
+        notes.append(f"tolerance {100 * tolerance:g} %")
     elif mean[1] > 1:
         status = "WARN"
-        line = f"arithmetic mean {_percent(mean)}, although {change}{drivers}"
-        line += f"; {unseen}" if unseen else ""
+        change = f"arithmetic mean {_percent(mean)}, although {change}"
     elif blind:
-        status, line = "INCONCLUSIVE", f"{change}; {unseen}"
+        status = "INCONCLUSIVE"
     elif improved:
         status = "IMPROVED"
-        line = f"geometric mean {_percent(ratio)}, adjusted p {_p(facts['p_less'])}"
+        change = f"geometric mean {_percent(ratio)}, adjusted p {_p(facts['p_less'])}"
     else:
-        status, line = "OK", change
+        status = "OK"
+    if status in ("FAIL", "WARN"):
+        notes += _drivers(facts["drivers"])
+    if blind and not regressed:
+        notes.append(
+            f"a rise of less than {100 * detectable:.3g} % could have gone unseen; "
+            + (f"{needed} rows would show one of {100 * tolerance:g} %" if needed else NEVER)
+        )
+    note = "; ".join(notes)
     return Verdict(
         cell=name,
         status=status,
-        line=line,
+        line=f"{change}; {note}" if note else change,
+        note=note,
         fails=status in FAILING or (strict and blind),
         ratio=ratio,
         p=facts["p_less"] if status == "IMPROVED" else p,
@@ -194,9 +199,9 @@ def _verdict(
     )
 
 
-def _drivers(drivers: Sequence[tuple[str, float]]) -> str:
+def _drivers(drivers: Sequence[tuple[str, float]]) -> list[str]:
     rising = [f"{name!r} {100 * part:+.1f} %" for name, part in drivers if part > 0]
-    return f"; most in the mean: {', '.join(rising)}" if rising else ""
+    return [f"most in the mean: {', '.join(rising)}"] if rising else []
 
 
 def _percent(ratio: Sequence[float]) -> str:

@@ -224,15 +224,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _report_failure(config: pytest.Config, name: str, line: str) -> None:
-    """Let every listener hear of a failure that no test had: the terminal, JUnit, other plugins."""
-    nodeid = f"{GATE}::{name}"
-    location = (GATE, None, name)
-    config.hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
+    """Let every listener hear of a failure that no test had: JUnit, other plugins, the terminal."""
+    nodeid, location = f"{GATE}::{name}", (GATE, None, name)
     failed = pytest.TestReport(nodeid, location, {}, "failed", line, "call")
     done = pytest.TestReport(nodeid, location, {}, "passed", None, "teardown")
+    terminal_ = config.pluginmanager.get_plugin("terminalreporter")
+    # The terminal counts tests to show progress; this is none, so it is put with the failures.
+    heard = config.pluginmanager.subset_hook_caller("pytest_runtest_logreport", [terminal_])
     for report in (failed, done):
-        config.hook.pytest_runtest_logreport(report=report)
-    config.hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+        heard(report=report)
+    if terminal_ is not None:
+        terminal_.stats.setdefault("failed", []).append(failed)
 
 
 def pytest_terminal_summary(

@@ -142,6 +142,7 @@ def _groups(
     for group, rival, found in zip(groups, rivals, versus(pairs), strict=True):
         group["change"] = None if rival is None else _change(group, groups[rival])
         group["versus"] = found
+        group["disagreeing"] = found is not None and _disagreeing(found)
     return groups
 
 
@@ -149,6 +150,13 @@ def _constant(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """What all groups have in common, so that a table need not repeat it in every row."""
     names = ("model", "quantization", "dtype", "prompt")
     return {name: groups[0][name] for name in names if len({g[name] for g in groups}) == 1}
+
+
+def _disagreeing(versus: Mapping[str, Any]) -> bool:
+    """Whether the two means moved in opposite directions, and one of them surely."""
+    ratio, mean = versus["ratio"], versus["mean_ratio"]
+    sure = any(not low <= 1 <= high for _, low, high in (ratio, mean))
+    return sure and (ratio[0] - 1) * (mean[0] - 1) < 0
 
 
 def _change(group: Mapping[str, Any], rival: Mapping[str, Any]) -> float | None:

@@ -2,8 +2,10 @@
 
 Rows are drawn with replacement from a real run. What a change that means nothing does to each
 row is taken from two real measurements of the same thing (two seeds of a strategy, or a run before
-and after a perturbation): their log ratios, with their mean taken off. A known change is then
-added to one cell.
+and after a perturbation): their log ratios, with their mean taken off. Which of the two came first
+says nothing, so each row's ratio points either way; or, ``centred``, all of them one way, which is
+harder: one outlying row then stands against a shift of all others, and where it is not drawn, the
+shift is real. A known change is then added to one cell.
 """
 
 from __future__ import annotations
@@ -45,7 +47,13 @@ class Rate:
 
 
 def simulate(
-    where: Path, after: Path | None, rows: int, runs: int, tolerance: float, seed: int = 0
+    where: Path,
+    after: Path | None,
+    rows: int,
+    runs: int,
+    tolerance: float,
+    centred: bool = False,
+    seed: int = 0,
 ) -> list[Rate]:
     """Simulate runs of the gate with rows of a real one.
 
@@ -56,6 +64,7 @@ def simulate(
         rows: test rows of each simulated run.
         runs: number of runs for each rate.
         tolerance: of the gate.
+        centred: let all rows of a cell point one way.
         seed: of the draws.
 
     Raises:
@@ -67,7 +76,7 @@ def simulate(
         rate
         for kind, (base, noise) in kinds.items()
         for cells in SIZES
-        for rate in _rates(kind, base, noise, cells, rows, runs, tolerance, rng)
+        for rate in _rates(kind, base, noise, cells, rows, runs, tolerance, centred, rng)
     ]
 
 
@@ -111,14 +120,14 @@ def _rates(
     rows: int,
     runs: int,
     tolerance: float,
+    centred: bool,
     rng: np.random.Generator,
 ) -> list[Rate]:
     counts = np.zeros((len(EFFECTS), 3))
     for run in range(runs):
         drawn = rng.integers(0, len(base), rows)
         pairs = (run + np.arange(cells)) % base.shape[1]
-        # Which of the two came first says nothing: each cell's ratios may point either way.
-        signs = rng.choice([-1.0, 1.0], cells)
+        signs = rng.choice([-1.0, 1.0], (1 if centred else rows, cells))
         before, change = base[drawn][:, pairs], noise[drawn][:, pairs] * signs
         counts += _outcomes(before, change, tolerance, run)
     spread = float(noise.std(ddof=1))

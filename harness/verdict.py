@@ -21,6 +21,7 @@ class Verdict:
         cell: its id.
         status: one of :data:`STATUSES`.
         line: what happened and what to do, in one line.
+        note: the part of it that is not in the other fields.
         fails: whether this cell fails the gate.
         ratio: of geometric means, after over before, with its paired 95 % interval.
         p: adjusted for the number of cells.
@@ -43,6 +44,7 @@ class Verdict:
     rows_needed: int | None = None
     drivers: tuple[tuple[str, float], ...] = ()
     changed: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def test_what_could_not_be_seen_is_inconclusive_and_says_how_many_rows_would_do(
     sd = float(noise(0.2, 5).std(ddof=1))
     assert verdict.rows_needed == pytest.approx((2.4865 * sd / math.log(1.01)) ** 2, rel=0.005)
     assert verdict.detectable == pytest.approx(math.expm1(2.4865 * sd / math.sqrt(N)), rel=0.01)
-    assert f"{verdict.rows_needed} rows would do" in verdict.line
+    assert f"{verdict.rows_needed} rows would show one of 1 %" in verdict.line
     strict = judged(before, after, strict=True)
     assert not strict.passed
     assert only(strict).status == "INCONCLUSIVE"
