@@ -200,18 +200,23 @@ class Bench:
             self._pool = ModelPool()
         return self._pool
 
-    def rows(self, case: Case) -> list[Encoded]:
+    def rows(self, case: Case, skeletons: dict[str, str] | None = None) -> list[Encoded]:
         """The case's test rows as token ids.
+
+        Args:
+            case: what is asked for.
+            skeletons: where the chat template's answers to markers are kept.
 
         Raises:
             ModelError: the tokenizer cannot be loaded.
             PromptError: a row does not fit the model.
         """
-        from harness.prompts import render
+        from harness.prompts import remembering, render
 
         encoder = self.pool.encoder(self.spec(case), self.folder(case))
+        chat = remembering(encoder.chat, {} if skeletons is None else skeletons)
         return [
-            encoder.encode(render(case.template, example, shown, encoder.chat))
+            encoder.encode(render(case.template, example, shown, chat))
             for example, shown in zip(
                 self.plan.task.examples, self.plan.demonstrations(case), strict=True
             )
@@ -229,7 +234,8 @@ class Bench:
         spec = cell.model
         # All rows are encoded before anything is trained or scored: a row that does not fit
         # costs nothing.
-        rows = self.rows(case)
+        skeletons: dict[str, str] = {}
+        rows = self.rows(case, skeletons)
         if case.training is not None:
             adapter, training = self._train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)
@@ -263,6 +269,7 @@ class Bench:
             cell=cell,
             scores=scores,
             samples=samples,
+            skeletons=skeletons,
             seconds=seconds,
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,

@@ -300,6 +300,10 @@ class Score:
     ``nll`` is the summed negative log-likelihood in nats over ``n_tokens`` scored tokens (the
     answer's tokens and the EOS); ``n_chars`` and ``n_bytes`` measure the answer's text (UTF-8);
     ``n_context`` counts the tokens before the answer.
+
+    ``surprisal`` is for looking at: one character for each of the answer and one for the EOS, each
+    the NLL of the token that it stands in (:mod:`harness.surprisal`); empty where the tokenizer
+    does not say where its tokens stand.
     """
 
     id: str
@@ -309,6 +313,7 @@ class Score:
     n_bytes: int
     n_context: int
     demo_ids: tuple[str, ...] = ()
+    surprisal: str = ""
 
 
 @dataclass(frozen=True)
@@ -318,7 +323,8 @@ class Measurement:
     ``scoring`` says how the rows were computed: whether they shared a prefix (or why not), in how
     many batches, how many of those were halved for want of memory, and for half precision how
     far it is from float32. ``samples`` are what the model wrote for some rows: ``id``, ``text``,
-    ``tokens`` and whether it ``finished``.
+    ``tokens`` and whether it ``finished``. ``skeletons`` are what the tokenizer's chat template
+    made of markers, by the roles of the turns: with them a prompt can be shown as it was sent.
     """
 
     cell: Cell
@@ -329,6 +335,7 @@ class Measurement:
     peak_memory_bytes: int | None = None
     scoring: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Mapping[str, Any], ...] = ()
+    skeletons: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -89,6 +89,19 @@ class Encoder:
         ).input_ids
         return list(ids)
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a row's text stands, [start, end); empty if nobody can say."""
+        if not self.tokenizer.is_fast:
+            return []
+        found = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,
+        ).offset_mapping
+        return [(start, end) for start, end in found]
+
     @property
     def chat(self) -> ChatTemplate | None:
         """The tokenizer's chat template as a function, or None where it has none."""

@@ -57,9 +57,10 @@ def allowed(dtype: str, nll: float, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """NLLs in nats, one per row, and how they were computed, for the record."""
+    """NLLs in nats, of each row and of each of its scored tokens, and how they were computed."""
 
     nlls: list[float]
+    tokens: list[list[float]]
     how: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,11 +107,13 @@ def fast(
                 parts.append((batch, losses))
                 progress(sum(len(batch.rows) for batch, _ in parts))
         nlls = [0.0] * len(rows)
+        tokens: list[list[float]] = [[] for _ in rows]
         for batch, losses in parts:
             sizes = [len(rows[index].answer) for index in batch.rows]
             for index, part in zip(batch.rows, losses.cpu().split(sizes), strict=True):
                 nlls[index] = part.sum().item()
-    return Scored(nlls, how)
+                tokens[index] = part.tolist()
+    return Scored(nlls, tokens, how)
 
 
 def whole_row(loaded: LoadedModel, row: Encoded) -> float:

@@ -41,6 +41,7 @@ CODE = (
     "scoring",
     "settings",
     "stats",
+    "surprisal",
     "trainer",
     "training",
 )

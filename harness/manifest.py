@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.core import Cell, Task, digest
+from harness.core import Cell, Example, Task, digest
 from harness.effective import effective
 from harness.errors import StoreError
 from harness.files import write_atomically
@@ -59,7 +59,8 @@ class Manifest:
         task: its name, files, digests (also of each row), sizes, and what was left out of the pool.
         prompts: the fields of every prompt.
         recipe: everything that was asked for, as a recipe.
-        rows: the rows that models wrote answers for.
+        rows: every test row, as the fields of an example that are not empty.
+        shown: the rows of the pool that were shown as demonstrations, in the same way, by id.
         scored_pool: id → (characters of the output, score) where every row of the pool is scored.
     """
 
@@ -68,7 +69,8 @@ class Manifest:
     prompts: tuple[Mapping[str, Any], ...]
     recipe: Mapping[str, Any]
     trial: bool
-    rows: tuple[Mapping[str, str], ...]
+    rows: tuple[Mapping[str, Any], ...]
+    shown: Mapping[str, Mapping[str, Any]]
     scored_pool: Mapping[str, tuple[int, float]]
     entries: tuple[Entry, ...]
 
@@ -109,12 +111,39 @@ def describe(
         prompts=tuple(asdict(template) for template in templates.values()),
         recipe=effective(plan.options),
         trial=plan.options.trial,
-        rows=tuple(
-            {"id": row.id, "instruction": row.instruction, "reference": row.output}
-            for row in task.examples[: plan.options.generation.rows]
-        ),
+        rows=tuple(map(_fields, task.examples)),
+        shown={
+            row.id: _fields(row)
+            for case in plan.cases
+            for rows in dict.fromkeys(plan.demonstrations(case))
+            for row in rows
+        },
         scored_pool=scored if len(scored) == len(pool) else {},
         entries=tuple(_entry(case, found, computed, failures) for case in plan.cases),
+    )
+
+
+def _fields(row: Example) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "id": row.id,
+        "instruction": row.instruction,
+        "output": row.output,
+    }
+    if row.tags:
+        values["tags"] = [list(tag) for tag in row.tags]
+    if row.history:
+        values["history"] = [list(turn) for turn in row.history]
+    return values
+
+
+def example(fields: Mapping[str, Any]) -> Example:
+    """The row that these fields are of; its score is not kept."""
+    return Example(
+        id=fields["id"],
+        instruction=fields["instruction"],
+        output=fields["output"],
+        tags=tuple((str(name), str(value)) for name, value in fields.get("tags", ())),
+        history=tuple((str(role), str(text)) for role, text in fields.get("history", ())),
     )
 
 

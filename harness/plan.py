@@ -87,16 +87,22 @@ class Plan:
     def by_id(self) -> dict[str, Case]:
         return {case.id: case for case in self.cases}
 
+    @cached_property
+    def _drawn(self) -> dict[str, list[tuple[Example, ...]]]:
+        return {}
+
     def demonstrations(self, case: Case) -> list[tuple[Example, ...]]:
         """The demonstrations of each test row: one draw for all, or one per row."""
         if case.strategy.draw != "row":
             return [case.adaptation.demonstrations] * len(self.task.examples)
-        return [
-            adapt(
-                case.strategy, self.task.pool, row_seed(case.seed or 0, example.id)
-            ).demonstrations
-            for example in self.task.examples
-        ]
+        if case.id not in self._drawn:
+            self._drawn[case.id] = [
+                adapt(
+                    case.strategy, self.task.pool, row_seed(case.seed or 0, example.id)
+                ).demonstrations
+                for example in self.task.examples
+            ]
+        return self._drawn[case.id]
 
 
 def row_seed(seed: int, example_id: str) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,24 +125,60 @@ def render(
     Raises:
         PromptError: a chat prompt without a usable chat template.
     """
+    found = parts(template, example, demonstrations, chat_template)
+    if template.chat:
+        context = tuple(Span(part.text, part.kind == TEMPLATE) for part in found)
+    else:
+        context = (Span("".join(part.text for part in found)),)
+    return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a prompt as it is sent: ``kind`` says what it is, ``row`` which row's it is."""
+
+    kind: str
+    text: str
+    row: str | None = None
+
+
+TEMPLATE = "template"  # what a chat template adds
+
+
+def parts(
+    template: PromptTemplate,
+    example: Example,
+    demonstrations: Sequence[Example] = (),
+    chat_template: ChatTemplate | None = None,
+) -> list[Part]:
+    """The pieces that :func:`render` joins, in order, none of them empty.
+
+    ``kind`` is ``system``, ``demonstration``, ``history``, ``query``, or ``template``; in a chat
+    prompt a demonstration is two pieces, the user's turn and the assistant's.
+    """
     exchanges = [
-        exchange
+        ("demonstration", row.id, exchange)
         for row in demonstrations
         for exchange in (*_exchanges(row), (row.instruction, row.output))
     ]
-    exchanges += _exchanges(example)
-    shown = [
-        (fill(template.demonstration, instruction=user, output=assistant, number=i), assistant)
-        for i, (user, assistant) in enumerate(exchanges, start=1)
-    ]
-    query = fill(template.query, instruction=example.instruction, number=len(shown) + 1)
+    exchanges += [("history", example.id, exchange) for exchange in _exchanges(example)]
     system = "".join(text for role, text in example.history if role == "system")
-    if template.chat:
-        context = _chat(template, system, shown, query, chat_template)
-    else:
-        start = f"{system}\n\n{template.preamble}" if system else template.preamble
-        context = (Span(start + "".join(text for text, _ in shown) + query),)
-    return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+    first = "\n\n".join(text for text in (system, template.preamble) if text)
+    if not template.chat:  # where there is no preamble, the line between stays
+        first = f"{system}\n\n{template.preamble}" if system else template.preamble
+    turns = [("system", Part("system", first))]
+    for number, (kind, row, (user, assistant)) in enumerate(exchanges, start=1):
+        text = fill(template.demonstration, instruction=user, output=assistant, number=number)
+        turns.append(("user", Part(kind, text, row)))
+        if template.chat:
+            turns.append(("assistant", Part(kind, assistant, row)))
+    query = fill(template.query, instruction=example.instruction, number=len(exchanges) + 1)
+    turns.append(("user", Part("query", query, example.id)))
+    if not first:
+        del turns[0]
+    if not template.chat:
+        return [part for _, part in turns if part.text]
+    return _chat(template, turns, chat_template)
 
 
 def _exchanges(example: Example) -> list[tuple[str, str]]:
@@ -151,22 +188,14 @@ def _exchanges(example: Example) -> list[tuple[str, str]]:
 
 def _chat(
     template: PromptTemplate,
-    system: str,
-    shown: Sequence[tuple[str, str]],
-    query: str,
+    turns: Sequence[tuple[str, Part]],
     chat_template: ChatTemplate | None,
-) -> tuple[Span, ...]:
+) -> list[Part]:
     if chat_template is None:
         raise PromptError(
             f"--prompt={template.name}: the model's tokenizer has no chat template; "
             f"use another prompt"
         )
-    first = "\n\n".join(text for text in (system, template.preamble) if text)
-    turns = [("system", first)] if first else []
-    for user, assistant in shown:
-        turns += [("user", user), ("assistant", assistant)]
-    turns.append(("user", query))
-
     # The template sees markers, so that no data reaches its engine and special tokens spelled in
     # data are not confused with the template's own.
     markers = [f"ADAPTBENCH{index:03d}SLOT" for index in range(len(turns))]
@@ -174,14 +203,33 @@ def _chat(
         {"role": role, "content": marker} for (role, _), marker in zip(turns, markers, strict=True)
     ]
     rest = chat_template(messages)
-    spans: list[Span] = []
-    for (role, text), marker in zip(turns, markers, strict=True):
-        before, found, rest = rest.partition(marker)
-        if not found or marker in rest:
+    found: list[Part] = []
+    for (role, part), marker in zip(turns, markers, strict=True):
+        before, seen, rest = rest.partition(marker)
+        if not seen or marker in rest:
             raise PromptError(
                 f"--prompt={template.name}: the model's chat template does not show the {role} "
                 f"message exactly once and in order; use another prompt"
             )
-        spans += [Span(before, special=True), Span(text)]
-    spans.append(Span(rest, special=True))
-    return tuple(span for span in spans if span.text)
+        found += [Part(TEMPLATE, before), part]
+    found.append(Part(TEMPLATE, rest))
+    return [part for part in found if part.text]
+
+
+def skeleton(messages: Sequence[Mapping[str, str]]) -> str:
+    """What a chat template's answer to markers depends on besides the template."""
+    return ",".join(message["role"] for message in messages)
+
+
+def remembering(chat_template: ChatTemplate | None, known: dict[str, str]) -> ChatTemplate | None:
+    """The same chat template, its answers kept in ``known`` by :func:`skeleton`."""
+    if chat_template is None:
+        return None
+
+    def ask(messages: list[dict[str, str]]) -> str:
+        name = skeleton(messages)
+        if name not in known:
+            known[name] = chat_template(messages)
+        return known[name]
+
+    return ask

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.core import Measurement
 from harness.effective import to_toml
+from harness.explorer import explorer
 from harness.figures import standalone
 from harness.files import write_atomically
 from harness.manifest import Entry, Manifest
@@ -70,6 +71,7 @@ def build(
             ((row.entry, row.measurement) for row in rows), manifest.task["trainable"]
         ),
         "samples": _samples(manifest, rows),
+        "explorer": explorer(manifest, measured),
         "recipe": manifest.recipe,
         "trial": manifest.trial,
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
@@ -127,7 +129,11 @@ def _groups(
         group["nonfinite"] = sum(row.summary.nonfinite for row in members)
         scores = [score for row in members for score in row.measurement.scores]
         group["context_tokens"] = sum(score.n_context for score in scores) / len(scores)
-        group["training_tokens"] = (members[0].measurement.training or {}).get("tokens")
+        records = [row.measurement.training for row in members if row.measurement.training]
+        group["training_tokens"] = records[0]["trained_tokens"] if records else None
+        group["training_rows"] = records[0]["trained_rows"] if records else None
+        seconds = [record["seconds"] for record in records]
+        group["training_seconds"] = sum(seconds) / len(seconds) if seconds else None
         words = [verdicts[row.entry.id] for row in members if verdicts[row.entry.id]]
         group["verdict"] = min(words, key=STATUSES.index, default=None)  # its worst seed's
         groups.append(group)
@@ -251,17 +257,20 @@ def _samples(manifest: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
             first.setdefault(row.entry.group, row)
     if not first:
         return []
+    asked = manifest.rows[: manifest.recipe["generation"]["rows"]]
     return [
         {
-            **example,
+            "id": question["id"],
+            "instruction": question["instruction"],
+            "reference": question["output"],
             "written": [
                 {"cell": row.entry.id, "text": sample["text"], "finished": sample["finished"]}
                 for row in first.values()
                 for sample in row.measurement.samples
-                if sample["id"] == example["id"]
+                if sample["id"] == question["id"]
             ],
         }
-        for example in manifest.rows
+        for question in asked
     ]
 
 
@@ -326,10 +335,16 @@ def write(
             path.unlink(missing_ok=True)
     write_atomically(folder / "recipe.toml", to_toml(content["recipe"]))
     texts = {
-        "summary.json": json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
+        "summary.json": json.dumps(_summary(content), ensure_ascii=False, indent=1, allow_nan=False)
+        + "\n",
         "report.md": render("report.md.j2", content, figures),
         "report.html": render("report.html.j2", content, figures),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return [folder / name for name in texts]
+
+
+def _summary(content: Mapping[str, Any]) -> dict[str, Any]:
+    """For programs: everything but the rows' texts, which the cells' files and run.json have."""
+    return {name: value for name, value in content.items() if name != "explorer"}

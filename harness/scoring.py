@@ -22,6 +22,7 @@ from harness.errors import ModelError
 from harness.fast import ALONE, Scored, fast, whole_row
 from harness.memory import is_out_of_memory
 from harness.models import LoadedModel
+from harness.surprisal import encode
 
 Progress = Callable[[int], None]
 Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
@@ -62,7 +63,8 @@ def score(
             f"smaller --k, --quant=nf4 or --dtype=bfloat16"
         ) from None
     _check_sentinel(loaded)
-    return to_scores(rows, scored.nlls), scored.how
+    scores = zip(rows, to_scores(rows, scored.nlls), scored.tokens, strict=True)
+    return tuple(_seen(loaded, *each) for each in scores), scored.how
 
 
 def repeat(
@@ -124,6 +126,14 @@ def scorer_for(spec: ModelSpec, name: str) -> Scorer:
     return SCORERS["reference" if spec.quantization == "int8" else name]
 
 
+def _seen(loaded: LoadedModel, row: Encoded, score: Score, tokens: Sequence[float]) -> Score:
+    """The score with what can be shown of it."""
+    spans = loaded.encoder.spans(row.prompt.answer)
+    if len(spans) != len(row.answer) - 1:
+        return score
+    return replace(score, surprisal=encode(tokens, spans, score.n_chars))
+
+
 def _score(row: Encoded, nll: float) -> Score:
     text = row.prompt.answer
     return Score(
@@ -155,7 +165,7 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
     """One row at a time, full logits, log-softmax and sum in float64."""
     import torch
 
-    nlls = []
+    nlls, tokens = [], []
     with torch.inference_mode():
         for done, row in enumerate(rows, start=1):
             ids = torch.tensor([row.ids], device=loaded.device)
@@ -165,8 +175,9 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
             answer = ids[0, len(row.context) :]
             picked = log_probs.gather(1, answer[:, None])
             nlls.append(-picked.sum().item())
+            tokens.append((-picked).flatten().tolist())
             progress(done)
-    return Scored(nlls, ALONE | {"batches": len(rows), "halved": 0})
+    return Scored(nlls, tokens, ALONE | {"batches": len(rows), "halved": 0})
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

@@ -18,7 +18,7 @@ from harness.core import Cell, Measurement, ModelSpec, Score, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SHORT = 16
 
 
@@ -142,6 +142,7 @@ def _encode(measurement: Measurement) -> str:
         "training": measurement.training,
         "scoring": measurement.scoring,
         "samples": measurement.samples,
+        "skeletons": measurement.skeletons,
         "provenance": measurement.provenance,
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
@@ -174,6 +175,7 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
         peak_memory_bytes=body["peak_memory_bytes"],
         scoring=body["scoring"],
         samples=tuple(body["samples"]),
+        skeletons=body["skeletons"],
     )
 
 

@@ -85,7 +85,8 @@ def make_run(
     }
     prompt = {"name": "plain", "preamble": "", "demonstration": "", "query": "", "chat": False}
     recipe = effective(Options())
-    manifest = Manifest("0.1.0", task, (prompt,), recipe, False, (), {}, tuple(entries))
+    questions = tuple({"id": i, "instruction": f"ask {i}", "output": "答"} for i in ids)
+    manifest = Manifest("0.1.0", task, (prompt,), recipe, False, questions, {}, {}, tuple(entries))
     write_manifest(folder, manifest)
     return folder
 

@@ -37,6 +37,7 @@ TRAINING = {
     "steps": 3,
     "trained_rows": 12,
     "trained_tokens": 345,
+    "seconds": 12.5,
     "trainable_parameters": 99,
     "losses": [3.0, 2.5, 2.25],
     "evaluations": [],

@@ -72,7 +72,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     path = Store(tmp_path).put(MEASUREMENT)
     body = json.loads(path.read_text(encoding="utf-8"))
     assert path.name == f"{CELL.id}-{CELL.key[:16]}.json"
-    assert body["schema_version"] == 3
+    assert body["schema_version"] == 4
     assert body["scores"][0] == {
         "id": "a",
         "nll": 1.1,
@@ -81,6 +81,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
         "n_bytes": 6,
         "n_context": 10,
         "demo_ids": ["x", "y"],
+        "surprisal": "",
     }
 
 
