@@ -7,6 +7,7 @@ checksum over all of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 from harness.core import Score, digest
 from harness.errors import StoreError
 from harness.files import write_atomically
-from harness.snapshot import Rows, Snapshot
+from harness.snapshot import Rows, Snapshot, differences
 from harness.stats import Summary, summarize
+from harness.verdict import Difference
 
 SCHEMA_VERSION = 1
+KIND = "adaptbench baseline"
 # For who reads the file; never read back.
 HEADLINE = ("mean_perplexity", "geometric_mean_perplexity", "bits_per_byte")
 
@@ -61,6 +64,7 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
             "nll": list(rows.nll),
         }
     body = {
+        "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "adaptbench": snapshot.adaptbench,
         "metric": dict(snapshot.metric),
@@ -121,9 +125,11 @@ def read_baseline(path: Path) -> Snapshot:
         raise StoreError(f"{path}: there is no baseline yet; {again}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged or cut off ({error}); restore it, or {again}") from None
-    version = body.get("schema_version") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or body.get("kind") != KIND:
+        raise StoreError(f"{path}: is no baseline of adaptbench; name the right file")
+    version = body.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"{path}: baseline schema {version}, this adaptbench reads {SCHEMA_VERSION}; {again}"
@@ -154,10 +160,12 @@ def _decode(where: str, body: Mapping[str, Any]) -> Snapshot:
         for name, cell in body["cells"].items()
     }
     rows, sizes = dict(body["rows"]), tuple(body["bytes"])
+    if not rows or not cells:
+        raise ValueError("it has no rows or no cells")
     for name, cell in cells.items():
         if not len(rows) == len(sizes) == len(cell.nll) == len(cell.tokens):
             raise ValueError(f"cell {name} does not have a number for each row")
-        if cell.nonfinite or not all(n > 0 for n in cell.tokens):
+        if not all(n > 0 for n in cell.tokens) or cell.nonfinite:
             raise ValueError(f"cell {name} has a number that is not finite")
     return Snapshot(where, body["task"], rows, sizes, cells, {}, body["metric"], body["adaptbench"])
 
@@ -170,13 +178,18 @@ def update_baseline(path: Path, snapshot: Snapshot) -> list[str]:
     """Write a new baseline and say in lines what is not as it was.
 
     Raises:
-        StoreError: as :func:`write_baseline`.
+        StoreError: as :func:`write_baseline`, or the file is something else.
     """
-    try:
-        old = read_baseline(path) if path.exists() else None
-        lines = [] if old else [f"{path}: {len(snapshot.cells)} cells, the first baseline"]
-    except StoreError as error:
-        old, lines = None, [f"replaced one that could not be read: {error}"]
+    path = path.resolve()  # what a link points to
+    old: Snapshot | None = None
+    lines: list[str] = []
+    if check_replaceable(path):
+        try:
+            old = read_baseline(path)
+        except StoreError as error:
+            lines = [f"replaced one that could not be read: {error}"]
+    else:
+        lines = [f"{path}: {len(snapshot.cells)} cells, the first baseline"]
     write_baseline(path, snapshot)
     if old is None:
         return lines
@@ -192,7 +205,40 @@ def update_baseline(path: Path, snapshot: Snapshot) -> list[str]:
             same += 1
         else:
             lines.append(f"{name}: {_change(_summary(old, before), _summary(snapshot, rows))}")
-    return [*lines, f"{same} of {len(snapshot.cells)} cells as they were"]
+    lines.append(f"{same} of {len(snapshot.cells)} cells as they were")
+    return [*lines, *map(_difference, differences(snapshot, old))]
+
+
+def check_replaceable(path: Path) -> bool:
+    """See, before anything is computed, that a baseline could be written here.
+
+    Returns:
+        Whether there is one, damaged or not.
+
+    Raises:
+        StoreError: there is something else, or no folder to write into.
+    """
+    start: str | None = None
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(200)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be a baseline: {error.strerror or error}") from None
+    if start and KIND not in start:
+        raise StoreError(
+            f"{path}: is no baseline of adaptbench, and is not replaced by one; name another file"
+        )
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise StoreError(f"{path}: cannot be written: {folder} is not a writable folder")
+    return start is not None
+
+
+def _difference(entry: Difference) -> str:
+    values = "others" if entry.before is None else f"{entry.before} → {entry.after}"
+    return f"changed {entry.what}: {values} ({entry.cells} cells)"
 
 
 def _change(before: Summary, now: Summary) -> str:

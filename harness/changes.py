@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import GateError
-from harness.gate import check_metric, check_rows, differences
+from harness.gate import check_metric, check_rows
 from harness.offline import matched, snapshot
 from harness.render import difference, p_value, percent, ratio, visible
-from harness.snapshot import Rows
+from harness.snapshot import Rows, differences
 from harness.terminal import DOUBTFUL, Writer
-from harness.verdict import Difference
+from harness.verdict import ALPHA, Difference
 
-ALPHA = 0.05
 TOKENS, BITS = "geometric mean perplexity", "bits per byte"
 
 
@@ -24,8 +24,8 @@ class Change:
     """One cell before and after.
 
     ``metric`` says what ``ratio`` (estimate, low, high) is of; ``word`` is ``better``, ``worse``
-    or ``no difference shown``; ``rows`` are those whose share in it is largest, with the relative
-    change of their own perplexity.
+    or ``no difference shown``; ``rows`` are those whose share in it is largest, each with the rise
+    of its log perplexity, or for bits per byte of its NLL.
     """
 
     cell: str
@@ -59,7 +59,7 @@ def changes(before: Path, after: Path) -> Changes:
     """
     old, new = snapshot(before), snapshot(after)
     check_metric(old, new.metric)
-    check_rows(old, new.task, new.rows)
+    check_rows(old, new.task, new.rows, remedy="")
     pairs = matched(new, old)
     if not pairs:
         raise GateError(f"{after}: has no cell in common with {before}")
@@ -102,7 +102,7 @@ def _changes(pairs: dict[str, tuple[Rows, Rows]], ids: Sequence[str]) -> list[Ch
                 ratio=facts["ratio"],
                 p=p,
                 word=word,
-                rows=tuple((ids[i], float(np.expm1(parts[i]))) for i in largest if parts[i]),
+                rows=tuple((ids[i], float(parts[i])) for i in largest if parts[i]),
             )
         )
     return changed
@@ -113,11 +113,20 @@ def show(writer: Writer, found: Changes) -> None:
     from tabulate import tabulate
 
     def rows(change: Change) -> str:
-        parts = (f"{name!r} {percent(part)}" for name, part in change.rows)
-        return ", ".join(parts)
+        bits = change.metric == BITS
+        return ", ".join(
+            f"{name!r} " + (f"{part:+.1f} nats" if bits else percent(math.expm1(part)))
+            for name, part in change.rows
+        )
 
     lines = [
-        [change.cell, change.word, ratio(change.ratio), p_value(change.p), visible(rows(change))]
+        [
+            visible(change.cell),
+            change.word,
+            ratio(change.ratio),
+            p_value(change.p),
+            visible(rows(change)),
+        ]
         for change in found.cells
     ]
     headers = ["cell", "", "geometric mean", "p", "rows that moved most"]
@@ -125,12 +134,13 @@ def show(writer: Writer, found: Changes) -> None:
     bits = [change.cell for change in found.cells if change.metric == BITS]
     if bits:
         writer.write_line(
-            f"By bits per byte, because the tokenizers differ: {', '.join(bits)}", **DOUBTFUL
+            visible(f"By bits per byte, because the tokenizers differ: {', '.join(bits)}"),
+            **DOUBTFUL,
         )
     for name in found.skipped:
-        writer.write_line(f"{name}: not compared, because a row is not finite", **DOUBTFUL)
+        writer.write_line(visible(f"{name}: not compared, because a row is not finite"), **DOUBTFUL)
     for word, names in (("before", found.only_before), ("after", found.only_after)):
         for name in names:
-            writer.write_line(f"only {word}: {name}")
+            writer.write_line(visible(f"only {word}: {name}"))
     for entry in found.differences:
         writer.write_line(difference(asdict(entry)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import NoReturn
 
 from harness.errors import AdaptbenchError, OptionError
 from harness.flags import BY_FIELD
+from harness.render import visible
 from harness.terminal import Plain, show_gate, show_report
-from harness.verdict import Terms
+from harness.verdict import Gate, Terms
 
 PASSED, FAILED, WRONG = 0, 1, 4  # pytest's numbers for the same
 
@@ -29,15 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file.
     """
     parsed = _parser().parse_args(arguments)
-    writer = Plain()
+    text = io.StringIO()
     try:
-        status: int = parsed.run(parsed, writer)
+        status: int = parsed.run(parsed, Plain(text, sys.stdout.isatty()))
     except AdaptbenchError as error:
-        sys.stderr.write(f"{error}\n")
-        return WRONG
-    except BrokenPipeError:  # of a pager that was closed
-        sys.stderr.close()
-        return PASSED
+        sys.stderr.write(f"{visible(str(error))}\n")
+        status = WRONG
+    try:
+        sys.stdout.write(text.getvalue())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read this has closed it; the exit status is still the answer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
@@ -82,13 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "after", type=Path, nargs="?", help="the same run after a change that is to count as none"
     )
-    made.add_argument("--rows", type=int, default=250, metavar="N", help="test rows of a run")
-    made.add_argument("--runs", type=int, default=1000, metavar="N", help="simulated runs")
+    made.add_argument("--rows", type=_positive, default=250, metavar="N", help="test rows of a run")
+    made.add_argument("--runs", type=_positive, default=1000, metavar="N", help="simulated runs")
     made.add_argument(
         "--centred", action="store_true", help="let all rows of a cell point one way: harder"
     )
     made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 10**6:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000, found {text}")
+    return int(text)
 
 
 def _terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -113,6 +125,8 @@ def _share(text: str | None) -> float:
 
 def _held_to(parsed: argparse.Namespace) -> Terms | None:
     if parsed.baseline is None:
+        if parsed.tolerance is not None or parsed.gate_strict:
+            raise OptionError("--tolerance, --gate-strict: need --baseline=FILE")
         return None
     return Terms(Path(parsed.baseline), _share(parsed.tolerance), parsed.gate_strict)
 
@@ -123,7 +137,7 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
     content, files, gate = rebuild(parsed.results, _held_to(parsed))
     show_gate(writer, gate)
     show_report(writer, content, files, Path.cwd())
-    return PASSED if gate is None or gate.passed else FAILED
+    return _status(gate)
 
 
 def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
@@ -139,7 +153,13 @@ def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
         return PASSED
     gate = hold(terms, current)
     show_gate(writer, gate)
-    return PASSED if gate.passed else FAILED
+    return _status(gate)
+
+
+def _status(gate: Gate | None) -> int:
+    if gate is not None and gate.problem is not None:
+        return WRONG
+    return PASSED if gate is None or gate.passed else FAILED
 
 
 def _check(parsed: argparse.Namespace, writer: Plain) -> int:
@@ -147,7 +167,10 @@ def _check(parsed: argparse.Namespace, writer: Plain) -> int:
 
     damaged = False
     for where in parsed.results:
-        seen, wrong = check(where)
+        try:
+            seen, wrong = check(where)
+        except AdaptbenchError as error:
+            seen, wrong = [], [str(error)]
         for line in seen:
             writer.write_line(line)
         for line in wrong:

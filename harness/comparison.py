@@ -10,7 +10,6 @@ import numpy as np
 
 from harness.intervals import Array, Interval, Resamples
 from harness.paired import (
-    ALPHA,
     detectable,
     holm,
     permutation_p,
@@ -18,6 +17,7 @@ from harness.paired import (
     rows_needed,
 )
 from harness.snapshot import Rows
+from harness.verdict import ALPHA
 
 DRIVERS = 3
 
@@ -75,7 +75,7 @@ def compare_perplexity(
 
     Returns:
         For each pair ``ratio`` as (estimate, low, high), ``p``, two-sided and not adjusted, and
-        ``parts``, the log ratio of each row.
+        ``parts``, how much each row's logarithm rose.
     """
     after, before = (_columns([pair[side] for pair in pairs]) for side in (0, 1))
     ratios = [tuple(map(math.exp, _triple(interval))) for interval in _intervals(after, before)[0]]
@@ -83,13 +83,13 @@ def compare_perplexity(
 
 
 def compare_bits(pairs: Sequence[tuple[Rows, Rows]], comparisons: int) -> list[dict[str, Any]]:
-    """The same for total bits per byte, which models with different tokenizers can share."""
+    """The same for total bits per byte, which models with different tokenizers can share.
+
+    ``parts`` are nats of a whole row.
+    """
     after, before = (np.stack([np.array(pair[side].nll) for pair in pairs], 1) for side in (0, 1))
     ratios = [_triple(i) for i in Resamples(len(after)).ratios(after, before)]
-    return [
-        {**facts, "parts": np.log(after[:, index] / before[:, index])}
-        for index, facts in enumerate(_two_sided(after - before, ratios, comparisons))
-    ]
+    return _two_sided(after - before, ratios, comparisons)
 
 
 def _two_sided(
@@ -104,8 +104,8 @@ def _two_sided(
 
 def _columns(cells: Sequence[Rows]) -> Array:
     """Log perplexities, shape (rows, cells)."""
-    columns = [np.array(rows.nll) / np.array(rows.tokens) for rows in cells]
-    return np.stack(columns, axis=1)
+    columns: Array = np.array([rows.logs for rows in cells]).T
+    return columns
 
 
 def _intervals(after: Array, before: Array) -> tuple[list[Interval], list[Interval]]:

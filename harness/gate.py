@@ -7,33 +7,35 @@ it is larger than the tolerance. Whatever can not be compared fails too, with a 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.baseline import read_baseline
 from harness.errors import AdaptbenchError, GateError
-from harness.snapshot import Rows, Snapshot
-from harness.verdict import FAILING, STATUSES, Difference, Gate, Terms, Verdict
+from harness.snapshot import Snapshot, changes, differences
+from harness.verdict import FAILING, STATUSES, Gate, Terms, Verdict, regressed
 
 NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
 SHOWN = 3
+FLOOR = 1e-4  # two machines agree on a mean to this; a smaller rise is none
+ANEW = ", or write a new one with --update-baseline"
 NEVER = "no number of rows would show one within the tolerance"
 
 
-def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str]) -> None:
+def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str], remedy: str = ANEW) -> None:
     """See that a run's test rows are the baseline's, in the same order.
 
     Args:
         baseline: what is compared with.
         task: the name of the run's task.
         rows: id → digest of every test row of the run.
+        remedy: what there is to do besides comparing on the same rows.
 
     Raises:
         GateError: they are not; the message names a row.
     """
     what = f"{baseline.where}: its test rows are not those of {task}"
-    do = "compare on the same rows, or write a new one with --update-baseline"
+    do = f"compare on the same rows{remedy}"
     gone = [name for name in baseline.rows if name not in rows]
     new = [name for name in rows if name not in baseline.rows]
     if gone or new:
@@ -156,18 +158,18 @@ def _verdict(
 ) -> Verdict:
     ratio, mean, p = facts["ratio"], facts["mean_ratio"], facts["p"]
     detectable, needed = facts["detectable"], facts["rows_needed"]
-    # Written so that a NaN fails.
-    regressed = not (p >= facts["alpha"] or ratio[0] <= 1 + tolerance)
+    failed = regressed(p, ratio[0], tolerance)
     improved = facts["p_less"] < facts["alpha"] and ratio[0] < 1 / (1 + tolerance)
     blind = not detectable <= tolerance and not improved
     change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
     notes = []
-    if regressed:
+    heavy = [part for part in facts["drivers"] if part[1] > tolerance]
+    if failed:
         status = "FAIL"
         notes.append(f"tolerance {100 * tolerance:g} %")
-    elif mean[1] > 1:
+    elif mean[1] > 1 + FLOOR:
         status = "WARN"
-        change = f"arithmetic mean {_percent(mean)}, although {change}"
+        change = f"arithmetic mean {_percent(mean)}; {change}"
     elif blind:
         status = "INCONCLUSIVE"
     elif improved:
@@ -177,7 +179,9 @@ def _verdict(
         status = "OK"
     if status in ("FAIL", "WARN"):
         notes += _drivers(facts["drivers"])
-    if blind and not regressed:
+    elif status == "INCONCLUSIVE":
+        notes += _drivers(heavy)
+    if blind and not failed:
         notes.append(
             f"a rise of less than {100 * detectable:.3g} % could have gone unseen; "
             + (f"{needed} rows would show one of {100 * tolerance:g} %" if needed else NEVER)
@@ -211,35 +215,6 @@ def _percent(ratio: Sequence[float]) -> str:
 
 def _p(value: float) -> str:
     return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"
-
-
-def changes(now: Rows, before: Rows) -> tuple[str, ...]:
-    """Names of the facts that are not as they were."""
-    names = dict.fromkeys([*before.facts, *now.facts])
-    return tuple(name for name in names if now.facts.get(name) != before.facts.get(name))
-
-
-def differences(current: Snapshot, baseline: Snapshot) -> list[Difference]:
-    """What is not as it was, over the cells that both have."""
-    found: dict[str, Counter[tuple[str, str]]] = {}
-    for name, rows in current.cells.items():
-        known = baseline.cells.get(name)
-        if known is not None:
-            for what in changes(rows, known):
-                pair = _shown(known.facts.get(what)), _shown(rows.facts.get(what))
-                found.setdefault(what, Counter())[pair] += 1
-    listed = []
-    for what, pairs in found.items():
-        before, now = next(iter(pairs)) if len(pairs) == 1 else (None, None)
-        listed.append(Difference(what, before, now, sum(pairs.values())))
-    if current.adaptbench != baseline.adaptbench:
-        versions = baseline.adaptbench, current.adaptbench
-        listed.insert(0, Difference("adaptbench version", *versions, len(current.cells)))
-    return listed
-
-
-def _shown(fact: Any) -> str:
-    return "–" if fact is None else str(fact)
 
 
 def _notes(current: Snapshot, baseline: Snapshot, tolerance: float) -> list[str]:

@@ -25,7 +25,8 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-BLOCK = 1_024
+BLOCK = 1_024  # draws, and
+COLUMNS = 128  # columns in memory at a time
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -75,9 +76,13 @@ class Resamples:
             columns: shape (n, number of columns), finite.
             level: confidence.
         """
-        estimates = columns.mean(axis=0)
-        # Leaving row i out moves the mean by (mean − row) / (n − 1).
-        return self._bca(self.drawn_means(columns), estimates, estimates - columns, level)
+        found = []
+        for start in range(0, columns.shape[1], COLUMNS):
+            block = columns[:, start : start + COLUMNS]
+            estimates = block.mean(axis=0)
+            # Leaving row i out moves the mean by (mean − row) / (n − 1).
+            found += self._bca(self.drawn_means(block), estimates, estimates - block, level)
+        return found
 
     def ratios(self, top: Array, bottom: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for each column's mean of ``top`` over its mean of ``bottom``.
@@ -87,10 +92,14 @@ class Resamples:
             bottom: the same shape, finite and positive.
             level: confidence.
         """
-        estimates = top.mean(axis=0) / bottom.mean(axis=0)
-        draws = self.drawn_means(top) / self.drawn_means(bottom)
-        leaving_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
-        return self._bca(draws, estimates, leaving_out - leaving_out.mean(axis=0), level)
+        found = []
+        for start in range(0, top.shape[1], COLUMNS):
+            up, down = (side[:, start : start + COLUMNS] for side in (top, bottom))
+            estimates = up.mean(axis=0) / down.mean(axis=0)
+            draws = self.drawn_means(up) / self.drawn_means(down)
+            out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
+            found += self._bca(draws, estimates, out - out.mean(axis=0), level)
+        return found
 
     def _bca(
         self, draws: Array, estimates: Array, jackknife: Array, level: float
@@ -107,6 +116,8 @@ class Resamples:
         tied = (np.abs(draws - estimates) <= tolerance).mean(axis=0)
         share = np.clip(below + tied / 2, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
         bias = ndtri(share)
+        largest = np.abs(jackknife).max(axis=0)  # whose cube may be more than a float can hold
+        jackknife = np.divide(jackknife, largest, out=np.zeros_like(jackknife), where=largest > 0)
         spread = (jackknife**2).sum(axis=0) ** 1.5
         # Efron's a = Σ(θ̄ − θ_i)³ / 6 (Σ(θ̄ − θ_i)²)^1.5, with θ_i − θ̄ in ``jackknife``.
         cubes = -(jackknife**3).sum(axis=0)

@@ -18,6 +18,7 @@ from harness.effective import effective
 from harness.errors import StoreError
 from harness.files import write_atomically
 from harness.plan import Case, Plan
+from harness.stats import DEFINITION
 from harness.store import cell_from_json
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ class Manifest:
     """A run as its reports need it; every field is made of plain JSON values.
 
     Attributes:
+        metric: what the numbers of a row are, in words.
         task: its name, files, digests (also of each row), sizes, and what was left out of the pool.
         prompts: the fields of every prompt.
         recipe: everything that was asked for, as a recipe.
@@ -65,6 +67,7 @@ class Manifest:
     """
 
     adaptbench: str
+    metric: Mapping[str, str]
     task: Mapping[str, Any]
     prompts: tuple[Mapping[str, Any], ...]
     recipe: Mapping[str, Any]
@@ -95,6 +98,7 @@ def describe(
     templates = {case.template.name: case.template for case in plan.cases}
     return Manifest(
         adaptbench=__version__,
+        metric=DEFINITION,
         task={
             "name": task.name,
             "data": task.source,
@@ -182,6 +186,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         StoreError: it cannot be written.
     """
     body = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
+    body["checksum"] = digest(body)
     write_atomically(folder / FILE, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -199,14 +205,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{path}: not found, so this is no results directory; {again}") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path}: damaged ({error}); {again}") from None
+    checksum = body.pop("checksum", None) if isinstance(body, dict) else None
     try:
         version = body.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{path}: schema version {version}, this adaptbench reads {SCHEMA_VERSION}; {again}"
             )
+        _verify(checksum, {"schema_version": version, **body})
         entries = tuple(
             Entry(**{**entry, "cell": cell_from_json(entry["cell"]) if entry["cell"] else None})
             for entry in body.pop("entries")
@@ -216,3 +224,8 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**body, **lists, scored_pool=pool, entries=entries)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error}); {again}") from None
+
+
+def _verify(checksum: str | None, body: Mapping[str, Any]) -> None:
+    if checksum != digest(body):
+        raise ValueError("its checksum does not match")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,10 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
                 entry = _lost(entry, "its file is gone")
             except DamagedFileError as error:
                 entry = _lost(entry, f"its file is damaged: {error}")
+            else:
+                if [score.id for score in measured[entry.id].scores] != list(manifest.task["rows"]):
+                    del measured[entry.id]
+                    entry = _lost(entry, "its rows are not the run's")
         entries.append(entry)
     return replace(manifest, entries=tuple(entries)), measured
 
@@ -52,15 +57,21 @@ def snapshot(where: Path) -> Snapshot:
     Raises:
         StoreError: it cannot be read.
     """
-    if where.is_dir():
+    if _is_folder(where):
         return take(str(where), *read_run(where))
-    return _baseline(where)
+    return read_baseline(where)
 
 
-def _baseline(path: Path) -> Snapshot:
-    if not path.exists():
-        raise StoreError(f"{path}: not found; expected a results directory or a baseline file")
-    return read_baseline(path)
+def _is_folder(where: Path) -> bool:
+    try:
+        found = where.stat()
+    except FileNotFoundError:
+        raise StoreError(
+            f"{where}: not found; expected a results directory or a baseline file"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{where}: cannot be read: {error.strerror or error}") from None
+    return stat.S_ISDIR(found.st_mode)
 
 
 def rebuild(folder: Path, terms: Terms | None) -> tuple[dict[str, object], list[Path], Gate | None]:
@@ -92,8 +103,8 @@ def check(where: Path) -> tuple[list[str], list[str]]:
     Raises:
         StoreError: there is nothing to look at.
     """
-    if not where.is_dir():
-        found = _baseline(where)
+    if not _is_folder(where):
+        found = read_baseline(where)
         return [f"{where}: a baseline of {len(found.cells)} cells, {len(found.rows)} rows"], []
     wrong = []
     cells = sorted((where / "cells").glob("*.json"))

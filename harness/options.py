@@ -112,10 +112,18 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
             continue
         for layer in reversed(layers):
             if flag.field in layer.flags:
+                if flag.name == "update-baseline":
+                    raise OptionError(
+                        f"{layer.where}{flag.name}: stands on the command line only; in a file it "
+                        f"would switch the gate off for good"
+                    )
                 raw = layer.flags[flag.field]
                 value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
                 values[flag.field] = _anchored(flag, value, layer.folder)
                 break
+    for flag in map(BY_FIELD.__getitem__, ("tolerance", "gate_strict")):
+        if command_line.get(flag.field) and "baseline" not in values:
+            raise OptionError(f"--{flag.name}: needs --baseline=FILE, which is what it is about")
     check_models(layers, values.get("model", BY_FIELD["model"].default))
     tables = merge_tables(layers)
     qlora = TrainingSettings(**tables.pop("qlora"))

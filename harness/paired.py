@@ -9,8 +9,9 @@ With ℓ_i = NLL_i / scored tokens before and ℓ'_i after, and d_i = ℓ'_i −
     detectable                 exp(δ·sd(d)) − 1, with δ the standardized effect that a one-sided t
                                test on n rows at α/m finds with a probability of 80 %
 
-The t test stands in for the permutation test when power is computed; for means of this many rows
-their power is the same. α/m is what the smallest of m p-values has to pass under Holm.
+The t test stands in for the permutation test when power is computed; their power is the same but
+where there are too few rows for any flip to be rare enough: the smallest p of n rows is 2⁻ⁿ. α/m is
+what the smallest of m p-values has to pass under Holm.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Literal
 import numpy as np
 
 from harness.intervals import Array
+from harness.verdict import ALPHA
 
-ALPHA = 0.05
 POWER = 0.8
 ENTRIES = 1 << 20  # signs in memory at a time
+COLUMNS = 128  # of flipped sums in memory at a time
 MAX_ROWS = 10**7  # an answer beyond this is of no use to anyone
 
 
@@ -65,6 +67,11 @@ def permutation_p(
     n, columns = differences.shape
     if n < 2:  # nothing to flip against
         return np.ones(columns)
+    resamples = resamples or resamples_for(comparisons or columns)
+    if columns > COLUMNS:
+        blocks = (differences[:, i : i + COLUMNS] for i in range(0, columns, COLUMNS))
+        p = [permutation_p(block, None, alternative, seed, resamples) for block in blocks]
+        return np.concatenate(p)
 
     sizes = np.abs(differences).sum(axis=0)
     scaled = differences / np.where(sizes > 0, sizes, 1.0)
@@ -79,13 +86,13 @@ def permutation_p(
         sums,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=resamples or resamples_for(comparisons or columns),
+        n_resamples=resamples,
         batch=max(1, ENTRIES // n),
         alternative=alternative,
         rng=np.random.default_rng(seed),
     )
-    p: Array = np.minimum(result.pvalue, 1.0)
-    return p
+    found: Array = np.minimum(result.pvalue, 1.0)
+    return found
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -98,6 +105,11 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def fewest_rows(comparisons: int) -> int:
+    """With fewer rows than this no permutation test among so many can be below α."""
+    return max(2, math.floor(math.log2(comparisons / ALPHA)) + 1)
+
+
 def power(effect: float, n: int, comparisons: int) -> float:
     """Probability that a one-sided paired t test at α / comparisons finds this effect.
 
@@ -108,15 +120,17 @@ def power(effect: float, n: int, comparisons: int) -> float:
     """
     from scipy.stats import nct, t
 
+    if n < fewest_rows(comparisons):
+        return 0.0
     critical = t.isf(ALPHA / comparisons, n - 1)
     return float(nct.sf(critical, n - 1, effect * math.sqrt(n)))
 
 
 def detectable(n: int, comparisons: int) -> float:
-    """The effect that is found with a probability of 80 %; infinite where n < 2."""
+    """The effect that is found with a probability of 80 %; infinite with too few rows."""
     from scipy.optimize import brentq
 
-    if n < 2:
+    if n < fewest_rows(comparisons):
         return math.inf
     high = 1.0
     while power(high, n, comparisons) < POWER:
@@ -140,7 +154,7 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
     from scipy.special import ndtri
 
     if sd == 0:
-        return 2
+        return fewest_rows(comparisons)
     target = math.log1p(rise) / sd
     if target <= 0:
         return None
@@ -148,7 +162,7 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
     least = ((ndtri(1 - ALPHA / comparisons) + ndtri(POWER)) / target) ** 2
     if not least <= MAX_ROWS:
         return None
-    n = max(2, int(least))
+    n = max(fewest_rows(comparisons), int(least))
     while power(target, n, comparisons) < POWER:
         n += 1
     return n

@@ -212,13 +212,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and write the reports, once, also after Ctrl-C."""
     if _is_worker(session.config):
         return
-    state = session.config.stash[KEY]
+    config, state = session.config, session.config.stash[KEY]
     state.finish()
+    asked = config.getoption("baseline") is not None and not config.option.collectonly
+    if asked and not state.active:
+        state.gate_trouble = "--baseline: nothing was compared, because no cell was measured"
     if state.gate is not None:
         for verdict in state.gate.failing:
-            _report_failure(session.config, verdict.cell, f"{verdict.status}: {verdict.line}")
+            _report_failure(config, verdict.cell, f"{verdict.status}: {verdict.line}")
         if state.gate.problem is not None:
-            _report_failure(session.config, "baseline", state.gate.problem)
+            _report_failure(config, "baseline", state.gate.problem)
     if not state.passed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -228,9 +231,13 @@ def _report_failure(config: pytest.Config, name: str, line: str) -> None:
     nodeid, location = f"{GATE}::{name}", (GATE, None, name)
     failed = pytest.TestReport(nodeid, location, {}, "failed", line, "call")
     done = pytest.TestReport(nodeid, location, {}, "passed", None, "teardown")
-    terminal_ = config.pluginmanager.get_plugin("terminalreporter")
-    # The terminal counts tests to show progress; this is none, so it is put with the failures.
-    heard = config.pluginmanager.subset_hook_caller("pytest_runtest_logreport", [terminal_])
+    terminal_, *others = map(
+        config.pluginmanager.get_plugin, ("terminalreporter", "lfplugin", "stepwiseplugin")
+    )
+    # The terminal counts tests to show progress, and --lf would look for a test of this name; it
+    # is none, so it is put with the terminal's failures, and the others do not hear of it.
+    deaf = [plugin for plugin in (terminal_, *others) if plugin is not None]
+    heard = config.pluginmanager.subset_hook_caller("pytest_runtest_logreport", deaf)
     for report in (failed, done):
         heard(report=report)
     if terminal_ is not None:

@@ -51,6 +51,7 @@ def render(
         change=change,
         ratio=ratio,
         percent_of=percent_of,
+        share=share,
         p_value=p_value,
         difference=difference,
     )
@@ -144,6 +145,11 @@ def difference(entry: Mapping[str, Any]) -> str:
     return visible(f"{entry['what']}: {values} ({cells})")
 
 
+def share(value: float) -> str:
+    """A share in percent, with the digits that it was given."""
+    return f"{100 * value:g} %"
+
+
 def p_value(value: float | None) -> str:
     """Two digits, or the power of ten it is below."""
     if value is None:
@@ -190,18 +196,18 @@ def table(content: Mapping[str, Any]) -> str:
     )
 
 
-def verdict_lines(gate: Mapping[str, Any]) -> list[tuple[str, str]]:
+def verdict_lines(gate: Mapping[str, Any], baseline: str) -> list[tuple[str, str]]:
     """The gate's word for a terminal: (status, line), the worst first.
 
-    ``PASSED`` or ``FAILED`` stands before the first line.
+    ``PASSED`` or ``FAILED`` stands before the first line, which names the ``baseline``.
     """
     word = "PASSED" if gate["passed"] else "FAILED"
     if gate["problem"]:
         return [(word, visible(gate["problem"]))]
     counts = ", ".join(f"{count} {status}" for status, count in gate["counts"].items())
-    found = [(word, f"against {gate['baseline']}: {counts}")]
+    found = [(word, visible(f"against {baseline}: {counts}"))]
     found += [
-        (verdict["status"], f"{verdict['cell']}: {visible(verdict['line'])}")
+        (verdict["status"], visible(f"{verdict['cell']}: {verdict['line']}"))
         for verdict in gate["verdicts"]
         if verdict["status"] != "OK"
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import report, subjects
-from harness.baseline import read_baseline, update_baseline
+from harness.baseline import check_replaceable, read_baseline, update_baseline
 from harness.bench import Bench, Result
 from harness.core import Cell, Measurement
 from harness.errors import AdaptbenchError, ModelError
@@ -17,8 +17,9 @@ from harness.gate import check_metric, check_rows, hold
 from harness.manifest import describe, row_digests, write_manifest
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
-from harness.snapshot import METRIC, Snapshot, take
+from harness.snapshot import Snapshot, take
 from harness.speed import Contest
+from harness.stats import DEFINITION
 from harness.subjects import Subject
 from harness.trainings import draw
 from harness.verdict import Gate, Terms
@@ -124,16 +125,18 @@ class Session:
             self.trouble = f"no report was written: {error}"
 
     def check_baseline(self) -> None:
-        """See that the baseline can be compared with, before anything is computed.
+        """See that the baseline can be compared with, or written, before anything is computed.
 
         Raises:
             AdaptbenchError: it is not there or damaged, or its rows or metric are others.
         """
         options = self.plan.options
-        if options.baseline is not None and not options.update_baseline:
+        if options.baseline is not None and options.update_baseline:
+            check_replaceable(options.baseline)
+        elif options.baseline is not None:
             task = self.plan.task
             baseline = read_baseline(options.baseline)
-            check_metric(baseline, METRIC)
+            check_metric(baseline, DEFINITION)
             check_rows(baseline, task.name, row_digests(task))
 
     def _judge(self, snapshot: Snapshot) -> None:

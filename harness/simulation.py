@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import GateError
+from harness.gate import check_metric, check_rows
 from harness.intervals import Array
 from harness.offline import matched, snapshot
-from harness.paired import ALPHA, holm, permutation_p
+from harness.paired import holm, permutation_p
 from harness.snapshot import Rows, Snapshot
+from harness.verdict import ALPHA, regressed
 
 EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, -0.01, -0.02, -0.03, -0.05)
 SIZES = (1, 12)
@@ -86,6 +88,8 @@ def _pairs(
     """Kind of change → (log perplexities, centred log ratios), each of shape (rows, pairs)."""
     found: dict[str, list[tuple[Rows, Rows]]] = {}
     if after is not None:
+        check_metric(before, after.metric)
+        check_rows(before, after.task, after.rows, remedy="")
         found["after the change"] = list(matched(after, before).values())
     else:
         by_label: dict[str, list[Rows]] = {}
@@ -97,19 +101,21 @@ def _pairs(
             pairs = [(b, a) for i, a in enumerate(seeds) for b in seeds[i + 1 :]]
             if pairs:
                 found[f"another seed of {label}"] = pairs
-    if not any(found.values()):
-        raise GateError(f"{where}: no strategy was run with two seeds or more, so nothing to pair")
+    usable = {kind: [pair for pair in pairs if _alike(*pair)] for kind, pairs in found.items()}
+    found = {kind: pairs for kind, pairs in usable.items() if pairs}
+    if not found:
+        lack = "a cell in common" if after else "a strategy with two seeds or more"
+        raise GateError(f"{where}: nothing to pair, which takes {lack}, finite on the same tokens")
     kinds = {}
     for kind, pairs in found.items():
-        base = np.stack([_log(old) for _, old in pairs], axis=1)
-        noise = np.stack([_log(new) - _log(old) for new, old in pairs], axis=1)
+        base = np.array([old.logs for _, old in pairs]).T
+        noise = np.array([new.logs for new, _ in pairs]).T - base
         kinds[kind] = base, noise - noise.mean(axis=0)
     return kinds
 
 
-def _log(rows: Rows) -> Array:
-    column: Array = np.array(rows.nll) / np.array(rows.tokens)
-    return column
+def _alike(one: Rows, other: Rows) -> bool:
+    return one.tokens == other.tokens and not one.nonfinite and not other.nonfinite
 
 
 def _rates(
@@ -155,11 +161,11 @@ def _outcomes(before: Array, change: Array, tolerance: float, seed: int) -> Arra
         changed[:, 0] = shifted[:, place]
         ratios = np.exp(changed.mean(axis=0))
         means = np.exp(before + changed).mean(axis=0) / np.exp(before).mean(axis=0)
-        adjusted = np.array(holm([rise, *p[1:cells]]))
+        adjusted = holm([rise, *p[1:cells]])
         # The other cells did not fall: their p on that side is not what is looked at here.
         better = holm([falls[place], *[1.0] * (cells - 1)])[0]
         found[place] = (
-            ((adjusted < ALPHA) & (ratios > 1 + tolerance)).any(),
+            any(regressed(*each, tolerance) for each in zip(adjusted, ratios, strict=True)),
             (means > 1 + PLAIN).any(),
             better < ALPHA and ratios[0] < 1 / (1 + tolerance),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +10,9 @@ from typing import Any
 from harness import __version__
 from harness.core import Cell, Measurement
 from harness.manifest import Manifest
+from harness.verdict import Difference
 
 DECIMALS = 6  # of a row's NLL in nats: finer than any two machines agree on
-METRIC = {
-    "log_perplexity": "NLL / scored tokens of a row, in nats; scored are the answer's tokens and "
-    "the EOS",
-    "layout": "[prefix] + tokens(context) + tokens(answer) + [EOS], context and answer tokenized "
-    "separately",
-}
 LARGEST = 700.0  # nats per token; e to the 709.8 overflows
 SHORT = 12  # hexadecimal digits of a digest that is shown and never looked up
 
@@ -45,6 +41,11 @@ class Rows:
         """The places of the rows whose perplexity is NaN or too large for a float."""
         rows = enumerate(zip(self.nll, self.tokens, strict=True))
         return tuple(index for index, (nll, n) in rows if not abs(nll / n) < LARGEST)
+
+    @property
+    def logs(self) -> list[float]:
+        """Log perplexity of each row."""
+        return [nll / n for nll, n in zip(self.nll, self.tokens, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def take(where: str, manifest: Manifest, measured: Mapping[str, Measurement]) ->
             if entry.cell is not None
         },
         missing={entry.id: entry.reason or "" for entry in manifest.entries if entry.cell is None},
-        metric=METRIC,
+        metric=manifest.metric,
         adaptbench=manifest.adaptbench,
     )
 
@@ -125,3 +126,32 @@ def _facts(cell: Cell, provenance: Mapping[str, Any]) -> dict[str, Any]:
     }
     facts |= {f"{name} version": version for name, version in provenance["versions"].items()}
     return facts | {f"machine: {name}": value for name, value in provenance["hardware"].items()}
+
+
+def changes(now: Rows, before: Rows) -> tuple[str, ...]:
+    """Names of the facts that are not as they were."""
+    names = dict.fromkeys([*before.facts, *now.facts])
+    return tuple(name for name in names if now.facts.get(name) != before.facts.get(name))
+
+
+def differences(current: Snapshot, baseline: Snapshot) -> list[Difference]:
+    """What is not as it was, over the cells that both have."""
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for name, rows in current.cells.items():
+        known = baseline.cells.get(name)
+        if known is not None:
+            for what in changes(rows, known):
+                pair = _shown(known.facts.get(what)), _shown(rows.facts.get(what))
+                found.setdefault(what, Counter())[pair] += 1
+    listed = []
+    for what, pairs in found.items():
+        before, now = next(iter(pairs)) if len(pairs) == 1 else (None, None)
+        listed.append(Difference(what, before, now, sum(pairs.values())))
+    if current.adaptbench != baseline.adaptbench:
+        versions = baseline.adaptbench, current.adaptbench
+        listed.insert(0, Difference("adaptbench version", *versions, len(current.cells)))
+    return listed
+
+
+def _shown(fact: Any) -> str:
+    return "–" if fact is None else str(fact)

@@ -21,6 +21,13 @@ from dataclasses import dataclass
 
 from harness.core import Score
 
+# What a row's number is; a baseline of another definition is not compared with.
+DEFINITION = {
+    "log_perplexity": "NLL / scored tokens of a row, in nats; scored are the answer's tokens and "
+    "the EOS",
+    "layout": "[prefix] + tokens(context) + tokens(answer) + [EOS], context and answer tokenized "
+    "separately",
+}
 METRICS = {
     "mean_perplexity": "arithmetic mean of the rows' perplexities, exp(NLL / scored tokens); "
     "scored are the answer's tokens and the EOS",

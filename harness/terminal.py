@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -39,11 +38,11 @@ class Writer(Protocol):
 
 
 class Plain:
-    """A writer for a stream; colours only where that is a terminal that wants them."""
+    """A writer for a stream, in colours if it is for a terminal and nobody minds."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self.stream = stream or sys.stdout
-        self.colours = self.stream.isatty() and "NO_COLOR" not in os.environ
+    def __init__(self, stream: IO[str], colours: bool) -> None:
+        self.stream = stream
+        self.colours = colours and "NO_COLOR" not in os.environ
 
     def section(self, title: str, sep: str = "=", **markup: bool) -> None:
         self.write_line(title, **markup)
@@ -66,18 +65,18 @@ def show_gate(
     if gate is not None:
         content = gate.content()
         writer.section("adaptbench: gate", "=", **(GOOD if gate.passed else BAD))
-        for status, line in render.verdict_lines(content):
+        for status, line in render.verdict_lines(content, gate.baseline):
             writer.write(status, **COLORS.get(status, {}))
             writer.write_line(f" {line}")
         for command in github.commands(content):
             writer.write_line(command)
     elif trouble is not None:
         writer.section("adaptbench: gate", "=", **BAD)
-        writer.write_line(trouble, red=True)
+        writer.write_line(render.visible(trouble), red=True)
     elif updated:
         writer.section("adaptbench: new baseline")
         for line in updated:
-            writer.write_line(line)
+            writer.write_line(render.visible(line))
 
 
 def show_report(

@@ -11,6 +11,18 @@ from typing import Any
 # In the order in which they are shown: the worst first.
 STATUSES = ("FAIL", "MISSING", "WARN", "INCONCLUSIVE", "NEW", "IMPROVED", "OK")
 FAILING = ("FAIL", "MISSING")
+ALPHA = 0.05  # false alarms that a whole family may raise
+
+
+def regressed(p: float, ratio: float, tolerance: float) -> bool:
+    """Whether a cell fails: its rise is beyond chance and larger than the tolerance.
+
+    Args:
+        p: one-sided, adjusted for the family.
+        ratio: of geometric means, after over before.
+        tolerance: relative rise that is acceptable.
+    """
+    return not (p >= ALPHA or ratio <= 1 + tolerance)  # written so that a NaN fails
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,7 @@ class Gate:
         body = asdict(self) | {
             "passed": self.passed,
             "failing": len(self.failing),
+            "baseline": Path(self.baseline).name,  # the same wherever it is called from
             "counts": {status: counts[status] for status in STATUSES if counts[status]},
         }
         # Tuples become lists; infinities, of comparisons on one row, have no word in JSON.

@@ -54,15 +54,14 @@ def test_it_is_made_for_reviewing(path: Path, snapshot: Snapshot) -> None:
 DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "cut off": (lambda text: text[: len(text) // 2], "damaged or cut off"),
     "empty": (lambda text: "", "damaged or cut off"),
-    "a digit changed": (lambda text: text.replace(": 3, ", ": 4, ", 1), "checksum"),
+    "a digit changed": (lambda text: text.replace("[20, ", "[21, ", 1), "checksum"),
     "a cell's name changed": (lambda text: text.replace('"b-s0"', '"b-s1"'), "checksum"),
     "a NaN": (lambda text: text.replace('"nll": [', '"nll": [NaN, ', 1), "NaN is not a number"),
     "older": (
         lambda text: text.replace('"schema_version": 1', '"schema_version": 0'),
         "baseline schema 0, this adaptbench reads 1",
     ),
-    "something else": (lambda text: "[]", "baseline schema None"),
-    "another JSON": (lambda text: '{"schema_version": 1}', "checksum"),
+    "nested too deeply": (lambda text: "[" * 100_000, "damaged or cut off"),
 }
 
 
@@ -73,8 +72,7 @@ def test_damage_is_one_line_that_says_what_to_do(
     write_baseline(path, snapshot)
     text = path.read_text("utf-8")
     damaged = damage(text)
-    if "digit" in says or damaged == text:
-        damaged = text.replace("[20, ", "[21, ", 1)
+    assert damaged != text
     path.write_text(damaged, "utf-8")
     with pytest.raises(StoreError, match=says) as caught:
         read_baseline(path)
@@ -82,6 +80,46 @@ def test_damage_is_one_line_that_says_what_to_do(
     assert message.startswith(str(path))
     assert "--update-baseline" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["[]", '{"schema_version": 1}', '"text"'])
+def test_something_else_is_no_baseline_and_is_never_replaced(
+    path: Path, snapshot: Snapshot, text: str
+) -> None:
+    path.parent.mkdir()
+    path.write_text(text, "utf-8")
+    with pytest.raises(StoreError, match="is no baseline of adaptbench; name the right file"):
+        read_baseline(path)
+    with pytest.raises(StoreError, match="is no baseline of adaptbench, and is not replaced"):
+        update_baseline(path, snapshot)
+    assert path.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize("where", ["folder", "file/below", "x" * 300])
+def test_where_no_baseline_can_be_written(tmp_path: Path, snapshot: Snapshot, where: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(StoreError, match="cannot be"):
+        update_baseline(tmp_path / where, snapshot)
+
+
+def test_a_link_stays_a_link(tmp_path: Path, snapshot: Snapshot) -> None:
+    link, target = tmp_path / "link.json", tmp_path / "target.json"
+    link.symlink_to(target)
+    update_baseline(link, snapshot)
+    assert link.is_symlink()
+    assert read_baseline(target).cells == snapshot.cells
+
+
+@pytest.mark.parametrize("field", ["cells", "rows"])
+def test_nothing_is_no_baseline(path: Path, snapshot: Snapshot, field: str) -> None:
+    write_baseline(path, snapshot)
+    body = json.loads(path.read_text("utf-8"))
+    del body["checksum"]
+    body[field] = {}
+    path.write_text(json.dumps({**body, "checksum": digest(body)}), "utf-8")
+    with pytest.raises(StoreError, match="it has no rows or no cells"):
+        read_baseline(path)
 
 
 @pytest.mark.parametrize("field", ["rows", "bytes", "cells", "environments"])
@@ -129,7 +167,7 @@ def test_an_incomplete_or_broken_run_is_not_written_and_the_old_one_stays(
 
 def test_an_update_says_what_changed(path: Path, snapshot: Snapshot) -> None:
     assert update_baseline(path, snapshot) == [f"{path}: 2 cells, the first baseline"]
-    worse = rows(LOGS + math.log(1.1))
+    worse = replace(rows(LOGS + math.log(1.1)), facts=snapshot.cells["a"].facts)
     new = replace(snapshot, cells={"a": worse, "c": snapshot.cells["b-s0"]})
     lines = update_baseline(path, new)
     assert lines[0] == "dropped b-s0"
@@ -138,11 +176,14 @@ def test_an_update_says_what_changed(path: Path, snapshot: Snapshot) -> None:
     assert lines[1].count("(+10.00 %)") == 2
     assert lines[2:] == ["added c", "0 of 2 cells as they were"]
     assert update_baseline(path, new) == ["2 of 2 cells as they were"]
+    facts = {"model": "m", "prompt": "p2"}
+    other = replace(new, cells={n: replace(c, facts=facts) for n, c in new.cells.items()})
+    assert "changed prompt: p1 → p2 (2 cells)" in update_baseline(path, other)
 
 
 def test_a_damaged_one_is_replaced_and_that_is_said(path: Path, snapshot: Snapshot) -> None:
-    path.parent.mkdir()
-    path.write_text("{", "utf-8")
+    write_baseline(path, snapshot)
+    path.write_text(path.read_text("utf-8")[:500], "utf-8")
     (line,) = update_baseline(path, snapshot)
     assert line.startswith("replaced one that could not be read: ")
     assert read_baseline(path).cells == snapshot.cells

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from harness.errors import GateError
 from harness.gate import judge
-from harness.snapshot import METRIC, Rows, Snapshot
+from harness.snapshot import Rows, Snapshot
+from harness.stats import DEFINITION
 from harness.verdict import Gate, Verdict
 
 N = 250
@@ -33,7 +35,7 @@ def rows(logs: Sequence[float] | np.ndarray[Any, Any], key: str = "k", **facts: 
 def run(cells: Mapping[str, Rows], n: int = N, where: str = "there.json", **more: Any) -> Snapshot:
     contents = {name: f"text {name}" for name in IDS[:n]}
     return replace(
-        Snapshot(where, "task", contents, tuple(3 * t for t in TOKENS[:n]), cells, {}, METRIC),
+        Snapshot(where, "task", contents, tuple(3 * t for t in TOKENS[:n]), cells, {}, DEFINITION),
         **more,
     )
 
@@ -165,7 +167,7 @@ def test_strict_looks_behind_a_warning_too() -> None:
     hard = np.quantile(LOGS, 0.8) < LOGS
     logs = LOGS + np.where(hard, 0.14, -0.05) + noise(0.2, 6)
     verdict = only(judged({"a": rows(LOGS)}, {"a": rows(logs)}, strict=True))
-    assert verdict.status in ("WARN", "INCONCLUSIVE")
+    assert verdict.status == "WARN"
     assert verdict.fails
 
 
@@ -236,7 +238,7 @@ def test_other_test_rows_can_not_be_compared(
 
 
 def test_another_metric_can_not_be_compared() -> None:
-    baseline = run({"a": rows(LOGS)}, metric={**METRIC, "log_perplexity": "NLL / characters"})
+    baseline = run({"a": rows(LOGS)}, metric={**DEFINITION, "log_perplexity": "NLL / characters"})
     with pytest.raises(GateError, match=r"there\.json: another definition of the metric: its log_"):
         judge(run({"a": rows(LOGS)}), baseline, 0.01, False)
 
@@ -265,6 +267,39 @@ def test_one_row_is_inconclusive_and_its_report_is_json() -> None:
     assert only(gate).status == "INCONCLUSIVE"
     (content,) = gate.content()["verdicts"]
     assert content["detectable"] is None
+
+
+@pytest.mark.parametrize(("n", "cells"), [(8, 20), (4, 1), (1, 1)])
+def test_with_too_few_rows_to_ever_fail_nothing_could_have_been_seen(n: int, cells: int) -> None:
+    """The smallest p of n rows is 2⁻ⁿ; times the cells it is never below 0.05."""
+    before = {f"c{i}": rows(LOGS[:n]) for i in range(cells)}
+    after = {f"c{i}": rows(LOGS[:n] + 0.4) for i in range(cells)}
+    gate = judge(run(after, n), run(before, n), 0.01, True)
+    assert not gate.passed
+    assert all(verdict.fails for verdict in gate.verdicts)
+    assert gate.content()["verdicts"][0]["detectable"] is None
+
+
+def test_a_row_that_is_all_but_impossible_is_judged(tmp_path: Path) -> None:
+    """Its perplexity is e^600; the cube of that is more than a float holds."""
+    logs = LOGS.copy()
+    logs[3] = 600.0
+    verdict = only(judged({"a": rows(LOGS)}, {"a": rows(logs)}))
+    assert verdict.drivers[0][0] == "row-003"
+    assert "'row-003'" in verdict.line
+
+
+def test_a_move_that_machines_make_is_no_warning() -> None:
+    gate = judged({"a": rows(LOGS)}, {"a": rows(LOGS + 1e-5)})
+    assert only(gate).status == "OK"
+
+
+def test_a_row_that_got_far_worse_is_named_where_nothing_is_sure() -> None:
+    logs = LOGS.copy()
+    logs[5] += 8.0  # three thousand times
+    verdict = only(judged({"a": rows(LOGS)}, {"a": rows(logs)}))
+    assert verdict.status == "INCONCLUSIVE"
+    assert "'row-005'" in verdict.line
 
 
 def test_the_order_of_cells_decides_nothing() -> None:

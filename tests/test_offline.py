@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.baseline import write_baseline
 from harness.cli import FAILED, PASSED, WRONG, main
 from harness.core import Score
 from harness.effective import effective
+from harness.errors import StoreError
 from harness.manifest import Entry, Manifest, read_manifest, write_manifest
-from harness.offline import matched, snapshot
+from harness.offline import matched, read_run, snapshot
 from harness.options import Options
+from harness.stats import DEFINITION
 from harness.store import Store
 from tests.conftest import ROOT
 from tests.test_report import PROVENANCE
@@ -86,7 +89,9 @@ def make_run(
     prompt = {"name": "plain", "preamble": "", "demonstration": "", "query": "", "chat": False}
     recipe = effective(Options())
     questions = tuple({"id": i, "instruction": f"ask {i}", "output": "答"} for i in ids)
-    manifest = Manifest("0.1.0", task, (prompt,), recipe, False, questions, {}, {}, tuple(entries))
+    manifest = Manifest(
+        "0.1.0", DEFINITION, task, (prompt,), recipe, False, questions, {}, {}, tuple(entries)
+    )
     write_manifest(folder, manifest)
     return folder
 
@@ -114,7 +119,7 @@ def test_report_and_again_the_same_bytes(results: Path) -> None:
 
 def test_gate(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     baseline = f"--baseline={tmp_path / 'baseline.json'}"
-    assert main(["gate", str(results), baseline]) == FAILED
+    assert main(["gate", str(results), baseline]) == WRONG
     assert "there is no baseline yet" in capsys.readouterr().out
     assert main(["gate", str(results), baseline, "--update-baseline"]) == PASSED
     assert main(["gate", str(results), baseline]) == PASSED
@@ -231,15 +236,81 @@ def test_a_damaged_cell_is_missing_from_the_report_and_fails_the_gate(
     assert victim.exists()
 
 
+def test_check_goes_on_after_what_it_can_not_read(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "nowhere"), str(results)]) == FAILED
+    out = capsys.readouterr().out
+    assert "nowhere: not found" in out
+    assert f"{results}: 4 cells" in out
+
+
+def test_a_manifest_that_was_edited_is_damaged(results: Path, tmp_path: Path) -> None:
+    path = results / "run.json"
+    text = path.read_text("utf-8")
+    for edited in (text.replace('"r001"', '"r999"', 1), text.replace('"pool": 3', '"pool": 4')):
+        assert edited != text
+        path.write_text(edited, "utf-8")
+        with pytest.raises(StoreError, match="damaged .*checksum does not match"):
+            read_manifest(results)
+
+
+def test_a_cell_of_other_rows_does_not_count(results: Path) -> None:
+    manifest = read_manifest(results)
+    rows = dict(reversed(manifest.task["rows"].items()))
+    write_manifest(results, dataclasses.replace(manifest, task={**manifest.task, "rows": rows}))
+    manifest, measured = read_run(results)
+    assert not measured
+    assert "its rows are not the run's" in str(manifest.entries[0].reason)
+
+
+def test_a_failing_gate_fails_though_nobody_reads_on(results: Path, tmp_path: Path) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    main(["gate", str(results), baseline, "--update-baseline"])
+    worse = make_run(tmp_path / "worse", shift=math.log(1.05))
+    command = f"{sys.executable} -m harness gate {worse} {baseline} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == FAILED
+    assert done.stderr == b""
+
+
+def test_names_can_not_give_commands(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = tmp_path / "baseline.json"
+    evil = "x\n::error::owned\x1b[31m"
+    found = snapshot(results)
+    write_baseline(
+        baseline,
+        dataclasses.replace(found, cells={**found.cells, evil: found.cells["m-plain-zeroshot"]}),
+    )
+    for command in (
+        ["gate", str(results), f"--baseline={baseline}"],
+        ["compare", str(baseline), str(results)],
+        ["gate", str(results), f"--baseline={baseline}", "--update-baseline"],
+    ):
+        main(command)
+        out = capsys.readouterr().out
+        assert "owned" in out
+        assert "\x1b" not in out
+        assert not any(line.startswith("::") for line in out.splitlines())
+
+
 WRONGS = {
     "no such folder": (["report", "nowhere"], "nowhere/run.json: not found"),
-    "neither": (["check", "nowhere"], "nowhere: not found; expected a results directory or a"),
+    "neither": (["compare", "nowhere", "y"], "nowhere: not found; expected a results directory"),
     "no command": ([], "the following arguments are required: COMMAND"),
     "no baseline named": (["gate", "x"], "required: --baseline"),
     "tolerance": (
         ["gate", "x", "--baseline=y", "--tolerance=5"],
         "--tolerance=5: expected a share",
     ),
+    "terms of nothing": (["report", "x", "--tolerance=1%"], "need --baseline=FILE"),
+    "no runs": (
+        ["simulate", "x", "--runs=0"],
+        "expected a whole number from 1 to 1000000, found 0",
+    ),
+    "a long name": (["compare", "x" * 300, "y"], "File name too long"),
     "unknown": (["prepare"], "invalid choice: 'prepare'"),
 }
 

@@ -216,3 +216,25 @@ class TestPlan:
         with pytest.raises(AdaptbenchError) as caught:
             self.plan(files, tiny_model, **flags)
         assert says in str(caught.value)
+
+
+def test_an_update_in_a_file_would_switch_the_gate_off(tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.adaptbench]\nbaseline = "b.json"\nupdate-baseline = true\n')
+    with pytest.raises(OptionError, match="update-baseline: stands on the command line only"):
+        parse_options({}, read_pyproject(file))
+
+
+def test_the_gate_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[tool.adaptbench]\nbaseline = "b.json"\ntolerance = 0.02\n')
+    options = parse_options({"tolerance": None}, read_pyproject(file))
+    assert options.baseline == tmp_path / "b.json"
+    assert options.tolerance == 0.02
+    assert parse_options({"tolerance": "3%"}, read_pyproject(file)).tolerance == 0.03
+
+
+@pytest.mark.parametrize("text", ["5", "-1%", "nan", "100%", "much", "1e99%"])
+def test_a_tolerance_is_a_share(text: str) -> None:
+    with pytest.raises(OptionError, match=r"--tolerance=.*expected a share from 0 to below 1"):
+        parse_options({"baseline": "b.json", "tolerance": text})

@@ -16,6 +16,7 @@ from harness.paired import (
     MAX_ROWS,
     POWER,
     detectable,
+    fewest_rows,
     holm,
     permutation_p,
     power,
@@ -271,8 +272,7 @@ def test_holm_of_one_is_itself() -> None:
     [
         # statsmodels 0.15.0, TTestPower().solve_power(nobs=n, alpha=0.05 / comparisons,
         # power=0.8, alternative="larger")
-        (2, 1, 5.79280),
-        (5, 6, 2.29165),
+        (5, 1, 1.35942),
         (10, 1, 0.85284),
         (30, 1, 0.46495),
         (30, 10, 0.66221),
@@ -305,7 +305,7 @@ def by_quadrature(effect: float, n: int, comparisons: int) -> float:
 
 
 @pytest.mark.parametrize("comparisons", [1, 10, 500])
-@pytest.mark.parametrize("n", [2, 3, 10, 250, 100_000])
+@pytest.mark.parametrize("n", [14, 30, 250, 100_000])
 def test_what_is_detectable_has_four_chances_in_five(n: int, comparisons: int) -> None:
     effect = detectable(n, comparisons)
     assert by_quadrature(effect, n, comparisons) == pytest.approx(0.8, abs=1e-6)
@@ -313,6 +313,19 @@ def test_what_is_detectable_has_four_chances_in_five(n: int, comparisons: int) -
     for part in (0.3, 1.2):
         expected = by_quadrature(part * effect, n, comparisons)
         assert power(part * effect, n, comparisons) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("comparisons", [1, 3, 20, 500])
+def test_fewer_rows_than_flips_can_make_rare_detect_nothing(comparisons: int) -> None:
+    # All rows rose alike: p is 2⁻ⁿ, the smallest there is, and Holm takes it times the family.
+    fewest = fewest_rows(comparisons)
+    assert comparisons * 2.0**-fewest < ALPHA <= comparisons * 2.0 ** (1 - fewest)
+    risen = np.ones((fewest, 1))
+    assert comparisons * permutation_p(risen, comparisons)[0] < ALPHA
+    assert comparisons * permutation_p(risen[1:], comparisons)[0] >= ALPHA
+    assert detectable(fewest - 1, comparisons) == math.inf
+    assert power(100.0, fewest - 1, comparisons) == 0.0
+    assert math.isfinite(detectable(fewest, comparisons))
 
 
 def test_something_is_detectable_with_any_number_of_rows() -> None:
@@ -333,7 +346,7 @@ def test_the_permutation_test_has_the_power_that_is_computed() -> None:
 
 def test_more_rows_detect_less_and_more_comparisons_more() -> None:
     assert [detectable(n, 1) for n in (0, 1)] == [math.inf, math.inf]
-    by_rows = [detectable(n, 6) for n in (2, 3, 10, 100, 1_000)]
+    by_rows = [detectable(n, 6) for n in (7, 8, 10, 100, 1_000)]
     assert by_rows == sorted(by_rows, reverse=True)
     by_family = [detectable(100, comparisons) for comparisons in (1, 2, 10, 500)]
     assert by_family == sorted(by_family)
@@ -353,8 +366,6 @@ def test_more_rows_detect_less_and_more_comparisons_more() -> None:
         (0.86, 0.01, 1, 46186),  # 46185.19
         (0.15, 0.10, 1, 17),  # 16.75
         (0.05, 0.05, 1, 9),  # 8.03
-        (0.01, 0.05, 20, 4),  # 3.93
-        (0.05, 0.20, 1, 3),  # 2.33
     ],
 )
 def test_rows_needed_are_those_of_statsmodels(
@@ -370,7 +381,7 @@ def test_rows_needed_are_the_fewest(sd: float, comparisons: int) -> None:
     assert n is not None
     effect = math.log(1.05) / sd
     assert by_quadrature(effect, n, comparisons) >= 0.8
-    assert n == 2 or by_quadrature(effect, n - 1, comparisons) < 0.8
+    assert n == fewest_rows(comparisons) or by_quadrature(effect, n - 1, comparisons) < 0.8
 
 
 def test_rows_nobody_has() -> None:
@@ -388,5 +399,7 @@ def test_rows_nobody_has() -> None:
         assert rows_needed(1.0, 0.0, 1) is None
 
 
-def test_differences_without_spread_need_two_rows() -> None:
-    assert rows_needed(0.0, 0.01, 1) == 2
+def test_differences_without_spread_need_as_many_rows_as_flips_do() -> None:
+    # 2⁻⁵ is below 0.05; 20 · 2⁻⁹ too
+    assert rows_needed(0.0, 0.01, 1) == 5
+    assert rows_needed(0.0, 0.01, 20) == 9

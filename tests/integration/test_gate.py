@@ -228,10 +228,23 @@ def test_an_incomplete_run_does_not_become_the_baseline(suites: Run, baseline: s
     assert path.read_bytes() == before
 
 
-def test_a_baseline_in_pyproject_is_used(suites: Run, tmp_path: Path, baseline: str) -> None:
-    done = suites("--update-baseline", "--strategy=zeroshot")
-    assert done.status == 4
-    assert "--update-baseline: needs --baseline=FILE, the file to write" in done.err
+def test_flags_of_the_gate_need_one(suites: Run) -> None:
+    for flag, says in (
+        ("--update-baseline", "needs --baseline=FILE, the file to write"),
+        ("--gate-strict", "needs --baseline=FILE"),
+        ("--tolerance=1%", "needs --baseline=FILE"),
+    ):
+        done = suites(flag, "--strategy=zeroshot")
+        assert done.status == 4
+        assert says in done.err
+
+
+def test_a_gate_that_compares_nothing_fails(suites: Run, baseline: str) -> None:
+    path = baseline.partition("=")[2]
+    only = ROOT / "suites" / "test_conformance.py"
+    done = suites(f"--baseline={path}", "-k", "gpt2 and eos", only=only)
+    assert done.status in (1, 5)
+    assert "nothing was compared, because no cell was measured" in done.out
 
 
 def test_github_is_told(suites: Run, baseline: str, worse: Path, tmp_path: Path) -> None:
