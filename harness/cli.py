@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from harness.errors import AdaptbenchError, OptionError
 from harness.flags import BY_FIELD
@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     made = command("report", _report, "write a results directory's reports anew")
     made.add_argument("results", type=Path, help="results directory")
     _terms(made, required=False)
+    for name in ("report", "templates"):
+        flag = BY_FIELD[name]
+        made.add_argument(f"--{name}", metavar=flag.metavar, help=flag.help)
 
     made = command("compare", _compare, "compare two results directories or baselines, row by row")
     made.add_argument("before", type=Path, help="results directory or baseline")
@@ -114,13 +117,12 @@ def _terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
             parser.add_argument(f"--{flag.name}", metavar=flag.metavar, help=text, required=needed)
 
 
-def _share(text: str | None) -> float:
-    flag = BY_FIELD["tolerance"]
+def _parsed(name: str, text: str | None) -> Any:
+    flag = BY_FIELD[name]
     try:
-        value: float = flag.default if text is None else flag.parse(text)
+        return flag.default if text is None else flag.parse(text)
     except ValueError as error:
-        raise OptionError(f"--tolerance={text}: expected {error}") from None
-    return value
+        raise OptionError(f"--{flag.name}={text}: expected {error}") from None
 
 
 def _held_to(parsed: argparse.Namespace) -> Terms | None:
@@ -128,13 +130,16 @@ def _held_to(parsed: argparse.Namespace) -> Terms | None:
         if parsed.tolerance is not None or parsed.gate_strict:
             raise OptionError("--tolerance, --gate-strict: need --baseline=FILE")
         return None
-    return Terms(Path(parsed.baseline), _share(parsed.tolerance), parsed.gate_strict)
+    tolerance = _parsed("tolerance", parsed.tolerance)
+    return Terms(Path(parsed.baseline), tolerance, parsed.gate_strict)
 
 
 def _report(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.offline import rebuild
+    from harness.output import Style
 
-    content, files, gate = rebuild(parsed.results, _held_to(parsed))
+    style = Style(tuple(_parsed("report", parsed.report)), _parsed("templates", parsed.templates))
+    content, files, gate = rebuild(parsed.results, _held_to(parsed), style)
     show_gate(writer, gate)
     show_report(writer, content, files, Path.cwd())
     return _status(gate)
@@ -194,7 +199,7 @@ def _simulate(parsed: argparse.Namespace, writer: Plain) -> int:
         parsed.after,
         parsed.rows,
         parsed.runs,
-        _share(parsed.tolerance),
+        _parsed("tolerance", parsed.tolerance),
         parsed.centred,
     )
     writer.write_line(table(found))

@@ -13,7 +13,7 @@ from harness.subset import Weights
 
 # Of how it was run and judged, not of what.
 ASIDE = (
-    *("results-dir", "fresh", "recipe", "set"),
+    *("results-dir", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
 )
 

@@ -1,8 +1,8 @@
 """Figures as SVG text: the same data give the same bytes, in any process.
 
-matplotlib draws, with its own font, a sentinel for what is neutral, and no text from outside. Then
-neutral becomes ``currentColor``, so that one figure serves light and dark, text takes the fonts
-of its reader, and ids begin with the figure's name.
+matplotlib draws, with its own font, a sentinel for what is neutral, and no text from outside: a
+placeholder stands for it. Then neutral becomes ``currentColor``, so that one figure serves light
+and dark, text takes the fonts of its reader, and ids begin with the figure's name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from html import escape
 from itertools import accumulate
 from typing import Any
 
+from harness.placement import shortened
 from harness.render import number, visible
 
 Run = Mapping[str, Any]
@@ -36,14 +37,15 @@ STYLE = """
     legend.frameon=False legend.borderpad=0 legend.borderaxespad=0 legend.columnspacing=1.3
     legend.labelspacing=0.8 figure.subplot.left=0.083 figure.subplot.right=0.9625 svg.hashsalt={1}
 """
-FLUID = "width: 100%; max-width: 720px; height: auto; "
-ROOT = f"""<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{{1:.0f}}" \
-viewBox="0 0 518.4 {{2:g}}" role="img" aria-labelledby="{{0}}.title {{0}}.desc" \
-style="{FLUID}stroke-linejoin: round; font-family: system-ui, -apple-system, 'Segoe UI', \
+FLUID = r"width: 100%; max-width: \d+px; height: auto; "
+ROOT = """<svg xmlns="http://www.w3.org/2000/svg" width="{1:.0f}" height="{2:.0f}" \
+viewBox="0 0 {3:g} {4:g}" role="img" aria-labelledby="{0}.title {0}.desc" \
+style="width: 100%; max-width: {1:.0f}px; height: auto; stroke-linejoin: round; \
+font-family: system-ui, -apple-system, 'Segoe UI', \
 'Noto Sans', Arial, 'Noto Sans CJK TC', 'PingFang TC', 'Microsoft JhengHei', sans-serif">
-<title id="{{0}}.title">{{3}}</title><desc id="{{0}}.desc">{{4}}</desc>
+<title id="{0}.title">{5}</title><desc id="{0}.desc">{6}</desc>
 <text x="7" y="16" style="font-size: 10.5px; fill: currentColor"><tspan style="font-weight: 600">\
-{{5}}</tspan><tspan dx="9" style="font-size: 9px">{{6}}</tspan></text>"""
+{7}</tspan><tspan {8} style="font-size: 9px">{9}</tspan></text>"""
 CLEAN: Sequence[tuple[str, Any]] = (
     (r"(?s)^.*?</defs>", ""),  # the prolog, metadata, and a style sheet for the whole page
     (r' id="[^"]*_[^"]*"| transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', ""),
@@ -51,6 +53,7 @@ CLEAN: Sequence[tuple[str, Any]] = (
     (r'<g( [^>]*)?>\n(<use [^>]*) (style="[^"]*")', r"<g \3\1>\n\2"),
     (r'<use xlink:(href="[^"]*" x="[^"]*" y="[^"]*")( style="[^"]*")?', r"<use \1"),
     (r'"[^"]*"', lambda value: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", value[0])),
+    (r"M (\S+) (\S+)\nL \1 (?=\S+[\n\"])", r"M\1 \2V"),
     (NEUTRAL, "currentColor"),
 )
 
@@ -64,9 +67,9 @@ def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | 
     """
 
     def evaluated(name: str) -> list[Points]:
-        return [_finite((row["step"], row[name]) for row in run["evaluations"]) for run in runs]
+        return [finite((row["step"], row[name]) for row in run["evaluations"]) for run in runs]
 
-    losses = [_finite(enumerate(run["losses"], 1)) for run in runs]
+    losses = [finite(enumerate(run["losses"], 1)) for run in runs]
     smooth = [_thin(_smooth(points)) for points in losses]
     tests, holdouts = evaluated("mean_perplexity"), evaluated("holdout_perplexity")
     bests = [[p for p in tests[i] if p[0] == run["best_step"]] for i, run in enumerate(runs)]
@@ -88,7 +91,7 @@ def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | 
         right = max(1, axes.get_xlim()[1])
         axes.set(xlabel="optimizer step", xlim=(-0.015 * right, right))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _scale(axes, "x", [])
+        scale(axes, "x", [])
         if few:
             keys = [axes.plot([], [], **look["seed"])[0] for look in looks[:-1]]
             said = ["\n".join([name, *best]) for name, best in zip(names, told, strict=True)]
@@ -102,14 +105,14 @@ def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | 
 
     words = [*filter(None, map(_in_words, names, smooth, tests, bests))]
     note = f"best step by {select_on}" if select_on and any(bests) else "no values" * (not words)
-    return _figure(f"curve-{slug}", title, note, words, 4.95 if two else 2.7, draw)
+    return figure(f"curve-{slug}", title, note, words, 4.95 if two else 2.7, draw)
 
 
 def length_against_score(slug: str, title: str, points: Sequence[tuple[float, float, bool]]) -> str:
     """The training pool as dots, so thinned out that a large pool stays a small file."""
     label = f"chosen ({sum(bool(chosen) for *_, chosen in points):,} of {len(points):,})"
-    rest = _finite((x, y) for x, y, chosen in points if not chosen)
-    best = _finite((x, y) for x, y, chosen in points if chosen)
+    rest = finite((x, y) for x, y, chosen in points if not chosen)
+    best = finite((x, y) for x, y, chosen in points if chosen)
     dot: dict[str, Any] = {"marker": "o", "ls": "", "mew": 0.6}
     hollow = {**dot, "color": NEUTRAL, "ms": 3.2, "mfc": "none", "alpha": 0.45}
     look = {"not chosen": hollow, label: {**dot, "color": VERMILLION, "ms": 4, "alpha": 0.8}}
@@ -118,7 +121,7 @@ def length_against_score(slug: str, title: str, points: Sequence[tuple[float, fl
         axes = figure.subplots()
         axes.set(xlabel="length in characters", ymargin=0.06)
         axes.update_datalim([*rest, *best])
-        _scale(axes, "x", [x for x, _ in (*rest, *best)], ratio=20)
+        scale(axes, "x", [x for x, _ in (*rest, *best)], ratio=20)
         axes.autoscale_view()
         lines = {"not chosen": [_spread(axes, rest)], label: [_spread(axes, best)]}
         _draw(axes, "score", lines, [look, look], stages=(), ratio=0)
@@ -127,17 +130,18 @@ def length_against_score(slug: str, title: str, points: Sequence[tuple[float, fl
     for kind, part in (("not chosen", rest), (label, best)):
         ends = [f"{min(side):,.5g} to {max(side):,.5g}" for side in zip(*part, strict=True)]
         words += [f"{kind}: {', '.join(ends)}"] if part else []
-    return _figure(f"pool-{slug}", title, "", words, 3.6, draw)
+    return figure(f"pool-{slug}", title, "", words, 3.6, draw)
 
 
 def standalone(svg: str) -> str:
     """The same figure as a file of its own: dark on white, of a size of its own."""
     svg = re.sub(r'(?<=style=")[^"]*', lambda style: style[0].replace("currentColor", INK), svg)
+    svg = re.sub(FLUID, "", svg, count=1)
     paper = f'</desc><rect width="100%" height="100%" style="fill: {PAPER}"/>'
-    return svg.replace(FLUID, "", 1).replace("</desc>", paper, 1)
+    return svg.replace("</desc>", paper, 1)
 
 
-def _finite(points: Iterable[tuple[float, float | None]]) -> Points:
+def finite(points: Iterable[tuple[float, float | None]]) -> Points:
     """Without what can not be drawn: None, NaN, the infinities and their neighbourhood."""
     return [(x, y) for x, y in points if y is not None and abs(x) < 1e200 and abs(y) < 1e200]
 
@@ -193,7 +197,7 @@ def _draw(
             look = {"marker": "." if len(points) == 1 else "", **looks[i][kind], "clip_on": False}
             gid = f"{kind.partition(' (')[0].replace(' ', '-')}-{i}"
             axes.plot([x for x, _ in points], [y for _, y in points], gid=gid, **look)
-    _scale(axes, "y", [y for parts in lines.values() for points in parts for _, y in points], ratio)
+    scale(axes, "y", [y for parts in lines.values() for points in parts for _, y in points], ratio)
     for step in stages:
         axes.axvline(step, gid=f"{title.split()[0]}-stage-{step}", **looks[-1]["new stage"])
     shown = [kind for kind, parts in lines.items() if any(parts)] + ["new stage"] * bool(stages)
@@ -202,7 +206,7 @@ def _draw(
     axes.figure.legend(handles, shown, loc="lower right", ncols=len(shown) or 1, bbox_to_anchor=at)
 
 
-def _scale(axes: Any, side: str, values: Sequence[float], ratio: float = 0) -> None:
+def scale(axes: Any, side: str, values: Sequence[float], ratio: float = 0) -> None:
     """Plain numbers at the ticks; logarithmic where the values span more than a ratio, if any."""
     axis, low = getattr(axes, f"{side}axis"), min(values, default=0)
     span = max(values) / low if low > 0 else 0
@@ -224,8 +228,29 @@ def _in_words(name: str, smooth: Points, tests: Points, best: Points) -> str:
     return f"{text[2:]} ({name})" if name and text else text[2:]
 
 
-def _figure(slug: str, title: str, note: str, words: list[str], high: float, draw: Any) -> str:
-    """Draw on a blank figure of so many inches, and clean up what was written."""
+def placeholder(text: str, texts: list[str]) -> str:
+    """What matplotlib draws where a text from outside is to stand; ``texts`` are for figure."""
+    texts.append(text)
+    return f"text-{len(texts) - 1}"
+
+
+def figure(
+    slug: str,
+    title: str,
+    note: str,
+    words: list[str],
+    high: float,
+    draw: Any,
+    *,
+    wide: float = 7.2,
+    head: str = "",
+    texts: Sequence[str] = (),
+) -> str:
+    """Draw on a blank figure of so many inches, and clean up what was written.
+
+    With a ``head`` the picture shows that instead of its title, and the note on a line of its own.
+    ``texts`` may grow while drawing: they take the places of their placeholders.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -235,16 +260,22 @@ def _figure(slug: str, title: str, note: str, words: list[str], high: float, dra
         matplotlib.rcdefaults()
         parameters: Any = matplotlib.rcParams
         parameters.update(pair.split("=") for pair in STYLE.format(NEUTRAL, slug).split())
-        canvas: Any = FigureCanvasSVG(Figure(figsize=(7.2, high)))
+        canvas: Any = FigureCanvasSVG(Figure(figsize=(wide, high), dpi=72))
         canvas.figure.subplots_adjust(bottom=0.5 / high, top=1 - 0.6 / high)
         draw(canvas.figure)
         canvas.print_svg(file, metadata={"Date": None, "Creator": None})
         svg = file.getvalue()
     for pattern, new in (*CLEAN, (r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{slug}.")):
         svg = re.sub(pattern, new, svg)
-    note, title = visible(note)[:40], visible(title)
-    most = 72 - len(note) - sum(c > "⺀" for c in title[:36])
-    head = title[:most] + "…" * (len(title) > most)
+    svg = re.sub(r"(?<=>)text-(\d+)(?=</)", lambda n: escape(visible(texts[int(n[1])])), svg)
+    shown, note = visible(head or title), visible(note)
+    note = shortened(note, 72 * wide - 14) if head else note[:40]
+    most = int(10 * wide) - (0 if head else len(note)) - sum(c > "⺀" for c in shown[:36])
+    shown = shown[:most] + "…" * (len(shown) > most)
     told = "; ".join([*words[:5], *[f"and {len(words) - 5} more"][: len(words) > 5]])
-    texts = map(escape, (title, f"{title}: {told or note}", head, note))
-    return ROOT.format(slug, 100 * high, 72 * high, *texts) + svg
+    named, described, shown, note = map(
+        escape, (visible(title), f"{visible(title)}: {told or note}", shown, note)
+    )
+    size = 100 * wide, 100 * high, 72 * wide, 72 * high
+    place = 'x="7" dy="13"' if head else 'dx="9"'
+    return ROOT.format(slug, *size, named, described, shown, place, note) + svg

@@ -220,6 +220,20 @@ FLAGS: tuple[Flag, ...] = (
         "where cells, adapters and reports are kept",
         "DIR",
     ),
+    Flag(
+        "report",
+        _choices("csv", "latex"),
+        (),
+        "write the main table also as report.csv or report.tex: csv, latex",
+        "NAMES",
+    ),
+    Flag(
+        "templates",
+        _path,
+        None,
+        "a folder whose files stand in for those of templates/ in the reports",
+        "DIR",
+    ),
     Flag("fresh", _switch, False, "ignore stored cells and compute every one again"),
     Flag(
         "baseline",

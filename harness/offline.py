@@ -6,18 +6,18 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from harness import report
 from harness.adapters import is_complete
 from harness.baseline import read_baseline
 from harness.core import Measurement
 from harness.errors import StoreError
 from harness.gate import hold
 from harness.manifest import FILE, Entry, Manifest, read_manifest
+from harness.output import Style, publish
 from harness.snapshot import Rows, Snapshot, take
 from harness.stats import nonfinite_rows
 from harness.store import DamagedFileError, read_measurement
-from harness.trainings import draw
 from harness.verdict import Gate, Terms
 
 
@@ -74,12 +74,15 @@ def _is_folder(where: Path) -> bool:
     return stat.S_ISDIR(found.st_mode)
 
 
-def rebuild(folder: Path, terms: Terms | None) -> tuple[dict[str, object], list[Path], Gate | None]:
+def rebuild(
+    folder: Path, terms: Terms | None, style: Style = Style()
+) -> tuple[dict[str, Any], list[Path], Gate | None]:
     """Write a results directory's reports anew.
 
     Args:
         folder: the results directory.
         terms: what to hold the run to; None for no gate.
+        style: how they are written.
 
     Returns:
         What the reports say, their files, and the gate's word.
@@ -89,9 +92,8 @@ def rebuild(folder: Path, terms: Terms | None) -> tuple[dict[str, object], list[
     """
     manifest, measured = read_run(folder)
     gate = hold(terms, take(str(folder), manifest, measured)) if terms else None
-    content = report.build(manifest, measured, gate)
-    figures = draw(content["trainings"], manifest.scored_pool)
-    return content, report.write(folder, content, figures), gate
+    content, files = publish(folder, manifest, measured, gate, style)
+    return content, files, gate
 
 
 def check(where: Path) -> tuple[list[str], list[str]]:

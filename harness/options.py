@@ -60,6 +60,8 @@ class Options:
     score_as: tuple[str, ...] = ("trained",)
     select_on: str | None = None
     results_dir: Path = BY_FIELD["results_dir"].default
+    report: tuple[str, ...] = ()
+    templates: Path | None = None
     fresh: bool = False
     baseline: Path | None = None
     update_baseline: bool = False

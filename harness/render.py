@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.effective import to_toml
@@ -17,24 +18,22 @@ def render(
     template: str,
     content: Mapping[str, Any],
     figures: Mapping[str, tuple[str, str]] | None = None,
+    overrides: Path | None = None,
 ) -> str:
-    """Render one of the Jinja templates; every value is escaped for its format.
+    """Render one of the Markdown templates; every value is escaped.
 
     Args:
         template: its file name.
         content: what a report says.
-        figures: name → (heading, SVG to stand inside HTML).
+        figures: name → (heading, SVG).
+        overrides: a folder whose files stand in for the project's templates.
     """
     import jinja2
-    from markupsafe import Markup
 
-    html = template.endswith(".html.j2")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+    environment = jinja2.Environment(  # noqa: S701  # Markdown has an escaping of its own
+        loader=jinja2.FileSystemLoader([*([overrides] if overrides else []), TEMPLATES]),
         undefined=jinja2.StrictUndefined,
-        # select_autoescape() would not recognize .html.j2; Markdown has an escaping of its own
-        autoescape=html,  # noqa: S701
-        finalize=None if html else _markdown,
+        finalize=_markdown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -44,9 +43,7 @@ def render(
         percent=percent,
         plus_minus=plus_minus,
         flat=flat,
-        visible=visible,
         indented=indented,
-        lines=lines,
         interval=interval,
         change=change,
         ratio=ratio,
@@ -55,16 +52,10 @@ def render(
         p_value=p_value,
         difference=difference,
     )
-    varying = [name for name in VARYING if name not in content["constant"]]
-    pictures = {
-        # Made by our own drawing code, which escapes what it is given.
-        name: (heading, Markup(svg))  # noqa: S704
-        for name, (heading, svg) in (figures or {}).items()
-    }
     return environment.get_template(template).render(
         **content,
-        varying=varying,
-        figures=pictures,
+        varying=[name for name in VARYING if name not in content["constant"]],
+        figures=figures or {},
         chosen_on_test=chosen_on_test(content),
         recipe_toml=to_toml(content["recipe"]),
     )

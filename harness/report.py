@@ -1,8 +1,8 @@
-"""From a run's manifest and its measurements to summary.json, report.md and report.html.
+"""From a run's manifest and its measurements to what its reports say.
 
 Everything here is derived: it can be made again from the results directory without data or model
-and without importing torch. The reports say nothing of wall-clock time, so the same measurements
-give the same bytes; durations stand in summary.json.
+and without importing torch. The only durations are those of stored trainings, so the same
+measurements give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from harness.core import Measurement
-from harness.effective import to_toml
+from harness.conclusions import conclusions
+from harness.core import Measurement, Score
 from harness.explorer import explorer
-from harness.figures import standalone
-from harness.files import write_atomically
 from harness.manifest import Entry, Manifest
 from harness.prefix import COPIED
-from harness.render import render
 from harness.stats import METRICS, Summary, spread, summarize
 from harness.trainings import finite, trainings
 from harness.verdict import STATUSES, Gate
@@ -57,7 +53,11 @@ def build(
         if entry.cell is not None
     ]
     cells = _cells(rows, gate)
-    groups = _groups(manifest, rows, cells)
+    members: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        members.setdefault(row.entry.group, []).append(row)
+    scores = [[row.measurement.scores for row in group] for group in members.values()]
+    groups = _groups(manifest, members, scores, cells)
     return {
         "schema_version": SCHEMA_VERSION,
         "adaptbench": manifest.adaptbench,
@@ -80,6 +80,7 @@ def build(
         "environments": _unique(_environment(row) for row in rows),
         "cells": cells,
         "groups": groups,
+        "conclusions": conclusions(groups, scores),
         "constant": _constant(groups),
         "spreads": _spreads(groups),
         "noise": _unique(_noise(row) for row in rows if _scoring(row, "repeat")),
@@ -93,15 +94,15 @@ def build(
 
 
 def _groups(
-    manifest: Manifest, rows: Sequence[Row], cells: Sequence[Mapping[str, Any]]
+    manifest: Manifest,
+    by_group: Mapping[tuple[str, ...], Sequence[Row]],
+    scores_of: Sequence[Sequence[Sequence[Score]]],
+    cells: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     from harness.uncertainty import group_intervals, versus
 
     verdicts = {cell["id"]: cell["verdict"] for cell in cells}
     planned = Counter(entry.group for entry in manifest.entries)
-    by_group: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        by_group.setdefault(row.entry.group, []).append(row)
     groups = []
     for name, members in by_group.items():
         cell = members[0].measurement.cell
@@ -137,7 +138,6 @@ def _groups(
         words = [verdicts[row.entry.id] for row in members if verdicts[row.entry.id]]
         group["verdict"] = min(words, key=STATUSES.index, default=None)  # its worst seed's
         groups.append(group)
-    scores_of = [[row.measurement.scores for row in rows] for rows in by_group.values()]
     for group, intervals in zip(groups, group_intervals(scores_of), strict=True):
         group.update(intervals)
     rivals = [_rival(group, groups) for group in groups]
@@ -310,41 +310,3 @@ def _unique(values: Any) -> list[dict[str, Any]]:
     for value in values:
         found.setdefault(json.dumps(value, sort_keys=True, ensure_ascii=False), value)
     return list(found.values())
-
-
-def write(
-    folder: Path, content: dict[str, Any], figures: Mapping[str, tuple[str, str]]
-) -> list[Path]:
-    """Write summary.json, the reports, their figures and the recipe, each atomically.
-
-    Args:
-        folder: the results directory.
-        content: what :func:`build` returned.
-        figures: name → (heading, SVG).
-
-    Returns:
-        The files that a reader opens first.
-
-    Raises:
-        StoreError: a file cannot be written.
-    """
-    for name, (_, svg) in figures.items():
-        write_atomically(folder / "figures" / f"{name}.svg", standalone(svg))
-    for path in (folder / "figures").glob("*.svg"):
-        if path.stem not in figures:  # of an earlier report
-            path.unlink(missing_ok=True)
-    write_atomically(folder / "recipe.toml", to_toml(content["recipe"]))
-    texts = {
-        "summary.json": json.dumps(_summary(content), ensure_ascii=False, indent=1, allow_nan=False)
-        + "\n",
-        "report.md": render("report.md.j2", content, figures),
-        "report.html": render("report.html.j2", content, figures),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def _summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    """For programs: everything but the rows' texts, which the cells' files and run.json have."""
-    return {name: value for name, value in content.items() if name != "explorer"}

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from harness import report, subjects
+from harness import subjects
 from harness.baseline import check_replaceable, read_baseline, update_baseline
 from harness.bench import Bench, Result
 from harness.core import Cell, Measurement
@@ -15,13 +15,13 @@ from harness.errors import AdaptbenchError, ModelError
 from harness.families import FAMILIES
 from harness.gate import check_metric, check_rows, hold
 from harness.manifest import describe, row_digests, write_manifest
+from harness.output import Style, publish
 from harness.plan import Case, Plan
 from harness.progress import ProgressLine
 from harness.snapshot import Snapshot, take
 from harness.speed import Contest
 from harness.stats import DEFINITION
 from harness.subjects import Subject
-from harness.trainings import draw
 from harness.verdict import Gate, Terms
 
 
@@ -118,9 +118,9 @@ class Session:
             folder = self.bench.store.folder
             write_manifest(folder, manifest)
             self._judge(take(str(folder), manifest, measured))
-            self.content = report.build(manifest, measured, self.gate)
-            figures = draw(self.content["trainings"], manifest.scored_pool)
-            self.files = report.write(folder, self.content, figures)
+            options = self.plan.options
+            style = Style(options.report, options.templates)
+            self.content, self.files = publish(folder, manifest, measured, self.gate, style)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
 

@@ -1,6 +1,6 @@
 """What a report says of trainings: their settings, rows, curves and chosen checkpoints.
 
-Like everything in a report it is derived from stored measurements, and carries no durations.
+Like everything in a report it is derived from stored measurements.
 """
 
 from __future__ import annotations

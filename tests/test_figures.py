@@ -285,7 +285,7 @@ def test_no_run_and_no_row() -> None:
 def test_long_trainings_are_thinned_and_keep_their_extremes() -> None:
     losses = [random.Random(i).random() for i in range(20_000)]
     losses[12_345], losses[6_789] = 9.0, -1.0
-    points = figures._finite(enumerate(losses, 1))
+    points = figures.finite(enumerate(losses, 1))
     thin = figures._thin(points)
     assert len(thin) <= 400
     assert {(12_346, 9.0), (6_790, -1.0)} <= set(thin)

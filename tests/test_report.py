@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from harness import render as rendering
 from harness import report
 from harness.core import GenerationSettings, Measurement, Score
 from harness.manifest import describe
 from harness.options import parse_options
+from harness.output import write
+from harness.page import page
 from harness.plan import Plan, make_plan
-from harness.render import chosen_on_test, render, table, visible
+from harness.render import chosen_on_test, table, visible
 from harness.trainings import draw
 from tests.conftest import Files
 from tests.test_store import MEASUREMENT
@@ -105,6 +108,12 @@ def build(
     found = {name: (measurement.cell, file) for name, (measurement, file) in stored.items()}
     manifest = describe(plan, found, computed, failures)
     return report.build(manifest, {name: measurement for name, (measurement, _) in stored.items()})
+
+
+def render(template: str, content: dict[str, Any], figures: Any = None) -> str:
+    if template == "report.html.j2":
+        return page(content, figures or {})
+    return rendering.render(template, content, figures)
 
 
 def pool_of(plan: Plan) -> Any:
@@ -280,11 +289,11 @@ def indented(markdown: str) -> list[str]:
 def test_hostile_text_is_text(plan: Plan, text: str) -> None:
     plain = Tags()
     plain.feed(render("report.html.j2", hostile_content(plan, "harmless")))
-    page = Tags()
-    page.feed(render("report.html.j2", hostile_content(plan, text)))
-    assert page.tags == plain.tags
-    assert page.attributes == plain.attributes
-    assert text.replace("\x00", "\ufffd") in page.text or visible(text) in page.text
+    tags = Tags()
+    tags.feed(render("report.html.j2", hostile_content(plan, text)))
+    assert tags.tags == plain.tags
+    assert tags.attributes == plain.attributes
+    assert text.replace("\x00", "\ufffd") in tags.text or visible(text) in tags.text
 
     markdown = render("report.md.j2", hostile_content(plan, text))
     tidy = render("report.md.j2", hostile_content(plan, "harmless"))
@@ -322,7 +331,7 @@ def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Pat
     assert [point["best"] for point in points] == [False, True, False]
     figures = draw(content["trainings"], pool_of(plan))
     (name,) = figures
-    files = report.write(tmp_path, content, figures)
+    files = write(tmp_path, content, figures, {})
     assert [file.name for file in files] == ["summary.json", "report.md", "report.html"]
     assert (tmp_path / "figures" / f"{name}.svg").is_file()
     markdown, page = (tmp_path / f"report.{kind}" for kind in ("md", "html"))

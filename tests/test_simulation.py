@@ -70,7 +70,9 @@ def test_the_plain_threshold_is_worse_in_both_ways(rates: dict[tuple[int, float]
 def test_nothing_to_pair_is_said(path: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.json"
     write_baseline(alone, run({"m-plain-zeroshot": rows(LOGS)}))
-    with pytest.raises(GateError, match="nothing to pair, which takes a strategy with two seeds or more"):
+    with pytest.raises(
+        GateError, match="nothing to pair, which takes a strategy with two seeds or more"
+    ):
         simulate(alone, None, 10, 1, 0.01)
 
 

@@ -1,0 +1,125 @@
+"""Sentences that say what the numbers carry, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import report
+from harness.conclusions import conclusions, sureness
+from harness.core import Score
+from harness.offline import read_run
+from tests.test_offline import make_run
+
+RNG = np.random.default_rng(5)
+LOGS = RNG.normal(2.9, 0.8, 80)
+
+
+def scores(
+    shift: float, spread: float = 0.02, seeds: int = 3, tokens: int = 10
+) -> list[list[Score]]:
+    found = []
+    for _ in range(seeds):
+        logs = LOGS + shift + RNG.normal(0, spread, len(LOGS)) + RNG.normal(0, spread / 4)
+        found.append(
+            [Score(f"r{i}", tokens * float(x), tokens, 3, 9, 50) for i, x in enumerate(logs)]
+        )
+    return found
+
+
+def said(tmp_path: Path, **shifts: float) -> list[str]:
+    """The sentences of a run with zero-shot and few-shot cells whose logarithms are shifted."""
+    content = report.build(*read_run(make_run(tmp_path / "results", **shifts)))  # type: ignore[arg-type]
+    sentences: list[str] = content["conclusions"]
+    return sentences
+
+
+def test_a_sure_improvement_has_its_size_and_interval(tmp_path: Path) -> None:
+    # every row's logarithm is lower by log 2: half the perplexity
+    (first,) = said(tmp_path, shift=-0.6931)
+    assert first.startswith("fewshot-random-k01 has the lowest mean perplexity, ")
+    assert "row by row 50 % below zero-shot [50, 5" in first or "[49, 5" in first
+    assert first.endswith(", sure.")
+
+
+def test_nothing_beats_zero_shot_where_nothing_does(tmp_path: Path) -> None:
+    (first,) = said(tmp_path, shift=0.6931)
+    assert first.startswith("Nothing beats zeroshot, mean perplexity ")
+    assert "fewshot-random-k01 is 100 % above zero-shot [" in first
+    assert first.endswith(", sure.")
+
+
+def test_what_is_not_sure_is_not_called_so(tmp_path: Path) -> None:
+    (first,) = said(tmp_path, shift=0.0)
+    assert first.endswith("not sure.")
+
+
+def test_sure_needs_p_and_the_interval_over_seeds() -> None:
+    narrow, wide = [0.9, 0.85, 0.95], [0.9, 0.5, 1.6]
+    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": None}) == "sure"
+    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": narrow}) == "sure"
+    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": wide}) == (
+        "sure for these seeds only"
+    )
+    assert sureness({"p": 0.05, "ratio": narrow, "seeds_ratio": narrow}) == "not sure"
+
+
+def group(
+    label: str, strategy: str, k: int, mean: float | None, **more: object
+) -> dict[str, object]:
+    return {
+        "label": label,
+        "strategy": strategy,
+        "k": k,
+        "mean": mean,
+        "model": "m",
+        "prompt": "plain",
+        "quantization": "none",
+        "select": "random",
+        "draw": "run",
+        "training_tokens": None,
+        "versus": None,
+        "bits_per_byte": 2.0,
+        **more,
+    }
+
+
+def test_more_shots_are_compared_with_the_fewest() -> None:
+    groups = [group(f"fewshot-random-k{k:02d}", "fewshot", k, 20.0) for k in (1, 3, 5)]
+    better = conclusions(groups, [scores(0.0), scores(-0.1), scores(-0.2)])
+    # exp(−0.2) = 0.819
+    assert any("fewshot-random-k05 is 18 % below 1-shot [" in text for text in better)
+    same = conclusions(groups, [scores(0.0, 0.2), scores(0.0, 0.2), scores(0.0, 0.2)])
+    assert any("fewshot-random-k05 is not shown to differ from 1-shot: " in text for text in same)
+
+
+def test_models_with_other_tokenizers_are_compared_by_bits_per_byte_only() -> None:
+    groups = [
+        group("zeroshot", "zeroshot", 0, 30.0, model="a", bits_per_byte=2.5),
+        group("zeroshot", "zeroshot", 0, 10.0, model="b", bits_per_byte=2.9),
+    ]
+    sentences = conclusions(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1, tokens=20)])
+    assert sentences[-1].endswith("The best of each: a 2.500 (zeroshot); b 2.900 (zeroshot).")
+    assert [text.partition(":")[0] for text in sentences[:2]] == ["a", "b"]
+    alike = conclusions(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1)])
+    assert not any("tokenizers differ" in text for text in alike)
+
+
+@pytest.mark.parametrize("means", [(None, None), (None, 20.0)])
+def test_what_is_not_finite_is_not_ranked(means: tuple[float | None, ...]) -> None:
+    groups = [
+        group("zeroshot", "zeroshot", 0, means[0]),
+        group("fewshot-random-k01", "fewshot", 1, means[1]),
+    ]
+    (sentence,) = conclusions(groups, [scores(0.0), scores(0.0)])
+    assert sentence == (
+        "No strategy has a finite perplexity."
+        if means[1] is None
+        else "fewshot-random-k01: mean perplexity 20.00; there is nothing to compare with."
+    )
+
+
+def test_nothing_measured_says_nothing() -> None:
+    assert conclusions([], []) == []

@@ -1,0 +1,251 @@
+"""The HTML report: closed to the outside, whole under hostile rows, small, the same every time."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html.parser
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import report
+from harness.offline import read_run
+from harness.page import block, page, pictures
+from harness.prompts import _PLACEHOLDER
+from harness.render import TEMPLATES
+from harness.surprisal import ALPHABET, STEP
+from tests.test_offline import make_run
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<!-- <script>",
+    "]]>\u2028\u2029",
+    "\u202egnp.exe \u2066x\u2069",
+    "$& $1 {output} {{ 7*7 }}",
+    "a\x00b\x1b\x7f\ufeff\U000e0041",
+    "__proto__",
+    "天地 \\u003c",
+]
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, the text of every script, and all other text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    return report.build(*read_run(folder))
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict[str, Any]:
+    return content_of(make_run(tmp_path / "run"))
+
+
+def big(content: dict[str, Any], cells: int, rows: int) -> dict[str, Any]:
+    """So many cells and rows as long as those of a real task, each cell with rows of its own."""
+    explorer = content["explorer"]
+    instruction, output = "翻譯成文言文：\n" + "天地玄黃宇宙洪荒日月盈" * 4, "之乎者也" * 10
+    ids = [f"classical-{i:04d}" for i in range(rows)]
+    some = explorer["cells"][1]
+    return content | {
+        "cells": [content["cells"][1] | {"id": f"m-plain-fewshot-{i}"} for i in range(cells)],
+        "groups": [content["groups"][1]] * (cells // 3),
+        "explorer": explorer
+        | {
+            "rows": [{"id": i, "instruction": instruction, "output": output} for i in ids],
+            "shown": {i: {"id": i, "instruction": instruction, "output": output} for i in ids},
+            "cells": [
+                some
+                | {
+                    "id": f"m-plain-fewshot-random-k08-s{i}",
+                    "seed": i,
+                    "perplexity": [123.45] * rows,
+                    "tokens": [41] * rows,
+                    "surprisal": ["K" * 41] * rows,
+                    "demonstrations": [ids[:8]] * rows,
+                }
+                for i in range(cells)
+            ],
+        },
+    }
+
+
+def test_the_policy_lets_one_script_run_and_nothing_else(content: dict[str, Any]) -> None:
+    found = Page(page(content, {}))
+    (policy,) = (
+        str(meta["content"])
+        for meta in found.all("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert [script.get("type") for script in found.all("script")] == ["application/json", None]
+    hashed = base64.b64encode(hashlib.sha256(found.scripts[1].encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{hashed}'" in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+    assert not [name for _, given in found.tags for name in given if name.startswith("on")]
+    assert not [given for _, given in found.tags if "javascript:" in str(given)]
+
+
+def test_nothing_is_loaded_from_elsewhere(content: dict[str, Any]) -> None:
+    text = page(content, {})
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert not [name for _, given in Page(text).tags for name in given if name == "src"]
+
+
+def test_structure(content: dict[str, Any]) -> None:
+    found = Page(page(content, {"k-m": ("Heading", "<svg></svg>")}))
+    assert len(found.all("h1")) == 1
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert len(found.all("table")) == len(found.all("caption"))
+    ids = [given["id"] for _, given in found.tags if "id" in given]
+    assert len(ids) == len(set(ids))
+    links = [str(link["href"])[1:] for link in found.all("a")]
+    assert set(links) <= set(ids)
+    assert {"pictures", "rows", "cells", "source"} <= set(links)
+    named = {given.get("aria-labelledby") for given in found.all("section")} - {None}
+    assert named <= set(ids)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_rows_are_data(content: dict[str, Any], text: str) -> None:
+    tame = Page(page(content, {}))
+    explorer = content["explorer"]
+    explorer["rows"][0] = {"id": text, "instruction": text, "output": text}
+    explorer["shown"] = {text: {"id": text, "instruction": text, "output": text}}
+    explorer["cells"][0] |= {"id": text, "demonstrations": [[text]], "skeletons": {"user": text}}
+    written = page(content, {})
+    found = Page(written)
+    assert [tag for tag, _ in found.tags] == [tag for tag, _ in tame.tags]
+    data = json.loads(found.scripts[0])
+    assert {name: data[name] for name in explorer} == explorer
+    assert not set(found.scripts[0]) & set("<>&\u2028\u2029\u202e\x00\x7f\ufeff")
+    assert all(c.isprintable() for c in found.scripts[0])
+    written.encode()
+
+
+def test_what_no_file_can_hold_is_escaped() -> None:
+    text = block(["\ud800", "\U000e0041", "<&>"])
+    assert text.isascii()
+    assert json.loads(text) == ["\ud800", "\U000e0041", "<&>"]
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    figures = {"k-m": ("k", "<svg></svg>")}
+    assert page(content_of(folder), figures) == page(content_of(folder), figures)
+
+
+def test_a_users_folder_comes_first(content: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "html").mkdir()
+    (tmp_path / "html" / "again.html.j2").write_text("<p>{{ task.name }}: ours</p>\n", "utf-8")
+    (tmp_path / "html" / "style.css").write_text("a { } /* {{ no }} {# template #} */\n", "utf-8")
+    (tmp_path / "html" / "script.js").write_bytes(b"// {{ no }} {% template %}\r\nlet a;\r\n")
+    text = page(content, {}, overrides=tmp_path)
+    assert "<p>task: ours</p>" in text
+    assert "Run it again</h2>" not in text
+    assert "/* {{ no }} {# template #} */" in text
+    script = Page(text).scripts[1]
+    assert script == "// {{ no }} {% template %}\nlet a;\n"  # as a browser would hash it
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in text
+    assert "Results</h2>" in text
+
+
+def test_figures_stand_with_their_data(content: dict[str, Any]) -> None:
+    names = ["cost-m", "new", "k-b", "rows-x", "distribution-m", "k-a", "curve-x", "rowwise-m"]
+    assert pictures(dict.fromkeys(names)) == [
+        *("k-a", "k-b", "distribution-m", "rowwise-m", "cost-m", "new"),
+    ]
+    figures = {name: (f"<{name}>", f"<svg id='{name}'></svg>") for name in names}
+    tables = {"k-a": {"headers": ["strategy", "k"], "rows": [["<zero>", 0], ["few", 1.5]]}}
+    text = page(content, figures, tables)
+    assert re.findall("<svg id='([^']*)'", text) == pictures(figures)
+    assert text.count("<figcaption>") == 6
+    assert "<figcaption>&lt;k-a&gt;</figcaption>" in text
+    assert text.count("<summary>The data</summary>") == 1
+    assert '<tr><th scope="row">&lt;zero&gt;</th><td class="n" data-value="0">0</td></tr>' in text
+
+
+def test_conclusions_come_first(content: dict[str, Any]) -> None:
+    content |= {"conclusions": ["One <b> wins.", "By chance, perhaps."]}
+    text = page(content, {})
+    assert '<p class="headline">One &lt;b&gt; wins.</p>' in text
+    assert "<li>By chance, perhaps.</li>" in text
+    assert text.index("By chance") < text.index("Main table")
+    assert 'class="headline"' not in page(content | {"conclusions": []}, {})
+
+
+def test_the_best_stands_against_zero_shot(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "better", shift=-0.5)
+    data = json.loads(Page(page(content_of(run), {})).scripts[0])
+    names = [data["cells"][data[side]]["id"] for side in ("first", "other")]
+    assert names == ["m-plain-fewshot-random-k01-s0", "m-plain-zeroshot"]
+    run = make_run(tmp_path / "worse", shift=0.5)
+    data = json.loads(Page(page(content_of(run), {})).scripts[0])
+    assert data["cells"][data["first"]]["id"] == "m-plain-zeroshot"
+    assert data["cells"][data["other"]]["id"] == "m-plain-fewshot-random-k01-s0"
+    run = make_run(tmp_path / "alone", labels=("zeroshot",))
+    data = json.loads(Page(page(content_of(run), {})).scripts[0])
+    assert data["first"] == data["other"] == 0
+
+
+def test_the_script_knows_what_python_writes(content: dict[str, Any]) -> None:
+    """Where the script repeats a rule of the harness, it repeats the same one."""
+    script = (TEMPLATES / "html" / "script.js").read_text("utf-8")
+    assert f"/{_PLACEHOLDER.pattern}/g" in script
+    assert 'ADAPTBENCH${String(i).padStart(3, "0")}SLOT' in script
+    assert "innerHTML" not in script
+    data = json.loads(Page(page(content, {})).scripts[0])
+    assert (data["alphabet"], data["step"]) == (ALPHABET, STEP)
+
+
+def test_surprisal_reaches_the_page(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    manifest, measured = read_run(folder)
+    name, measurement = next(iter(measured.items()))
+    scores = tuple(dataclasses.replace(score, surprisal="Kz") for score in measurement.scores)
+    measured[name] = dataclasses.replace(measurement, scores=scores)
+    data = json.loads(Page(page(report.build(manifest, measured), {})).scripts[0])
+    assert data["cells"][0]["surprisal"] == ["Kz"] * len(scores)
+    assert data["cells"][1]["surprisal"] == [""] * len(scores)
+    assert data["cells"][0]["tokens"] == [score.n_tokens for score in scores]
+
+
+def test_thirty_cells_are_small_and_sixty_are_fast(content: dict[str, Any]) -> None:
+    text = page(big(content, cells=30, rows=250), {})
+    assert len(text.encode()) < 3_000_000
+    started = time.perf_counter()
+    page(big(content, cells=60, rows=250), {})
+    assert time.perf_counter() - started < 5
