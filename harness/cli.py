@@ -61,8 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    made = command("report", _report, "write a results directory's reports anew")
-    made.add_argument("results", type=Path, help="results directory")
+    made = command("report", _report, "write the reports anew, of one run or of several together")
+    made.add_argument("results", type=Path, nargs="+", help="results directory")
+    made.add_argument(
+        "--into", type=Path, metavar="DIR", help="where the report of several runs belongs"
+    )
     _terms(made, required=False)
     for name in ("report", "templates"):
         flag = BY_FIELD[name]
@@ -135,11 +138,17 @@ def _held_to(parsed: argparse.Namespace) -> Terms | None:
 
 
 def _report(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.merge import merge
     from harness.offline import rebuild
     from harness.output import Style
 
+    folder = parsed.into or parsed.results[0]
+    if parsed.into is not None:
+        merge(parsed.results, folder)
+    elif len(parsed.results) > 1:
+        raise OptionError("report: several results directories need --into=DIR for their report")
     style = Style(tuple(_parsed("report", parsed.report)), _parsed("templates", parsed.templates))
-    content, files, gate = rebuild(parsed.results, _held_to(parsed), style)
+    content, files, gate = rebuild(folder, _held_to(parsed), style)
     show_gate(writer, gate)
     show_report(writer, content, files, Path.cwd())
     return _status(gate)

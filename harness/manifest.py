@@ -63,6 +63,7 @@ class Manifest:
         recipe: everything that was asked for, as a recipe.
         rows: every test row, as the fields of an example that are not empty.
         shown: the rows of the pool that were shown as demonstrations, in the same way, by id.
+        runs: the results directories that it puts together, if it does.
         scored_pool: id → (characters of the output, score) where every row of the pool is scored.
     """
 
@@ -76,6 +77,7 @@ class Manifest:
     shown: Mapping[str, Mapping[str, Any]]
     scored_pool: Mapping[str, tuple[int, float]]
     entries: tuple[Entry, ...]
+    runs: tuple[str, ...] = ()
 
 
 def describe(
@@ -219,7 +221,9 @@ def read_manifest(folder: Path) -> Manifest:
             Entry(**{**entry, "cell": cell_from_json(entry["cell"]) if entry["cell"] else None})
             for entry in body.pop("entries")
         )
-        lists: dict[str, Any] = {name: tuple(body.pop(name)) for name in ("prompts", "rows")}
+        lists: dict[str, Any] = {
+            name: tuple(body.pop(name)) for name in ("prompts", "rows", "runs")
+        }
         pool = {name: (size, score) for name, (size, score) in body.pop("scored_pool").items()}
         return Manifest(**body, **lists, scored_pool=pool, entries=entries)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -74,6 +74,7 @@ def build(
         "explorer": explorer(manifest, measured),
         "recipe": manifest.recipe,
         "trial": manifest.trial,
+        "runs": list(manifest.runs),
         "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
         "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
         "halved": [row.entry.id for row in rows if _scoring(row, "halved")],
