@@ -16,7 +16,8 @@ bench: $(VENV)/installed
 	@echo "Report: $(abspath $(RESULTS))/report.html"
 
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+# In the order of files, the slow ones first: by the number of tests, a worker would wait for them.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 gate: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3 --seeds=0,1 --limit=32 \

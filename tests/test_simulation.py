@@ -15,7 +15,7 @@ from harness.errors import GateError
 from harness.simulation import EFFECTS, PLAIN, Rate, simulate, table
 from tests.test_gate import LOGS, rows, run
 
-RUNS = 300
+RUNS = 160
 
 
 def noise(seed: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -45,7 +45,7 @@ def test_the_spread_is_that_of_two_seeds(rates: dict[tuple[int, float], Rate]) -
 def test_false_alarms_stay_below_five_percent_in_a_family_too(
     rates: dict[tuple[int, float], Rate],
 ) -> None:
-    # three standard errors of 300 runs at 5 %
+    # three standard errors at 5 %
     limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / RUNS)
     assert rates[1, 0.0].alarm <= limit
     assert rates[12, 0.0].alarm <= limit
@@ -57,8 +57,8 @@ def test_power_is_what_a_normal_approximation_says(rates: dict[tuple[int, float]
         for effect in (0.03, 0.05):
             least = max(z * se, math.log(1.01))
             expected = 0.5 * math.erfc((least - math.log1p(effect)) / se / math.sqrt(2))
-            assert rates[cells, effect].alarm == pytest.approx(expected, abs=0.09)
-            assert rates[cells, -effect].improved == pytest.approx(expected, abs=0.09)
+            assert rates[cells, effect].alarm == pytest.approx(expected, abs=0.12)
+            assert rates[cells, -effect].improved == pytest.approx(expected, abs=0.12)
 
 
 def test_the_plain_threshold_is_worse_in_both_ways(rates: dict[tuple[int, float], Rate]) -> None:
