@@ -142,13 +142,17 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.offline import rebuild
     from harness.output import Style
 
+    templates = _parsed("templates", parsed.templates)
+    if templates is not None and not templates.is_dir():
+        raise OptionError(f"--templates={templates}: no such folder")
+    style = Style(tuple(_parsed("report", parsed.report)), templates)
+    terms = _held_to(parsed)
     folder = parsed.into or parsed.results[0]
     if parsed.into is not None:
         merge(parsed.results, folder)
     elif len(parsed.results) > 1:
         raise OptionError("report: several results directories need --into=DIR for their report")
-    style = Style(tuple(_parsed("report", parsed.report)), _parsed("templates", parsed.templates))
-    content, files, gate = rebuild(folder, _held_to(parsed), style)
+    content, files, gate = rebuild(folder, terms, style)
     show_gate(writer, gate)
     show_report(writer, content, files, Path.cwd())
     return _status(gate)

@@ -33,7 +33,7 @@ def compare(
         rise: relative rise of the geometric mean that should be detectable.
 
     Returns:
-        For each pair ``alpha``; ``p`` that it rose and ``p_less`` that it fell, adjusted;
+        For each pair ``p`` that it rose and ``p_less`` that it fell, adjusted;
         ``ratio`` and ``mean_ratio`` as (estimate, low, high); ``detectable``; ``rows_needed``;
         ``drivers``.
     """
@@ -51,12 +51,11 @@ def compare(
     effect = detectable(n, cells)
     return [
         {
-            "alpha": ALPHA,
             "p": p[index],
             "p_less": p_less[index],
             "ratio": tuple(map(math.exp, _triple(geometric[index]))),
             "mean_ratio": _triple(mean[index]),
-            "detectable": _rise(effect * sds[index]) if sds[index] > 0 else 0.0,
+            "detectable": _rise(effect, float(sds[index])) if differences[:, index].any() else 0.0,
             "rows_needed": rows_needed(float(sds[index]), rise, cells),
             "drivers": _drivers(after[:, index], before[:, index], ids),
         }
@@ -123,8 +122,11 @@ def _triple(interval: Interval) -> tuple[float, float, float]:
     return interval.estimate, interval.low, interval.high
 
 
-def _rise(log_ratio: float) -> float:
-    return math.expm1(log_ratio) if log_ratio < 700 else math.inf
+def _rise(effect: float, sd: float) -> float:
+    """The relative rise of an effect in units of ``sd``; rows that all moved alike have none."""
+    if math.isinf(effect):  # too few rows, whatever their spread
+        return math.inf
+    return math.expm1(effect * sd) if effect * sd < 700 else math.inf
 
 
 def _drivers(after: Array, before: Array, ids: Sequence[str]) -> list[tuple[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 from harness.baseline import read_baseline
 from harness.errors import AdaptbenchError, GateError
 from harness.snapshot import Snapshot, changes, differences
-from harness.verdict import FAILING, STATUSES, Gate, Terms, Verdict, regressed
+from harness.verdict import ALPHA, FAILING, STATUSES, Gate, Terms, Verdict, regressed
 
 NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
 SHOWN = 3
@@ -159,7 +159,7 @@ def _verdict(
     ratio, mean, p = facts["ratio"], facts["mean_ratio"], facts["p"]
     detectable, needed = facts["detectable"], facts["rows_needed"]
     failed = regressed(p, ratio[0], tolerance)
-    improved = facts["p_less"] < facts["alpha"] and ratio[0] < 1 / (1 + tolerance)
+    improved = facts["p_less"] < ALPHA and ratio[0] < 1 / (1 + tolerance)
     blind = not detectable <= tolerance and not improved
     change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
     notes = []

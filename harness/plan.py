@@ -124,6 +124,8 @@ def make_plan(options: Options) -> Plan:
     _distinct("--prompt", [template.name for template in templates])
     if options.adapter is not None:
         check_adapter(options.adapter)
+    if options.templates is not None and not options.templates.is_dir():
+        raise OptionError(f"--templates={options.templates}: no such folder")
     task = load_task(
         options.data, options.train_data, options.limit, options.format, options.allow_leakage
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -280,7 +279,16 @@ def test_with_too_few_rows_to_ever_fail_nothing_could_have_been_seen(n: int, cel
     assert gate.content()["verdicts"][0]["detectable"] is None
 
 
-def test_a_row_that_is_all_but_impossible_is_judged(tmp_path: Path) -> None:
+def test_few_rows_that_all_rose_alike_could_not_fail_either() -> None:
+    """Their spread is 0, which is no reason to believe that a rise would be seen."""
+    same = replace(rows(LOGS[:4]), tokens=(1,) * 4, nll=(1.0, 2.0, 3.0, 4.0))
+    risen = replace(same, nll=(1.5, 2.5, 3.5, 4.5))
+    gate = judge(run({"a": risen}, 4), run({"a": same}, 4), 0.01, True)
+    assert not gate.passed
+    assert judge(run({"a": same}, 4), run({"a": same}, 4), 0.01, True).passed
+
+
+def test_a_row_that_is_all_but_impossible_is_judged() -> None:
     """Its perplexity is e^600; the cube of that is more than a float holds."""
     logs = LOGS.copy()
     logs[3] = 600.0

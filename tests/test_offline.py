@@ -306,6 +306,10 @@ WRONGS = {
         "--tolerance=5: expected a share",
     ),
     "terms of nothing": (["report", "x", "--tolerance=1%"], "need --baseline=FILE"),
+    "no templates": (
+        ["report", "x", "--templates=gone"],
+        "--templates=gone: no such folder",
+    ),
     "no runs": (
         ["simulate", "x", "--runs=0"],
         "expected a whole number from 1 to 1000000, found 0",
