@@ -17,6 +17,8 @@ BAD = {
     "bad k": (["--k=0"], "--k=0: expected a whole number from 1 to 99"),
     "k beyond the pool": (["--k=50"], "--k=50: the training pool has only 12 rows"),
     "no data": (["--data=/nowhere.json"], "/nowhere.json: no such file"),
+    "no templates": (["--templates=./nowhere"], "--templates=nowhere: no such folder"),
+    "no baseline": (["--baseline=/nowhere.json"], "/nowhere.json: there is no baseline yet"),
     "no model": (["--model=./nowhere"], "--model=./nowhere: no such folder"),
     "no adapter": (["--adapter=/nowhere", "--strategy=zeroshot"], "--adapter=/nowhere: no such"),
     "adapter and training": (["--strategy=qlora", "--adapter=ADAPTER"], "cannot be combined"),
