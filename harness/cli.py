@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness.config.flags import BY_FIELD
 from harness.errors import AdaptbenchError, OptionError
-from harness.flags import BY_FIELD
-from harness.render import visible
-from harness.terminal import Plain, show_gate, show_report
-from harness.verdict import Gate, Terms
+from harness.gate.verdict import Gate, Terms
+from harness.report.formatting import visible
+from harness.report.terminal import Plain, show_gate, show_report
 
 PASSED, FAILED, WRONG = 0, 1, 4  # pytest's numbers for the same
 
@@ -138,9 +138,9 @@ def _held_to(parsed: argparse.Namespace) -> Terms | None:
 
 
 def _report(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.merge import merge
-    from harness.offline import rebuild
-    from harness.output import Style
+    from harness.report.publish import Style
+    from harness.results.merge import merge
+    from harness.results.reading import rebuild
 
     templates = _parsed("templates", parsed.templates)
     if templates is not None and not templates.is_dir():
@@ -159,9 +159,9 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
 
 
 def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.baseline import update_baseline
-    from harness.gate import hold
-    from harness.offline import snapshot
+    from harness.gate.decision import hold
+    from harness.results.baseline import update_baseline
+    from harness.results.reading import snapshot
 
     terms = _held_to(parsed)
     assert terms is not None
@@ -181,7 +181,7 @@ def _status(gate: Gate | None) -> int:
 
 
 def _check(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.offline import check
+    from harness.results.reading import check
 
     damaged = False
     for where in parsed.results:
@@ -198,14 +198,14 @@ def _check(parsed: argparse.Namespace, writer: Plain) -> int:
 
 
 def _compare(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.changes import changes, show
+    from harness.gate.compare import changes, show
 
     show(writer, changes(parsed.before, parsed.after))
     return PASSED
 
 
 def _simulate(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.simulation import simulate, table
+    from harness.gate.simulation import simulate, table
 
     found = simulate(
         parsed.results,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from harness.options import Options
+    from harness.config.options import Options
 
 Quantization = Literal["none", "nf4", "fp4", "int8"]
 
@@ -302,8 +302,8 @@ class Score:
     ``n_context`` counts the tokens before the answer.
 
     ``surprisal`` is for looking at: one character for each of the answer and one for the EOS, each
-    the NLL of the token that it stands in (:mod:`harness.surprisal`); empty where the tokenizer
-    does not say where its tokens stand.
+    the NLL of the token that it stands in (:mod:`harness.results.surprisal`); empty where the
+    tokenizer does not say where its tokens stand.
     """
 
     id: str

@@ -16,16 +16,16 @@ from typing import IO
 
 import pytest
 
-from harness import terminal
+from harness.config.flags import FLAGS, ROOT, Flag
+from harness.config.options import Options, parse_options
+from harness.config.recipe import read_pyproject
+from harness.conformance.model_under_test import Subject
 from harness.core import Measurement
 from harness.errors import AdaptbenchError
-from harness.flags import FLAGS, ROOT, Flag
-from harness.options import Options, parse_options
-from harness.plan import Case, make_plan
-from harness.recipe import read_pyproject
+from harness.metrics.perplexity import summarize
+from harness.report import terminal
+from harness.run.plan import Case, make_plan
 from harness.session import Session
-from harness.stats import summarize
-from harness.subjects import Subject
 
 KEY = pytest.StashKey[Session]()
 ON_REQUEST = {ROOT / "suites" / "test_conformance.py", ROOT / "suites" / "test_speed.py"}

@@ -7,22 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from harness import subjects
-from harness.baseline import check_replaceable, read_baseline, update_baseline
-from harness.bench import Bench, Result
+from harness.conformance import model_under_test as subjects
+from harness.conformance.model_under_test import Subject
+from harness.conformance.tiny_models import FAMILIES
 from harness.core import Cell, Measurement
 from harness.errors import AdaptbenchError, ModelError
-from harness.families import FAMILIES
-from harness.gate import check_metric, check_rows, hold
-from harness.manifest import describe, row_digests, write_manifest
-from harness.output import Style, publish
-from harness.plan import Case, Plan
-from harness.progress import ProgressLine
-from harness.snapshot import Snapshot, take
-from harness.speed import Contest
-from harness.stats import DEFINITION
-from harness.subjects import Subject
-from harness.verdict import Gate, Terms
+from harness.gate.decision import check_metric, check_rows, hold
+from harness.gate.verdict import Gate, Terms
+from harness.metrics.perplexity import DEFINITION
+from harness.report.publish import Style, publish
+from harness.results.baseline import check_replaceable, read_baseline, update_baseline
+from harness.results.manifest import describe, row_digests, write_manifest
+from harness.results.snapshot import Snapshot, take
+from harness.run.bench import Bench, Result
+from harness.run.plan import Case, Plan
+from harness.run.progress import ProgressLine
+from harness.speed.contest import Contest
 
 
 class Session:

@@ -13,7 +13,7 @@ from harness.core import Adaptation, Example, Strategy
 from harness.errors import OptionError
 
 if TYPE_CHECKING:
-    from harness.options import Options
+    from harness.config.options import Options
 
 
 def sample(pool: Iterable[Example], seed: int, k: int) -> list[Example]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.core import Adaptation, Example, Strategy, TrainingSettings, TrainingSpec
-from harness.subset import Curriculum, Subset, choose, make_stages
+from harness.data.selection import Curriculum, Subset, choose, make_stages
 
 if TYPE_CHECKING:
-    from harness.options import Options
+    from harness.config.options import Options
 
 
 @dataclass(frozen=True)

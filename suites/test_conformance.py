@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.conformance import CHECKS
+from harness.conformance.model_under_test import Subject
+from harness.conformance.rules import CHECKS
 from harness.errors import NotApplicableError
-from harness.subjects import Subject
 
 
 @pytest.mark.parametrize("check", CHECKS)

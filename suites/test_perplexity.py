@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.core import Measurement
-from harness.stats import nonfinite_rows
+from harness.metrics.perplexity import nonfinite_rows
 
 
 def test_mean_perplexity(measure: Callable[[], Measurement]) -> None:

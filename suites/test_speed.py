@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.errors import NotApplicableError
-from harness.speed import Trial
+from harness.speed.contest import Trial
 
 
 def test_speed(trial: Trial, benchmark: BenchmarkFixture) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.families import Family, make
+from harness.conformance.tiny_models import Family, make
 
 ROOT = Path(__file__).resolve().parent.parent
 ALPHABET = (

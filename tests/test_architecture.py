@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "pandas", "jinja2"}
-MODULES = sorted((ROOT / "harness").glob("*.py"))
+MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
 
 def imported(path: Path, *, top_level_only: bool) -> set[str]:
@@ -45,7 +45,7 @@ def test_modules_of_the_harness(path: Path) -> None:
 def test_strategies_know_the_nouns_only(path: Path) -> None:
     names = imported(path, top_level_only=False)
     assert not roots(names) & (HEAVY | {"pytest"})
-    allowed = {"harness.core", "harness.errors", "harness.options", "harness.subset"}
+    allowed = {"harness.core", "harness.errors", "harness.config.options", "harness.data.selection"}
     assert {name for name in names if name.startswith("harness")} <= allowed
 
 

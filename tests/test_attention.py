@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.attention import attend
+from harness.models.attention import attend
 
 
 def definition(query: Any, key: Any, value: Any, scale: float, before: int) -> Any:
@@ -64,7 +64,7 @@ def test_it_equals_the_definition(heads: int, length: int, shared: int, spread: 
 def test_rows_longer_than_short(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr("harness.attention.SHORT", 4)
+    monkeypatch.setattr("harness.models.attention.SHORT", 4)
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 4, 9, 8) for _ in range(3))
     key.shared = SimpleNamespace(keys=torch.randn(1, 4, 5, 8), values=torch.randn(1, 4, 5, 8))
@@ -109,7 +109,7 @@ def test_what_is_not_plainly_causal_is_left_to_transformers(special: dict[str, A
 def test_recomputed_attention_has_the_gradients_of_torch_s(heads: int, key_heads: int) -> None:
     import torch
 
-    from harness.attention import learn
+    from harness.models.attention import learn
 
     torch.manual_seed(0)
     found = []
@@ -138,7 +138,7 @@ def test_recomputed_attention_keeps_no_scores() -> None:
     """What is kept for the backward pass grows with the length, not with its square."""
     import torch
 
-    from harness.attention import learn
+    from harness.models.attention import learn
 
     kept: list[int] = []
 

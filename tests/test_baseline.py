@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.baseline import read_baseline, update_baseline, write_baseline
 from harness.core import digest
 from harness.errors import StoreError
-from harness.snapshot import Snapshot
+from harness.results.baseline import read_baseline, update_baseline, write_baseline
+from harness.results.snapshot import Snapshot
 from tests.test_gate import LOGS, rows, run
 
 

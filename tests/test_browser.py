@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from harness import report
-from harness.manifest import example, write_manifest
-from harness.offline import read_run, rebuild
-from harness.prompts import parts
-from harness.store import Store
-from harness.surprisal import encode
+from harness.prompts.rendering import parts
+from harness.report import content as report
+from harness.results.manifest import example, write_manifest
+from harness.results.reading import read_run, rebuild
+from harness.results.store import Store
+from harness.results.surprisal import encode
 from tests.test_offline import make_run
 from tests.test_report import HOSTILE
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import report
-from harness.conclusions import conclusions, sureness
 from harness.core import Score
-from harness.offline import read_run
+from harness.report import content as report
+from harness.report.conclusions import conclusions, sureness
+from harness.results.reading import read_run
 from tests.test_offline import make_run
 
 RNG = np.random.default_rng(5)

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness import conformance, fast, losses, prefix, subjects
-from harness.conformance import CHECKS
-from harness.encoding import Encoder
+from harness.conformance import model_under_test as subjects
+from harness.conformance import rules as conformance
+from harness.conformance.model_under_test import tiny
+from harness.conformance.rules import CHECKS
+from harness.conformance.tiny_models import FAMILIES
 from harness.errors import ConformanceError
-from harness.families import FAMILIES
-from harness.models import LoadedModel
-from harness.subjects import tiny
+from harness.models.encoding import Encoder
+from harness.models.loading import LoadedModel
+from harness.scoring import fast, losses, prefix
 
 
 def failing(folder: Path, name: str = "llama-grouped-query") -> set[str]:
@@ -119,7 +121,7 @@ def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:
 
 def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:
     """Every model is loaded with the last adapter that was seen."""
-    from harness import models
+    from harness.models import loading as models
 
     plain, seen = models.load, []
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.flags import SHIPPED
 from harness.core import Example
-from harness.data import direction_of, load_rows, load_task
+from harness.data.task import direction_of, load_rows, load_task
 from harness.errors import DataError
-from harness.flags import SHIPPED
 from tests.conftest import row, sentence_of, write_rows
 
 GOOD = {"id": "a", "instruction": "翻譯成文言文：\n天", "output": "地"}
@@ -259,7 +259,7 @@ class TestShippedTask:
             assert 0.2 < cue / len(rows) < 0.8
 
     def test_no_train_row_near_copies_a_test_row(self) -> None:
-        from harness.leakage import near_copies
+        from harness.data.leakage import near_copies
 
         assert near_copies(self.train, self.test) == {}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.flags import FLAGS
-from harness.options import parse_options
+from harness.config.flags import FLAGS
+from harness.config.options import parse_options
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

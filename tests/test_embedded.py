@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import embedded
-from harness.embedded import MANIFEST, SMOLLM2, EmbeddedModel, fetch, is_complete
 from harness.errors import ModelError
 from harness.files import cache_dir
+from harness.models import embedded
+from harness.models.embedded import MANIFEST, SMOLLM2, EmbeddedModel, fetch, is_complete
 
 GGUF = b"GGUF pretend weights"
 

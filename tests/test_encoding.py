@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.conformance.tiny_models import make_tokenizer
 from harness.core import Example, Prompt, Span
-from harness.encoding import Encoder
 from harness.errors import ModelError, PromptError
-from harness.families import make_tokenizer
-from harness.prompts import load_template, render
+from harness.models.encoding import Encoder
+from harness.prompts.rendering import load_template, render
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from harness import fast as module
-from harness.batches import BUDGETS, Budget, plan_batches
+from harness.conformance.tiny_models import FAMILIES, Family, make
 from harness.core import ModelSpec
-from harness.encoding import Encoded
 from harness.errors import ModelError
-from harness.families import FAMILIES, Family, make
-from harness.fast import OutOfMemoryWarning, fast, whole_row
-from harness.memory import peak_memory, reset_peak
-from harness.models import LoadedModel, load
-from harness.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
-from harness.scoring import reference
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel, load
+from harness.models.memory import peak_memory, reset_peak
+from harness.scoring import fast as module
+from harness.scoring.batches import BUDGETS, Budget, plan_batches
+from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
+from harness.scoring.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
+from harness.scoring.score import reference
 from tests.conftest import make_llama
 from tests.test_scoring import PREFIX, QUIET, encode, spec
 
@@ -169,7 +169,7 @@ def test_shared_keys_that_are_wrong_in_place_are_copied_instead(
 ) -> None:
     import torch
 
-    from harness import attention
+    from harness.models import attention
 
     plain = attention._full
     monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
@@ -229,8 +229,8 @@ def test_batches_go_from_long_to_short_and_keep_the_order_of_equals() -> None:
 
 
 def test_half_precision_states_its_error(tmp_path: Path) -> None:
-    from harness.models import ModelPool
-    from harness.rounding import rounding
+    from harness.models.loading import ModelPool
+    from harness.scoring.precision import rounding
 
     folder = make_llama(tmp_path / "m", initializer_range=0.1)
     half = spec(dtype="bfloat16")
@@ -255,8 +255,8 @@ def test_half_precision_of_a_model_too_large_for_float32(
 ) -> None:
     import torch
 
-    from harness.models import ModelPool
-    from harness.rounding import rounding
+    from harness.models.loading import ModelPool
+    from harness.scoring.precision import rounding
 
     def refuse(self: Any, spec: ModelSpec, *more: Any) -> Any:
         assert spec.dtype == "float32"
@@ -322,7 +322,7 @@ def test_a_way_that_was_refused_is_not_taken_unchecked_later(
 ) -> None:
     import torch
 
-    from harness import attention
+    from harness.models import attention
 
     plain = attention._full
     monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])

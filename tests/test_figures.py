@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness import figures
-from harness.figures import learning_curve, length_against_score, standalone
+from harness.report.figures import svg as figures
+from harness.report.figures.svg import learning_curve, length_against_score, standalone
 from tests.conftest import ROOT
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -108,7 +108,7 @@ def test_the_same_bytes_in_every_process(tmp_path: Path) -> None:
 
 
 def test_matplotlib_is_imported_when_something_is_drawn() -> None:
-    program = "import sys, harness.figures; sys.exit('matplotlib' in sys.modules)"
+    program = "import sys, harness.report.figures.svg; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.core import Example
-from harness.data import load_rows, load_task
+from harness.data.readers import FORMATS
+from harness.data.task import load_rows, load_task
 from harness.errors import DataError, OptionError
-from harness.formats import FORMATS
 from tests.conftest import write_rows
 
 ROW = '{"id": "a", "instruction": "問", "output": "答"}'

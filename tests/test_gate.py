@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from harness.errors import GateError
-from harness.gate import judge
-from harness.snapshot import Rows, Snapshot
-from harness.stats import DEFINITION
-from harness.verdict import Gate, Verdict
+from harness.gate.decision import judge
+from harness.gate.verdict import Gate, Verdict
+from harness.metrics.perplexity import DEFINITION
+from harness.results.snapshot import Rows, Snapshot
 
 N = 250
 TOKENS = tuple(20 + i % 30 for i in range(N))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, GenerationSettings, ModelSpec
-from harness.families import FAMILIES, make
-from harness.generation import generate
-from harness.models import LoadedModel, load
-from harness.prompts import load_template
-from harness.training import encode_rows
+from harness.generation.generate import generate
+from harness.models.loading import LoadedModel, load
+from harness.prompts.rendering import load_template
+from harness.training.train import encode_rows
 from tests.conftest import row
 
 TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(3))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import github, report
-from harness.gate import judge
-from harness.offline import read_run
-from harness.verdict import Gate, Verdict
+from harness.gate.decision import judge
+from harness.gate.verdict import Gate, Verdict
+from harness.report import content as report
+from harness.report import github
+from harness.results.reading import read_run
 from tests.test_gate import LOGS, rows, run
 from tests.test_offline import make_run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.intervals import RESAMPLES, Array, Interval, Resamples, two_level
+from harness.statistics.intervals import RESAMPLES, Array, Interval, Resamples, two_level
 
 SD_LOG = 0.86  # of perplexities over rows: skewed, as a benchmark's are
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.config.flags import SHIPPED
 from harness.core import Example
-from harness.data import load_rows
-from harness.flags import SHIPPED
-from harness.leakage import near_copies
+from harness.data.leakage import near_copies
+from harness.data.task import load_rows
 from tests.conftest import sentence_of
 
 TEST = load_rows(SHIPPED / "public_test.json")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import report
 from harness.cli import PASSED, WRONG, main
-from harness.manifest import read_manifest, write_manifest
-from harness.merge import merge
-from harness.offline import read_run
+from harness.report import content as report
+from harness.results.manifest import read_manifest, write_manifest
+from harness.results.merge import merge
+from harness.results.reading import read_run
 from tests.test_offline import SEEDS, make_run
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.baseline import write_baseline
 from harness.cli import FAILED, PASSED, WRONG, main
+from harness.config.export import effective
+from harness.config.options import Options
 from harness.core import Score
-from harness.effective import effective
 from harness.errors import StoreError
-from harness.manifest import Entry, Manifest, read_manifest, write_manifest
-from harness.offline import matched, read_run, snapshot
-from harness.options import Options
-from harness.stats import DEFINITION
-from harness.store import Store
+from harness.metrics.perplexity import DEFINITION
+from harness.results.baseline import write_baseline
+from harness.results.manifest import Entry, Manifest, read_manifest, write_manifest
+from harness.results.reading import matched, read_run, snapshot
+from harness.results.store import Store
 from tests.conftest import ROOT
 from tests.test_report import PROVENANCE
 from tests.test_store import MEASUREMENT

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from harness.config.flags import FLAGS
+from harness.config.options import Options, parse_options
+from harness.config.recipe import Layer, read_pyproject
 from harness.errors import AdaptbenchError, OptionError
-from harness.flags import FLAGS
-from harness.options import Options, parse_options
-from harness.plan import make_plan
-from harness.prompts import PROMPTS
-from harness.recipe import Layer, read_pyproject
-from harness.sources import Source, parse_source
+from harness.models.sources import Source, parse_source
+from harness.prompts.rendering import PROMPTS
+from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
 
@@ -194,7 +194,7 @@ class TestPlan:
     ) -> None:
         # Prompt "plain-x" with label "zeroshot", and prompt "plain" with label "x-zeroshot".
         twin = type("Twin", (ZeroShot,), {"name": "twin", "label": "x-zeroshot"})
-        monkeypatch.setattr("harness.plan.select_strategies", lambda names: [ZeroShot, twin])
+        monkeypatch.setattr("harness.run.plan.select_strategies", lambda names: [ZeroShot, twin])
         prompt = tmp_path / "plain-x.toml"
         shutil.copy(PROMPTS / "plain.toml", prompt)
         with pytest.raises(OptionError, match="cell: 'tiny-llama-plain-x-zeroshot' stands twice"):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import PASSED, WRONG, main
-from harness.offline import rebuild
-from harness.output import Style
+from harness.report.publish import Style
+from harness.results.reading import rebuild
 from tests.test_offline import make_run
 
 

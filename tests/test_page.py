@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from harness import report
-from harness.offline import read_run
-from harness.page import block, page, pictures
-from harness.prompts import _PLACEHOLDER
-from harness.render import TEMPLATES
-from harness.surprisal import ALPHABET, STEP
+from harness.prompts.rendering import _PLACEHOLDER
+from harness.report import content as report
+from harness.report.formatting import TEMPLATES
+from harness.report.html import block, page, pictures
+from harness.results.reading import read_run
+from harness.results.surprisal import ALPHABET, STEP
 from tests.test_offline import make_run
 
 HOSTILE = [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from harness.intervals import Array
-from harness.paired import (
+from harness.statistics.intervals import Array
+from harness.statistics.paired import (
     ALPHA,
     MAX_ROWS,
     POWER,

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from harness import report
-from harness.figures import standalone
-from harness.manifest import write_manifest
-from harness.offline import read_run
-from harness.panels import WIDE, in_lines
-from harness.pictures import break_even, pictures
-from harness.placement import apart, beside, overlap, shortened, width
-from harness.store import Store
+from harness.report import content as report
+from harness.report.figures.frame import WIDE, in_lines
+from harness.report.figures.labels import apart, beside, overlap, shortened, width
+from harness.report.figures.select import break_even, pictures
+from harness.report.figures.svg import standalone
+from harness.results.manifest import write_manifest
+from harness.results.reading import read_run
+from harness.results.store import Store
 from tests.conftest import ROOT
 from tests.test_figures import HOSTILE, SVG, description, marks, words
 from tests.test_offline import make_run

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness.progress import ProgressLine, duration
+from harness.run.progress import ProgressLine, duration
 
 
 class Screen(io.StringIO):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.embedded import SMOLLM2, fetch
+from harness.config.flags import SHIPPED
 from harness.errors import ModelError
-from harness.flags import SHIPPED
+from harness.models.embedded import SMOLLM2, fetch
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.real
@@ -90,13 +90,13 @@ def test_perplexity_is_that_of_a_language_model_that_knows_some_chinese(results:
 
 
 def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
-    from harness.adapters import train_once
     from harness.core import ModelSpec, TrainingSpec
-    from harness.data import load_rows
-    from harness.models import load
-    from harness.prompts import load_template, render
-    from harness.scoring import score
-    from harness.stats import summarize
+    from harness.data.task import load_rows
+    from harness.metrics.perplexity import summarize
+    from harness.models.loading import load
+    from harness.prompts.rendering import load_template, render
+    from harness.scoring.score import score
+    from harness.training.cache import train_once
 
     spec = ModelSpec("smollm2-135m", SMOLLM2.digest, quantization="nf4")
     template = load_template("plain")

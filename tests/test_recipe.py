@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from harness.config.export import effective, to_toml
+from harness.config.options import Options, parse_options
+from harness.config.recipe import RECIPES, Layer, read_pyproject, read_recipe
+from harness.config.training_settings import CHECKS
 from harness.core import GenerationSettings, TrainingSettings, TrainingSpec
-from harness.effective import effective, to_toml
+from harness.data.selection import Curriculum, StagePlan, Subset
 from harness.errors import OptionError
-from harness.options import Options, parse_options
-from harness.plan import make_plan
-from harness.recipe import RECIPES, Layer, read_pyproject, read_recipe
-from harness.settings import CHECKS
-from harness.subset import Curriculum, StagePlan, Subset
-from harness.tailor import tailor
+from harness.run.plan import make_plan
+from harness.training.spec import tailor
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from harness import render as rendering
-from harness import report
+from harness.config.options import parse_options
 from harness.core import GenerationSettings, Measurement, Score
-from harness.manifest import describe
-from harness.options import parse_options
-from harness.output import write
-from harness.page import page
-from harness.plan import Plan, make_plan
-from harness.render import chosen_on_test, table, visible
-from harness.trainings import draw
+from harness.report import content as report
+from harness.report import formatting as rendering
+from harness.report.formatting import chosen_on_test, table, visible
+from harness.report.html import page
+from harness.report.learning import draw
+from harness.report.publish import write
+from harness.results.manifest import describe
+from harness.run.plan import Plan, make_plan
 from tests.conftest import Files
 from tests.test_store import MEASUREMENT
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core import TrainingSettings
-from harness.schedule import Part, Row, at_steps, count_steps, learning_rates, plan_steps
+from harness.training.schedule import Part, Row, at_steps, count_steps, learning_rates, plan_steps
 
 ROWS = [Row(f"r{i:03d}", 10 + (i * 37) % 91) for i in range(50)]
 ALL = Part(tuple(range(50)), 1.0, 1e-3)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.batches import common_prefix, plan_batches
+from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import ModelSpec, Prompt, Span
-from harness.encoding import Encoded, Encoder
 from harness.errors import ModelError
-from harness.families import FAMILIES, make
-from harness.fast import fast
-from harness.kernels import SHAPES, TOLERANCE, _error, use_exact_kernels
-from harness.models import LoadedModel, load
-from harness.scoring import reference, score
+from harness.models.encoding import Encoded, Encoder
+from harness.models.kernels import SHAPES, TOLERANCE, _error, use_exact_kernels
+from harness.models.loading import LoadedModel, load
+from harness.scoring.batches import common_prefix, plan_batches
+from harness.scoring.fast import fast
+from harness.scoring.score import reference, score
 from tests.conftest import make_llama
 
 QUIET = lambda done: None  # noqa: E731

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.baseline import write_baseline
 from harness.cli import PASSED, main
 from harness.errors import GateError
-from harness.simulation import EFFECTS, PLAIN, Rate, simulate, table
+from harness.gate.simulation import EFFECTS, PLAIN, Rate, simulate, table
+from harness.results.baseline import write_baseline
 from tests.test_gate import LOGS, rows, run
 
 RUNS = 160

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.batches import unique_tokens
-from harness.encoding import Encoded
-from harness.families import FAMILIES, make
-from harness.flops import FlopMeter, gemm_rate
-from harness.kernels import TORCH, default_kernels, use_exact_kernels
-from harness.models import load
-from harness.scoring import reference
+from harness.conformance.tiny_models import FAMILIES, make
+from harness.models.encoding import Encoded
+from harness.models.kernels import TORCH, default_kernels, use_exact_kernels
+from harness.models.loading import load
+from harness.scoring.batches import unique_tokens
+from harness.scoring.score import reference
+from harness.speed.operations import FlopMeter, gemm_rate
 from tests.test_scoring import QUIET, encode, spec
 
 
@@ -42,7 +42,7 @@ def test_flops_are_those_that_torch_counts(name: str, tmp_path: Path) -> None:
 
 
 def test_a_shared_prefix_saves_what_the_meter_says(tmp_path: Path) -> None:
-    from harness.fast import fast
+    from harness.scoring.fast import fast
 
     loaded = load(spec(), make(FAMILIES["llama"], tmp_path / "m"), None)
     rows = encode(loaded.encoder)

@@ -8,7 +8,7 @@ import statistics
 import pytest
 
 from harness.core import Score
-from harness.stats import nonfinite_rows, perplexity, spread, summarize
+from harness.metrics.perplexity import nonfinite_rows, perplexity, spread, summarize
 
 
 def score(name: str, nll: float, tokens: int, size: int = 6) -> Score:

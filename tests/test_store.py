@@ -18,7 +18,7 @@ import pytest
 from harness.core import Cell, Measurement, ModelSpec, Score
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
-from harness.store import DamagedFileWarning, Store
+from harness.results.store import DamagedFileWarning, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.options import Options, parse_options
 from harness.core import Adaptation, Example
 from harness.errors import OptionError, StrategyError
-from harness.options import Options, parse_options
-from harness.plan import adapt, make_plan, row_seed
-from harness.registry import find_strategies, select_strategies
+from harness.run.plan import adapt, make_plan, row_seed
+from harness.run.registry import find_strategies, select_strategies
 from strategies.fewshot import FewShot
 from strategies.qlora import QLoRA
 from strategies.zeroshot import ZeroShot
@@ -135,7 +135,7 @@ def test_qlora_trains_on_the_pool_with_the_seed() -> None:
 
 def test_strategies_import_no_torch() -> None:
     code = (
-        "import sys, harness.registry as r; found = r.find_strategies();"
+        "import sys, harness.run.registry as r; found = r.find_strategies();"
         "assert {'zeroshot', 'fewshot', 'qlora'} <= set(found);"
         "bad = {'torch', 'transformers', 'peft', 'bitsandbytes', 'pytest'} & set(sys.modules);"
         "assert not bad, bad"
@@ -191,7 +191,7 @@ def test_a_third_partys_mistakes_are_one_line(
     says: str,
 ) -> None:  # fmt: skip
     theirs = type("Theirs", (ZeroShot,), {"name": "theirs", **changes})
-    monkeypatch.setattr("harness.plan.select_strategies", lambda names: [theirs])
+    monkeypatch.setattr("harness.run.plan.select_strategies", lambda names: [theirs])
     with pytest.raises(StrategyError, match=says):
         make_plan(Options(model=(str(tiny_model),), data=files.test, train_data=files.train))
 

@@ -7,8 +7,7 @@ import random
 import pytest
 
 from harness.core import Example
-from harness.errors import OptionError
-from harness.subset import (
+from harness.data.selection import (
     Curriculum,
     StagePlan,
     Subset,
@@ -18,6 +17,7 @@ from harness.subset import (
     ranks,
     split_levels,
 )
+from harness.errors import OptionError
 
 
 def rows(*pairs: tuple[int, float | None]) -> list[Example]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.surprisal import ALPHABET, STEP, decode, encode
+from harness.results.surprisal import ALPHABET, STEP, decode, encode
 
 
 def levels(text: str) -> list[int]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness import report
-from harness.offline import read_run
-from harness.tables import tex, to_csv, to_latex
+from harness.report import content as report
+from harness.report.tables import tex, to_csv, to_latex
+from harness.results.reading import read_run
 from tests.test_offline import make_run
 from tests.test_report import HOSTILE
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.config.options import Options, parse_options
 from harness.core import Example, TrainingSettings, TrainingSpec
 from harness.errors import DataError, OptionError
-from harness.options import Options, parse_options
-from harness.plan import Plan, make_plan
-from harness.tailor import EVERY_FIFTH, hold_out, tailor
+from harness.run.plan import Plan, make_plan
+from harness.training.spec import EVERY_FIFTH, hold_out, tailor
 from tests.conftest import Files, row
 
 POOL = tuple(Example(**row(i, 5, "train")) for i in range(40))

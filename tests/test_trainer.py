@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from harness import adapters as adapters_module
-from harness import checkpoints
-from harness import trainer as trainer_module
-from harness.adapters import adapter_key, read_record, train_once
+from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSpec
 from harness.errors import DivergenceError, OptionError, StoreError, TrainingError
-from harness.families import FAMILIES, make
-from harness.models import load
-from harness.prompts import load_template
-from harness.scoring import score
-from harness.stats import summarize
-from harness.training import TrainingWarning, encode_rows
+from harness.metrics.perplexity import summarize
+from harness.models.loading import load
+from harness.prompts.rendering import load_template
+from harness.scoring.score import score
+from harness.training import cache as adapters_module
+from harness.training import checkpoints
+from harness.training import trainer as trainer_module
+from harness.training.cache import adapter_key, read_record, train_once
+from harness.training.train import TrainingWarning, encode_rows
 from tests.conftest import make_llama, row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(16))

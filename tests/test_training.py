@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from harness import adapters as adapters_module
-from harness.adapters import (
+from harness.core import Example, ModelSpec, Prompt, Span, TrainingSettings, TrainingSpec
+from harness.errors import ModelError, PromptError, TrainingError
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel, load, load_base
+from harness.prompts.rendering import load_template
+from harness.scoring.score import reference, score
+from harness.training import cache as adapters_module
+from harness.training.cache import (
     DamagedAdapterWarning,
     adapter_key,
     is_complete,
     read_record,
     train_once,
 )
-from harness.collation import IGNORED, collate
-from harness.core import Example, ModelSpec, Prompt, Span, TrainingSettings, TrainingSpec
-from harness.encoding import Encoded
-from harness.errors import ModelError, PromptError, TrainingError
-from harness.models import LoadedModel, load, load_base
-from harness.prompts import load_template
-from harness.scoring import reference, score
-from harness.training import encode_rows
+from harness.training.collation import IGNORED, collate
+from harness.training.train import encode_rows
 from tests.conftest import make_llama, row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
@@ -322,9 +322,9 @@ def test_repacking_is_what_corrupts_four_bit_weights(tmp_path: Path) -> None:
 )
 def test_the_loss_is_the_model_s_own(name: str, tmp_path: Path) -> None:
     """With labels, transformers' models compute the same from all logits; so are the gradients."""
-    from harness.attention import short_row_attention
-    from harness.families import FAMILIES, make
-    from harness.losses import mean_loss
+    from harness.conformance.tiny_models import FAMILIES, make
+    from harness.models.attention import short_row_attention
+    from harness.scoring.losses import mean_loss
 
     model = load_base(SPEC, make(FAMILIES[name], tmp_path / "m"))
     loaded = load(SPEC, tmp_path / "m", None)

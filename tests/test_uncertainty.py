@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.core import Score
-from harness.uncertainty import cell_intervals, group_intervals, std_factors, versus
+from harness.statistics.uncertainty import cell_intervals, group_intervals, std_factors, versus
 
 N = 60
 RNG = np.random.default_rng(11)

@@ -112,7 +112,7 @@ const percent = (ratio) => {
 
 // ---------------------------------------------------------------- prompts
 
-// As harness.prompts does it: placeholders are replaced in one pass, and by text only.
+// As harness.prompts.rendering does it: placeholders are replaced in one pass, and by text only.
 const fill = (template, values) => template.replace(/\{(instruction|output|number)\}/g, (_, name) => values[name]);
 
 const exchangesOf = (row) => {

@@ -107,7 +107,7 @@ def test_fresh_does_not_report_an_old_number_for_a_failure(
     suites: Run, files: Files, tmp_path: Path
 ) -> None:
     (tmp_path / "failing.py").write_text(
-        "import harness.scoring as s\nfrom harness.errors import ModelError\n"
+        "import harness.scoring.score as s\nfrom harness.errors import ModelError\n"
         "def fail(*a):\n    raise ModelError('no luck')\ns.SCORERS['fast'] = fail\n"
     )
     assert suites("--strategy=zeroshot").status == 0

@@ -15,7 +15,7 @@ from tests.integration import SWEEP, summary
 SLOW = """
 import time
 
-import harness.scoring as scoring
+import harness.scoring.score as scoring
 
 plain = scoring.SCORERS["fast"]
 

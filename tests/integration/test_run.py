@@ -55,10 +55,10 @@ def test_collect_only_imports_no_torch_and_writes_nothing(suites: Run, tmp_path:
 def test_numbers_equal_a_script_that_uses_the_harness_without_pytest(
     suites: Run, files: Files, tiny_model: Path, tmp_path: Path
 ) -> None:
-    from harness.bench import Bench
-    from harness.options import parse_options
-    from harness.plan import make_plan
-    from harness.stats import summarize
+    from harness.config.options import parse_options
+    from harness.metrics.perplexity import summarize
+    from harness.run.bench import Bench
+    from harness.run.plan import make_plan
 
     suites(*SWEEP)
     options = parse_options(

@@ -65,7 +65,7 @@ def test_a_model_that_fails_is_told_in_one_line(suites: Run, tmp_path: Path) -> 
     broken = tmp_path / "broken.py"
     broken.write_text(
         "from dataclasses import replace\n"
-        "from harness.encoding import Encoder\n"
+        "from harness.models.encoding import Encoder\n"
         "plain = Encoder.encode\n"
         "def encode(self, prompt):\n"
         "    row = plain(self, prompt)\n"

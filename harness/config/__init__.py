@@ -1,0 +1,1 @@
+"""Flags, recipes and settings, validated once."""

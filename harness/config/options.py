@@ -1,0 +1,197 @@
+"""What the user asked for: flags, recipe and defaults, validated once, as one frozen object.
+
+A flag on the command line wins over ``--set``, which wins over the recipe, which wins over
+pyproject.toml, which wins over the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config.flags import BY_FIELD, FLAGS, Flag
+from harness.config.recipe import (
+    Layer,
+    anchor,
+    check_models,
+    merge_tables,
+    parse_setting,
+    read_recipe,
+)
+from harness.core import GenerationSettings, Quantization, TrainingSettings
+from harness.data.selection import Curriculum, Subset
+from harness.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every flag's value, and what only a recipe can say.
+
+    Attributes:
+        qlora: how adapters are trained.
+        generation: what the models are asked to write.
+        subset: which rows of the pool they are trained on; None for all.
+        curriculum: the stages of a training; None for one.
+        per_model: a text of ``model`` → settings in which its training differs.
+        trial: whether the recipe's trial settings are in force, because of --limit.
+        explicit: the fields that the user set, by flag or by file.
+    """
+
+    strategy: tuple[str, ...] = BY_FIELD["strategy"].default
+    k: tuple[int, ...] = BY_FIELD["k"].default
+    select: tuple[str, ...] = BY_FIELD["select"].default
+    demo_ids: tuple[str, ...] = ()
+    draw: tuple[str, ...] = BY_FIELD["draw"].default
+    seeds: tuple[int, ...] = BY_FIELD["seeds"].default
+    model: tuple[str, ...] = BY_FIELD["model"].default
+    adapter: Path | None = None
+    quant: tuple[Quantization, ...] | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    data: Path = BY_FIELD["data"].default
+    train_data: Path = BY_FIELD["train_data"].default
+    format: str = "auto"
+    allow_leakage: bool = False
+    prompt: tuple[str, ...] = BY_FIELD["prompt"].default
+    limit: int | None = None
+    scorer: str = "fast"
+    score_as: tuple[str, ...] = ("trained",)
+    select_on: str | None = None
+    results_dir: Path = BY_FIELD["results_dir"].default
+    report: tuple[str, ...] = ()
+    templates: Path | None = None
+    fresh: bool = False
+    baseline: Path | None = None
+    update_baseline: bool = False
+    tolerance: float = BY_FIELD["tolerance"].default
+    gate_strict: bool = False
+    repeat_scoring: int = 1
+    recipe: Path | None = None
+    qlora: TrainingSettings = TrainingSettings()
+    generation: GenerationSettings = GenerationSettings()
+    subset: Subset | None = None
+    curriculum: Curriculum | None = None
+    per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trial: bool = False
+    explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
+
+    def __post_init__(self) -> None:
+        if "fixed" in self.select and not self.demo_ids:
+            raise OptionError("--select=fixed: needs --demo-ids with the ids of the rows to show")
+        if self.demo_ids and "fixed" not in self.select:
+            raise OptionError(
+                "--demo-ids: only --select=fixed shows named rows; add --select=fixed"
+            )
+        if self.update_baseline and self.baseline is None:
+            raise OptionError("--update-baseline: needs --baseline=FILE, the file to write")
+
+    def given(self, name: str) -> bool:
+        """Whether the user set this field, rather than leaving its default."""
+        return name in self.explicit
+
+
+def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = None) -> Options:
+    """Turn the texts of the flags, and the files they stand on, into validated options.
+
+    Args:
+        command_line: field name → text, or None where the flag was not given; ``set`` is a list.
+        pyproject: what pyproject.toml says, if anything.
+
+    Raises:
+        OptionError: one line naming the flag or the file and key, the value found and what would
+            be right.
+    """
+    layers = _layers(command_line, pyproject)
+    values: dict[str, Any] = {}
+    for flag in FLAGS:
+        given = command_line.get(flag.field)
+        if flag.name == "set":
+            continue
+        if given is not None and given is not False:
+            values[flag.field] = _parse(flag, given, f"--{flag.name}={given}")
+            continue
+        for layer in reversed(layers):
+            if flag.field in layer.flags:
+                if flag.name == "update-baseline":
+                    raise OptionError(
+                        f"{layer.where}{flag.name}: stands on the command line only; in a file it "
+                        f"would switch the gate off for good"
+                    )
+                raw = layer.flags[flag.field]
+                value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
+                values[flag.field] = _anchored(flag, value, layer.folder)
+                break
+    for flag in map(BY_FIELD.__getitem__, ("tolerance", "gate_strict")):
+        if command_line.get(flag.field) and "baseline" not in values:
+            raise OptionError(f"--{flag.name}: needs --baseline=FILE, which is what it is about")
+    check_models(layers, values.get("model", BY_FIELD["model"].default))
+    tables = merge_tables(layers)
+    qlora = TrainingSettings(**tables.pop("qlora"))
+    trial = any(layer.is_trial for layer in layers)
+    generation = GenerationSettings(**tables.pop("generation"))
+    return Options(
+        **values,
+        **tables,
+        qlora=qlora,
+        generation=generation,
+        trial=trial,
+        explicit=frozenset(values),
+    )
+
+
+def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[Layer]:
+    """What stands below the command line, weakest first: pyproject, recipe, its trial, --set."""
+    layers = [pyproject] if pyproject is not None else []
+    recipe = command_line.get("recipe")
+    if recipe is not None:
+        recipe = _parse(BY_FIELD["recipe"], recipe, f"--recipe={recipe}")
+    elif pyproject is not None and "recipe" in pyproject.flags:
+        flag, raw = BY_FIELD["recipe"], pyproject.flags["recipe"]
+        recipe = _parse(flag, raw, f"{pyproject.where}recipe = {raw!r}")
+        recipe = Path(anchor(str(recipe), pyproject.folder or Path()))
+    settings = [parse_setting(text) for text in command_line.get("set") or ()]
+    if recipe is not None:
+        whole = read_recipe(recipe)
+        layers.append(whole)
+        limited = command_line.get("limit") is not None
+        limited = limited or any("limit" in layer.flags for layer in [*layers, *settings])
+        if limited:
+            layers += whole.trial
+    return layers + settings
+
+
+def _anchored(flag: Flag, value: Any, folder: Path | None) -> Any:
+    """Let relative paths of a file start at its folder, also where a name may be a path."""
+    if folder is None:
+        return value
+    if flag.name == "recipe":
+        return Path(anchor(str(value), folder))
+    if isinstance(value, Path):
+        return folder / value
+    if flag.name == "model" or flag.name == "prompt":
+        return tuple(anchor(x, folder) if may_be_path(flag.name, x) else x for x in value)
+    return value
+
+
+def may_be_path(flag: str, text: str) -> bool:
+    """Whether a model or prompt of this name can be a path; a prompt shows it."""
+    return flag == "model" or "/" in text or text.endswith(".toml")
+
+
+def _parse(flag: Flag, value: Any, where: str) -> Any:
+    if isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, list):
+        text = ",".join(str(item) for item in value)
+    elif isinstance(value, str | int | float):
+        text = str(value)
+    else:
+        raise OptionError(
+            f"{where}: expected a text, a number or a list, found {type(value).__name__}"
+        )
+    try:
+        return flag.parse(text)
+    except ValueError as error:
+        raise OptionError(f"{where}: expected {error}") from None

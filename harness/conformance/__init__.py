@@ -1,0 +1,1 @@
+"""The rules that scoring must keep on every family of models."""

@@ -1,0 +1,92 @@
+"""A model under test in the conformance suite: a tiny one of some family, or a user's own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from harness.conformance.tiny_models import FAMILIES, make
+from harness.core import ModelSpec, Prompt, Span
+from harness.errors import NotApplicableError
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel, ModelPool
+from harness.run.progress import silent
+from harness.scoring.batches import Budget
+from harness.scoring.fast import fast
+from harness.scoring.score import score
+
+SHARED = "前提共用之文，諸行皆始於此。天地玄黃，宇宙洪荒；日月盈昃，辰宿列張。\n"
+SMALL = Budget(tokens=200, keys=1 << 12, logits=1 << 26, softmax=1 << 12)  # several batches
+
+
+class Subject:
+    """A model under test: where its files are, and rows that suit it.
+
+    Args:
+        name: what the test is called by.
+        source: returns the model as it is scored, its base's folder, and an adapter's or None.
+        sharing: how its rows must share a prefix; None for a user's model, where any way is right.
+        pool: what keeps the model; by default one of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Callable[[], tuple[ModelSpec, Path, Path | None]],
+        sharing: str | None = None,
+        pool: ModelPool | None = None,
+    ) -> None:
+        self.name = name
+        self.sharing = sharing
+        self._source = source
+        self._pool = pool or ModelPool()
+
+    @cached_property
+    def files(self) -> tuple[ModelSpec, Path, Path | None]:
+        return self._source()
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self._pool.get(*self.files)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._pool.clear()
+
+    def rows(self, count: int = 7, shared: str = SHARED, seed: int = 0) -> list[Encoded]:
+        """Rows that begin alike and have different lengths."""
+        rng = random.Random(seed)  # noqa: S311 (made-up text)
+        return [
+            self.encode(
+                f"r{index}",
+                shared + "".join(rng.choice("天地玄黃宇宙洪荒") for _ in range(rng.randint(1, 12))),
+                "".join(rng.choice("日月盈昃辰宿列張") for _ in range(rng.randint(1, 9))),
+            )
+            for index in range(count)
+        ]
+
+    def encode(self, name: str, context: str, answer: str) -> Encoded:
+        return self.loaded.encoder.encode(Prompt(name, (Span(context),), answer))
+
+    def nlls(self, rows: Sequence[Encoded], share: bool = True) -> list[float]:
+        """NLLs as a run computes them, but in small batches."""
+        if self.files[0].quantization == "int8":
+            return [one.nll for one in score(self.loaded, rows, "fast", silent)[0]]
+        return fast(self.loaded, rows, silent, SMALL, share).nlls
+
+
+def tiny(name: str, folder: Path) -> Subject:
+    """A subject made of a tiny random model of the family ``name``, written to ``folder``."""
+    family = FAMILIES[name]
+
+    def source() -> tuple[ModelSpec, Path, Path | None]:
+        if not (folder / "config.json").exists():
+            try:
+                make(family, folder)
+            except LookupError as error:
+                raise NotApplicableError(str(error)) from None
+        return ModelSpec(name, name, quantization=family.quantization), folder, None
+
+    return Subject(name, source, family.sharing)

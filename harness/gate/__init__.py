@@ -1,0 +1,1 @@
+"""The regression gate: verdicts against a baseline, comparison of two runs, simulation."""

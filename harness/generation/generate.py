@@ -1,0 +1,85 @@
+"""What a model writes for some test rows, to be looked at beside the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from harness.core import GenerationSettings
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel, quiet
+
+
+def generate(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    settings: GenerationSettings,
+    seed: int,
+    progress: Callable[[int], None],
+) -> tuple[dict[str, Any], ...]:
+    """Let the model answer each row after its context, alone, up to the EOS.
+
+    Args:
+        loaded: a model in eval mode.
+        rows: encoded rows; their answers are not shown.
+        settings: transformers' generation settings. Nothing of the model's own configuration of
+            generation counts.
+        seed: of sampling; each row draws from it and its own id, so that no other row matters.
+        progress: called with the number of rows done.
+
+    Returns:
+        For each row its ``id``, the ``text``, its length in ``tokens`` (the EOS not among them),
+        and whether it ``finished`` with the EOS rather than at ``max_new_tokens``.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    eos = loaded.encoder.eos
+    values = {name: value for name, value in asdict(settings).items() if name != "rows"}
+    if settings.do_sample:
+        values["top_k"] = 0  # unset, transformers takes 50
+    else:  # transformers warns of what then has no effect
+        del values["temperature"], values["top_p"]
+    found = []
+    for row in rows:
+        room = (loaded.encoder.max_length or len(row) + settings.max_new_tokens) - len(row.context)
+        values["max_new_tokens"] = max(1, min(settings.max_new_tokens, room))
+        config = GenerationConfig(**values, eos_token_id=eos, pad_token_id=eos)
+        ids = torch.tensor([row.context], device=loaded.device)
+        with torch.inference_mode(), torch.random.fork_rng(), quiet(), _neutral(loaded.model):
+            torch.manual_seed(_seed(seed, row.prompt.id))
+            output = loaded.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            )
+        written = output[0, ids.shape[1] :].tolist()
+        finished = eos in written
+        answer = written[: written.index(eos)] if finished else written
+        text = loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
+        found.append(
+            {"id": row.prompt.id, "text": text, "tokens": len(answer), "finished": finished}
+        )
+        progress(len(found))
+    return tuple(found)
+
+
+@contextmanager
+def _neutral(model: Any) -> Iterator[None]:
+    """Take away what the model's own configuration would fill in."""
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = [(part, part.generation_config) for part in dict.fromkeys((model, base))]
+    for part, _ in own:
+        part.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for part, config in own:
+            part.generation_config = config
+
+
+def _seed(seed: int, row_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{row_id}".encode()).digest()[:4], "big")

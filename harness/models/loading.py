@@ -1,0 +1,288 @@
+"""Loading models: safetensors only, no remote code, adapters attached before the first forward.
+
+bitsandbytes 0.50 repacks 4-bit weights at the first forward in eval mode on CPUs with AVX512-bf16:
+from then on the layer computes in bfloat16, whatever dtype was asked for, and anything that reads
+the state dict unpacks the weights wrongly, silently. The repacking is switched off here, and two
+rules hold all the same: an adapter goes onto a fresh base, before the first forward; a base that
+was scored is never trained, saved or given an adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.core import ModelSpec
+from harness.errors import ModelError, OptionError, one_line
+from harness.models.encoding import Encoded, Encoder
+from harness.models.fingerprint import FOUR_BIT, version
+from harness.models.kernels import use_exact_kernels
+from harness.models.memory import free, is_out_of_memory
+
+RECORD = "adaptbench-training.json"  # in an adapter's folder, if it was trained here
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to be scored, with the encoder of its tokenizer.
+
+    Attributes:
+        sentinel: a row and the NLL that it had when the model was fresh.
+        shared_tokens: the longest prefix that rows were seen to share rightly, for each way.
+    """
+
+    spec: ModelSpec
+    model: Any
+    encoder: Encoder
+    sentinel: tuple[Encoded, float] | None = None
+    shared_tokens: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def device(self) -> Any:
+        return self.model.device
+
+
+class ModelPool:
+    """Keeps the model that was used last; asking for another one lets go of it first."""
+
+    def __init__(self) -> None:
+        self._current: LoadedModel | None = None
+        self._encoders: dict[str, Encoder] = {}
+
+    def encoder(self, spec: ModelSpec, folder: Path) -> Encoder:
+        """Return the encoder of the model's tokenizer; needs no weights.
+
+        Raises:
+            ModelError: the tokenizer cannot be loaded.
+        """
+        if spec.digest not in self._encoders:
+            self._encoders[spec.digest] = load_encoder(spec, folder)
+        return self._encoders[spec.digest]
+
+    def get(self, spec: ModelSpec, folder: Path, adapter: Path | None) -> LoadedModel:
+        """Return the model in eval mode, loading it unless it is the one in hand.
+
+        Raises:
+            ModelError: it cannot be loaded, or the adapter does not fit it.
+        """
+        if self._current is None or self._current.spec != spec:
+            self.clear()
+            self._current = load(spec, folder, adapter, self.encoder(spec, folder))
+        return self._current
+
+    def clear(self) -> None:
+        """Let go of the model in hand and give its memory back."""
+        self._current = None
+        free()
+
+
+def share_cores(workers: int) -> None:
+    """Leave each of ``workers`` processes its part of the cores torch would use alone."""
+    if workers > 1:
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def load(
+    spec: ModelSpec, folder: Path, adapter: Path | None, encoder: Encoder | None = None
+) -> LoadedModel:
+    """Load the base, attach the adapter, and check that nothing is left in training mode.
+
+    Raises:
+        ModelError: it cannot be loaded, or the adapter does not fit it.
+    """
+    model = load_base(spec, folder)
+    if adapter is not None:
+        model = _attach(model, spec, adapter)
+        if spec.score_as == "merged":
+            with quiet():
+                model = model.merge_and_unload()
+    model.eval()
+    training = [name for name, module in model.named_modules() if module.training]
+    assert not training, f"modules in training mode after eval(): {training[:3]}"
+    return LoadedModel(spec, model, encoder or load_encoder(spec, folder))
+
+
+def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
+    """Load the tokenizer and the model's maximal length, without its weights.
+
+    Raises:
+        ModelError: they cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with quiet(), _explained(f"--model={spec.name}"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return Encoder(tokenizer, spec.name, limit)
+
+
+def load_base(spec: ModelSpec, folder: Path) -> Any:
+    """Load base weights as ``spec`` says (quantization, dtype, device), without an adapter.
+
+    Raises:
+        ModelError: they cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_quantization(spec.quantization)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    use_exact_kernels()
+    dtype = getattr(torch, spec.dtype)
+    with quiet(), _explained(f"--model={spec.name}"):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            quantization_config=_quantization(spec, dtype),
+            device_map={"": spec.device},
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # older transformers leave capping out otherwise
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # see above
+    return model
+
+
+def check_quantization(quantization: str) -> None:
+    """Check that bitsandbytes is there if it is needed.
+
+    Raises:
+        OptionError: it is not installed.
+    """
+    if quantization != "none" and version("bitsandbytes") == "none":
+        raise OptionError(
+            f"quantization {quantization}: needs bitsandbytes, which is not installed; "
+            f"install it, or use --quant=none"
+        )
+
+
+def is_four_bit(spec: ModelSpec) -> bool:
+    """Whether the base's weights have 4 bits."""
+    return spec.quantization in FOUR_BIT
+
+
+def _quantization(spec: ModelSpec, dtype: Any) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if spec.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if not is_four_bit(spec):
+        return None
+    compute = dtype if spec.compute_dtype == "auto" else getattr(torch, spec.compute_dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=spec.quantization,
+        bnb_4bit_use_double_quant=spec.double_quant,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _attach(model: Any, spec: ModelSpec, adapter: Path) -> Any:
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    base = _trained_for(adapter)
+    where = f"--adapter={adapter}"
+    hint = f"it was trained for {base or 'a base it does not name'}, not for {spec.name}"
+    if base and _hub_like(base) and _hub_like(spec.name) and base != spec.name:
+        raise ModelError(f"{where}: {hint}")
+    shape = _recorded_shape(adapter)
+    if shape is not None and shape != base_shape(model):
+        raise ModelError(f"{where}: does not fit; {hint} ({shape} against {base_shape(model)})")
+    try:
+        with quiet():
+            adapted = PeftModel.from_pretrained(
+                model, str(adapter), is_trainable=False, local_files_only=True
+            )
+    except Exception as error:  # peft raises what torch raises: sizes, missing modules, ...
+        raise ModelError(f"{where}: does not fit; {hint} ({one_line(error, 160)})") from None
+    # peft only warns of tensors that found no place, or places that found no tensor.
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    attached = {
+        name.replace(".default", "")
+        for name, _ in adapted.named_parameters()
+        if "lora_" in name or ".modules_to_save." in name
+    }
+    lora_saved = {name for name in saved if "lora_" in name}
+    lora_attached = {name for name in attached if "lora_" in name}
+    if lora_saved != lora_attached:
+        raise ModelError(
+            f"{where}: does not fit; {hint} ({len(lora_saved - lora_attached)} of its tensors "
+            f"have no place in the model, {len(lora_attached - lora_saved)} places have no tensor)"
+        )
+    return adapted
+
+
+def base_shape(model: Any) -> dict[str, Any]:
+    """What tells one architecture from another: peft alone accepts a base with more layers."""
+    config = model.config.get_text_config()
+    names = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
+    return {name: getattr(config, name, None) for name in names}
+
+
+def _recorded_shape(adapter: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
+        return dict(record["base"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # trained elsewhere
+
+
+def _trained_for(adapter: Path) -> str | None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    return base if isinstance(base, str) and base else None
+
+
+def _hub_like(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OptionError, ModelError):
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{where}: needs the package {error.name!r}; install it") from None
+    except Exception as error:  # transformers, safetensors and tokenizers raise all kinds
+        if is_out_of_memory(error):
+            raise ModelError(f"{where}: does not fit into memory; try --quant=nf4") from None
+        raise ModelError(f"{where}: cannot be loaded: {one_line(error)}") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' progress bars, advice and deprecation notes while loading."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

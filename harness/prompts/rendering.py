@@ -1,0 +1,235 @@
+"""Prompt files, and turning one test row into what stands before its answer.
+
+Data is never parsed: placeholders are replaced literally, in one pass over the template's own
+text, so a row may contain ``{output}``, Jinja syntax or a special token's spelling and it stays
+text. The one template engine involved is the tokenizer's own chat template, and that is shown
+markers where the data goes, not the data.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.flags import ROOT
+from harness.core import Example, Prompt, PromptTemplate, Span
+from harness.errors import PromptError, suggest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROMPTS = ROOT / "templates" / "prompts"
+FIELDS = ("preamble", "demonstration", "query")
+_PLACEHOLDER = re.compile(r"\{(instruction|output|number)\}")
+
+ChatTemplate = Callable[[list[dict[str, str]]], str]
+
+
+def load_template(name: str) -> PromptTemplate:
+    """Load a prompt by name from ``templates/prompts/``, or from the path of a TOML file.
+
+    Raises:
+        PromptError: one line naming the file and the key, what was found and what would be right.
+    """
+    is_path = "/" in name or name.endswith(".toml")
+    path = Path(name).expanduser() if is_path else PROMPTS / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(file.stem for file in PROMPTS.glob("*.toml"))
+        if is_path:
+            raise PromptError(f"--prompt={name}: no such file")
+        raise PromptError(
+            f"--prompt={name}: no such prompt{suggest(name, known)}; "
+            f"known: {', '.join(known)}, or the path of a TOML file"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):
+            raise PromptError(
+                f"{path}: starts with a byte order mark; save it as UTF-8 without BOM"
+            )
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise PromptError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: not valid TOML: {error}") from None
+    return _template(path, values)
+
+
+def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
+    for key in values:
+        if key not in (*FIELDS, "chat", "description"):
+            raise PromptError(
+                f"{path}: unknown key {key!r}{suggest(key, FIELDS)}; "
+                f"a prompt has {', '.join(FIELDS)} and, optionally, chat and description"
+            )
+    for key in FIELDS:
+        if not isinstance(values.get(key), str):
+            raise PromptError(f"{path}: {key!r} must be a text, found {values.get(key)!r}")
+    chat = values.get("chat", False)
+    if not isinstance(chat, bool):
+        raise PromptError(f"{path}: 'chat' must be true or false, found {chat!r}")
+    required = {
+        "preamble": set(),
+        "demonstration": {"instruction"} if chat else {"instruction", "output"},
+        "query": {"instruction"},
+    }
+    forbidden = {
+        "preamble": {"instruction", "output", "number"},
+        "demonstration": {"output"} if chat else set(),
+        "query": {"output"},
+    }
+    for key in FIELDS:
+        found = set(_PLACEHOLDER.findall(values[key]))
+        for name in sorted(required[key] - found):
+            raise PromptError(f"{path}: {key!r} has no {{{name}}}")
+        for name in sorted(forbidden[key] & found):
+            raise PromptError(f"{path}: {key!r} must not contain {{{name}}}")
+        for name in re.findall(r"\{(\w+)\}", values[key]):
+            near = suggest(name, ("instruction", "output", "number"))
+            if near and name not in found:
+                raise PromptError(f"{path}: {key!r} contains {{{name}}}{near}")
+    return PromptTemplate(name=path.stem, chat=chat, **{key: values[key] for key in FIELDS})
+
+
+def fill(template: str, *, instruction: str = "", output: str = "", number: int = 0) -> str:
+    """Replace the placeholders literally; braces in the values are left alone."""
+    values = {"instruction": instruction, "output": output, "number": str(number)}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def render(
+    template: PromptTemplate,
+    example: Example,
+    demonstrations: Sequence[Example] = (),
+    chat_template: ChatTemplate | None = None,
+) -> Prompt:
+    """Return ``system + preamble + demonstrations + history + query`` for one row.
+
+    Each exchange (user, assistant) of the row's history is written as a demonstration is, and
+    numbered on after them. A demonstration with a history shows its exchanges in the same way,
+    one after the other; its system turn is left out.
+
+    Args:
+        template: the prompt.
+        example: the row that is asked.
+        demonstrations: rows shown before it, in order, numbered from 1.
+        chat_template: for a chat prompt, the tokenizer's template: messages → text that ends
+            where the assistant's answer begins.
+
+    Raises:
+        PromptError: a chat prompt without a usable chat template.
+    """
+    found = parts(template, example, demonstrations, chat_template)
+    if template.chat:
+        context = tuple(Span(part.text, part.kind == TEMPLATE) for part in found)
+    else:
+        context = (Span("".join(part.text for part in found)),)
+    return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a prompt as it is sent: ``kind`` says what it is, ``row`` which row's it is."""
+
+    kind: str
+    text: str
+    row: str | None = None
+
+
+TEMPLATE = "template"  # what a chat template adds
+
+
+def parts(
+    template: PromptTemplate,
+    example: Example,
+    demonstrations: Sequence[Example] = (),
+    chat_template: ChatTemplate | None = None,
+) -> list[Part]:
+    """The pieces that :func:`render` joins, in order, none of them empty.
+
+    ``kind`` is ``system``, ``demonstration``, ``history``, ``query``, or ``template``; in a chat
+    prompt a demonstration is two pieces, the user's turn and the assistant's.
+    """
+    exchanges = [
+        ("demonstration", row.id, exchange)
+        for row in demonstrations
+        for exchange in (*_exchanges(row), (row.instruction, row.output))
+    ]
+    exchanges += [("history", example.id, exchange) for exchange in _exchanges(example)]
+    system = "".join(text for role, text in example.history if role == "system")
+    first = "\n\n".join(text for text in (system, template.preamble) if text)
+    if not template.chat:  # where there is no preamble, the line between stays
+        first = f"{system}\n\n{template.preamble}" if system else template.preamble
+    turns = [("system", Part("system", first))]
+    for number, (kind, row, (user, assistant)) in enumerate(exchanges, start=1):
+        text = fill(template.demonstration, instruction=user, output=assistant, number=number)
+        turns.append(("user", Part(kind, text, row)))
+        if template.chat:
+            turns.append(("assistant", Part(kind, assistant, row)))
+    query = fill(template.query, instruction=example.instruction, number=len(exchanges) + 1)
+    turns.append(("user", Part("query", query, example.id)))
+    if not first:
+        del turns[0]
+    if not template.chat:
+        return [part for _, part in turns if part.text]
+    return _chat(template, turns, chat_template)
+
+
+def _exchanges(example: Example) -> list[tuple[str, str]]:
+    texts = [text for role, text in example.history if role != "system"]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _chat(
+    template: PromptTemplate,
+    turns: Sequence[tuple[str, Part]],
+    chat_template: ChatTemplate | None,
+) -> list[Part]:
+    if chat_template is None:
+        raise PromptError(
+            f"--prompt={template.name}: the model's tokenizer has no chat template; "
+            f"use another prompt"
+        )
+    # The template sees markers, so that no data reaches its engine and special tokens spelled in
+    # data are not confused with the template's own.
+    markers = [f"ADAPTBENCH{index:03d}SLOT" for index in range(len(turns))]
+    messages = [
+        {"role": role, "content": marker} for (role, _), marker in zip(turns, markers, strict=True)
+    ]
+    rest = chat_template(messages)
+    found: list[Part] = []
+    for (role, part), marker in zip(turns, markers, strict=True):
+        before, seen, rest = rest.partition(marker)
+        if not seen or marker in rest:
+            raise PromptError(
+                f"--prompt={template.name}: the model's chat template does not show the {role} "
+                f"message exactly once and in order; use another prompt"
+            )
+        found += [Part(TEMPLATE, before), part]
+    found.append(Part(TEMPLATE, rest))
+    return [part for part in found if part.text]
+
+
+def skeleton(messages: Sequence[Mapping[str, str]]) -> str:
+    """What a chat template's answer to markers depends on besides the template."""
+    return ",".join(message["role"] for message in messages)
+
+
+def remembering(chat_template: ChatTemplate | None, known: dict[str, str]) -> ChatTemplate | None:
+    """The same chat template, its answers kept in ``known`` by :func:`skeleton`."""
+    if chat_template is None:
+        return None
+
+    def ask(messages: list[dict[str, str]]) -> str:
+        name = skeleton(messages)
+        if name not in known:
+            known[name] = chat_template(messages)
+        return known[name]
+
+    return ask

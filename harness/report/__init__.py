@@ -1,0 +1,1 @@
+"""What a report says, and every form in which it is written."""

@@ -1,0 +1,1 @@
+"""The report's figures as SVG, with the data behind them."""

@@ -1,0 +1,219 @@
+"""The report's pictures of groups as points: against k, row by row, and what they cost.
+
+They take plain numbers and names from outside, and know nothing of a report's content.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from harness.report.figures.frame import (
+    Caption,
+    axes_in,
+    dash,
+    fit_left,
+    in_lines,
+    key,
+    log_axis,
+    look,
+    names_at_right,
+    names_beside,
+    plot,
+)
+from harness.report.figures.labels import SIZE, Box, Place, shortened, width
+from harness.report.figures.svg import BLUE, NEUTRAL, VERMILLION, scale
+from harness.report.formatting import number
+
+RATIO = 5  # values that span more than this stand on a logarithmic axis
+FAINT = 0.55
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A strategy over its numbers of demonstrations: (k, mean, the seeds' means)."""
+
+    name: str
+    style: int
+    points: Sequence[tuple[int, float, Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A strategy without demonstrations."""
+
+    name: str
+    style: int
+    mean: float
+    seeds: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Price:
+    """A group's prompt tokens and mean perplexity with its limits."""
+
+    names: Sequence[str]  # one line each
+    style: int
+    trained: bool
+    tokens: float
+    mean: float
+    limits: Sequence[float] | None
+
+
+def against_k(caption: Caption, curves: Sequence[Curve], levels: Sequence[Level]) -> str:
+    """Every seed a dot, the mean a line; what has no k is a level across."""
+    ones = [*(c for c in curves if len(c.points) == 1)]
+    names = [c.name + f"  {number(c.points[0][1])}" * (c in ones) for c in curves]
+    names = [shortened(name, 165) for name in (*names, *map(_named, levels))]
+    values = [y for c in curves for _, mean, seeds in c.points for y in (mean, *seeds)]
+    values += [y for level in levels for y in (level.mean, *level.seeds)]
+    ks = sorted({k for curve in curves for k, *_ in curve.points})
+
+    def draw(canvas: Any) -> None:
+        from matplotlib.transforms import ScaledTranslation
+
+        axes = axes_in(canvas, left=38, right=32 + max(map(width, names)), bottom=36, top=56)
+        axes.set(xlabel="demonstrations in the prompt (k)")
+        axes.update_datalim([(ks[0], y) for y in values])
+        scale(axes, "y", values, ratio=RATIO)
+        axes.autoscale_view(scalex=False)
+        fit_left(axes, "mean perplexity")
+        _across(axes, ks)
+        ends: list[Place] = []
+        for i, curve in enumerate(curves):
+            shift = 3.6 * (i - (len(curves) - 1) / 2)
+            moved = axes.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
+            more = {**look(curve.style), "transform": moved}
+            dots = [(float(k), y) for k, _, seeds in curve.points for y in seeds]
+            plot(axes, dots, f"seeds-{i}", **more, ls="", ms=3.6, mfc="none", mew=0.8)
+            means = [(float(k), mean) for k, mean, _ in curve.points]
+            plot(axes, means, f"curve-{i}", **more, ls=dash(curve.style), lw=1.7, ms=5.5)
+            x, y = axes.transData.transform(means[-1])
+            ends.append((x + shift, y))
+        for i, level in enumerate(levels, len(curves)):
+            color, edge = look(level.style)["color"], axes.get_yaxis_transform()
+            plot(axes, [(0, level.mean), (1, level.mean)], f"level-{i}", color=color, lw=1.4,
+                 ls=dash(level.style), transform=edge)  # fmt: skip
+            dots = [(1.0, y) for y in level.seeds]
+            plot(axes, dots, f"seeds-{i}", **look(level.style), ls="", ms=4, mfc="none", mew=0.8,
+                 transform=edge)  # fmt: skip
+            ends.append((axes.bbox.x1, axes.transData.transform((ks[0], level.mean))[1]))
+        styles = [c.style for c in curves] + [level.style for level in levels]
+        names_at_right(caption, axes, names, ends, styles)
+
+    return caption.picture(3.5, draw)
+
+
+def rowwise(caption: Caption, pairs: Sequence[Place], names: tuple[str, str]) -> str:
+    """Row by row, one group against another: on the diagonal both are the same."""
+    below = [(x, y) for x, y in pairs if y < x]
+    above = [(x, y) for x, y in pairs if y >= x]
+    same = sum(x == y for x, y in pairs)
+    low, high = min(map(min, pairs)), max(map(max, pairs))
+
+    def draw(canvas: Any) -> None:
+        axes = axes_in(canvas, left=48, right=16, bottom=36, top=56)
+        for side in "xy":
+            log_axis(axes, side, low, high)
+        fit_left(axes, "")
+        x, y = ((axes.bbox.x0 + axes.bbox.x1) / 2, 9), (7, axes.bbox.y1 + 11)
+        for name, at, side in zip(names, (x, y), ("center", "left"), strict=True):
+            text = shortened(f"perplexity of a row, {name}", 290)
+            caption.write(canvas, at, text, ha=side)
+        axes.grid(visible=True, axis="both")
+        ends = axes.get_xlim()
+        plot(axes, list(zip(ends, ends, strict=True)), "same", color=NEUTRAL, lw=1, alpha=0.7)
+        dot = {"marker": "o", "ls": "", "ms": 4.2, "mew": 0.8}
+        plot(axes, above, "worse", **dot, color=VERMILLION, mfc="none")
+        plot(axes, below, "better", **dot, color=BLUE, alpha=0.75)
+        place = {"transform": axes.transAxes, "fontsize": SIZE}
+        better = f"better on {len(below):,} of {len(pairs):,} rows"
+        axes.text(0.98, 0.03, better, ha="right", **place)
+        worse = f"worse on {len(above) - same:,}" + f", the same on {same:,}" * bool(same)
+        axes.text(0.02, 0.95, worse, **place)
+
+    return caption.picture(4.6, draw, wide=4.6)
+
+
+def cost(caption: Caption, prices: Sequence[Price], series: Sequence[tuple[str, int]]) -> str:
+    """Mean perplexity with its interval against the prompt tokens that a query costs.
+
+    Args:
+        caption: what stands around it.
+        prices: the groups.
+        series: name and style of those that are joined by a line.
+    """
+    ys = [y for p in prices for y in (p.mean, *(p.limits or ()))]
+    xs = [p.tokens for p in prices]
+    names = in_lines([name for name, _ in series])
+    top = 58 + 16 * (names[-1][1] + 1 if names else 0)
+
+    def draw(canvas: Any) -> None:
+        axes = axes_in(canvas, left=38, right=16, bottom=36, top=top)
+        axes.set(xlabel="prompt tokens per query")
+        axes.update_datalim([(x, y) for x in xs for y in ys])
+        scale(axes, "y", ys, ratio=RATIO)
+        scale(axes, "x", xs, ratio=8 * RATIO)
+        axes.autoscale_view()
+        if axes.get_xscale() == "linear":
+            axes.set_xlim(0, 1.1 * max(xs) or 1)
+        fit_left(axes, "mean perplexity")
+        taken: list[Box] = []
+        for i, (_, style) in enumerate(series):
+            line = sorted((p.tokens, p.mean) for p in prices if p.style == style)
+            plot(axes, line, f"series-{i}", color=look(style)["color"], lw=1, alpha=FAINT)
+            taken += _along(axes.transData.transform(line).tolist())
+        points = [tuple(axes.transData.transform((p.tokens, p.mean)).tolist()) for p in prices]
+        for i, (price, (x, y)) in enumerate(zip(prices, points, strict=True)):
+            more = {**look(price.style), "ms": 6}
+            bar = [(price.tokens, end) for end in price.limits or ()]
+            plot(axes, bar, f"interval-{i}", color=more["color"], lw=1.3)
+            more |= {"marker": "*", "ms": 12} if price.trained else {}
+            plot(axes, [(price.tokens, price.mean)], f"group-{i}", **more, ls="")
+            half = 8 if price.trained else 5
+            taken.append((x - half, y - half, x + half, y + half))
+            if bar:
+                low, high = axes.transData.transform(bar)[:, 1].tolist()
+                taken.append((x - 3, low, x + 3, high))
+        names_beside(caption, axes, [price.names for price in prices], points, taken)
+        key(caption, axes, names, [style for _, style in series])
+
+    return caption.picture(3.1 + top / 72, draw)
+
+
+def _named(level: Level) -> str:
+    return f"{level.name}  {number(level.mean)}"
+
+
+def _along(corners: Sequence[Sequence[float]]) -> list[Box]:
+    """Small boxes on a line, so that no name is written across it."""
+    found = []
+    for (a, b), (c, d) in pairwise(corners):
+        steps = max(2, int(math.dist((a, b), (c, d)) / 6))
+        for step in range(1, steps):
+            x, y = a + (c - a) * step / steps, b + (d - b) * step / steps
+            found.append((x - 1, y - 1, x + 1, y + 1))
+    return found
+
+
+def _across(axes: Any, ks: Sequence[int]) -> None:
+    """Ticks at the numbers of demonstrations there are, as far as they can be told apart."""
+    low, high = ks[0], ks[-1]
+    if high > 10 * low:
+        axes.set_xscale("log", base=2)
+        room = (high / low) ** 0.06
+        axes.set_xlim(low / room, high * room)
+    else:
+        room = 0.06 * (high - low) or 0.5
+        axes.set_xlim(low - room, high + room)
+    shown: list[int] = []
+    last = -math.inf
+    for k in ks:
+        x = axes.transData.transform((k, 1))[0]
+        if x - last >= width(f"{k:,}") + 8:
+            shown, last = [*shown, k], x
+    axes.set_xticks(shown, [f"{k:,}" for k in shown])
+    axes.minorticks_off()

@@ -1,0 +1,1 @@
+"""From options to cases, and from a case to its measurement."""

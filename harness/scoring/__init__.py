@@ -1,0 +1,1 @@
+"""The likelihood of reference answers: a reference scorer and a fast one."""

@@ -1,0 +1,246 @@
+"""The fast scorer: what the rows of a cell share is computed once.
+
+The rows' longest common prefix of tokens (prefix token, preamble, demonstrations) goes through
+the model once (:mod:`harness.scoring.prefix`). What is left of the rows is batched by length, and
+the head and the log-softmax run on scored positions only. How the prefix may be shared differs
+between families; whatever is tried is checked against a whole row before its numbers count, and
+a model that cannot share gets whole rows.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.errors import ModelError, one_line
+from harness.models.attention import short_row_attention
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel
+from harness.models.memory import free, is_out_of_memory
+from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, plan_batches
+from harness.scoring.losses import batch_losses
+from harness.scoring.prefix import (
+    COPIED,
+    IN_PLACE,
+    NONE,
+    SharedPrefix,
+    UnsupportedCacheError,
+    must_be_alone,
+)
+
+MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each row
+
+# What two ways of computing a row's NLL may differ by and still be the same number. In float32
+# relative to the NLL; in half precision, whose numbers depend on the batch, nats per scored token:
+# single tokens move by up to 0.2 nats in bfloat16, a mistake by 0.8 and more.
+RELATIVE = 1e-5
+PER_TOKEN = {"float16": 0.05, "bfloat16": 0.2}
+
+
+ALONE = {"prefix": NONE, "prefix_tokens": 0, "refused": {}}
+
+
+class OutOfMemoryWarning(UserWarning):
+    """A batch did not fit into memory and was halved."""
+
+
+def allowed(dtype: str, nll: float, tokens: int) -> float:
+    """What two computations of a row's NLL may differ by, in nats."""
+    if dtype in PER_TOKEN:
+        return PER_TOKEN[dtype] * tokens
+    return RELATIVE * max(1.0, abs(nll))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """NLLs in nats, of each row and of each of its scored tokens, and how they were computed."""
+
+    nlls: list[float]
+    tokens: list[list[float]]
+    how: dict[str, Any] = field(default_factory=dict)
+
+
+def fast(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    progress: Callable[[int], None],
+    budget: Budget | None = None,
+    share: bool = True,
+) -> Scored:
+    """NLL of every row: the reference's numbers, computed without repetition.
+
+    Args:
+        loaded: a model in eval mode.
+        rows: encoded rows.
+        progress: called with the number of rows handed to the device so far.
+        budget: what fits into a batch; by default, what suits the device.
+        share: whether rows may share their prefix.
+
+    Raises:
+        ModelError: a single row does not fit into memory.
+    """
+    import torch
+
+    budget = budget or BUDGETS[loaded.device.type]
+    with torch.inference_mode():
+        prefix, how = _share(loaded, rows) if share else (None, dict(ALONE))
+        skipped = prefix.length if prefix else 0
+        if must_be_alone(loaded.model, max(map(len, rows))):
+            budget = replace(budget, tokens=0)
+        vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
+        batches = plan_batches(
+            [len(row) - skipped for row in rows],
+            [len(row.answer) for row in rows],
+            skipped,
+            vocabulary,
+            budget,
+        )
+        how |= {"batches": len(batches), "halved": 0}
+        # Losses stay on the device until the end: reading one would wait for all work before it.
+        parts: list[tuple[Batch, Any]] = []
+        with short_row_attention(loaded.model):
+            for batch, losses in _all_batches(loaded, rows, batches, prefix, budget, how):
+                parts.append((batch, losses))
+                progress(sum(len(batch.rows) for batch, _ in parts))
+        nlls = [0.0] * len(rows)
+        tokens: list[list[float]] = [[] for _ in rows]
+        for batch, losses in parts:
+            sizes = [len(rows[index].answer) for index in batch.rows]
+            for index, part in zip(batch.rows, losses.cpu().split(sizes), strict=True):
+                nlls[index] = part.sum().item()
+                tokens[index] = part.tolist()
+    return Scored(nlls, tokens, how)
+
+
+def whole_row(loaded: LoadedModel, row: Encoded) -> float:
+    """NLL of one row, alone and from its first token on: nothing is shared, nothing is padded.
+
+    Raises:
+        ModelError: it does not fit into memory.
+    """
+    import torch
+
+    budget = BUDGETS[loaded.device.type]
+    with torch.inference_mode():
+        losses = _fitting(loaded, [row], None, Batch((0,), len(row)), budget)
+        if losses is None:
+            raise ModelError(_too_long(loaded, row))
+        return float(losses.sum().item())
+
+
+def _all_batches(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    batches: Sequence[Batch],
+    prefix: SharedPrefix | None,
+    budget: Budget,
+    how: dict[str, Any],
+) -> Iterator[tuple[Batch, Any]]:
+    """Yield every batch with its losses; one that does not fit into memory is halved."""
+    waiting = deque(batches)
+    limit: float = math.inf
+    while waiting:
+        batch = waiting.popleft()
+        size = len(batch.rows) * batch.width
+        if size <= limit or len(batch.rows) == 1:
+            losses = _fitting(loaded, [rows[index] for index in batch.rows], prefix, batch, budget)
+            if losses is not None:
+                yield batch, losses
+                continue
+            limit = size / 2
+            how["halved"] += 1
+            if len(batch.rows) == 1:
+                raise ModelError(_too_long(loaded, rows[batch.rows[0]]))
+            if how["halved"] == 1:
+                warnings.warn(
+                    OutOfMemoryWarning(
+                        f"{loaded.spec.name}: a batch of {len(batch.rows)} rows of "
+                        f"{batch.width} tokens did not fit into memory; batches are halved"
+                    ),
+                    stacklevel=4,
+                )
+        middle = len(batch.rows) // 2
+        for half in (batch.rows[middle:], batch.rows[:middle]):
+            width = max(len(rows[index]) for index in half) - (prefix.length if prefix else 0)
+            waiting.appendleft(Batch(half, width))
+
+
+def _fitting(
+    loaded: LoadedModel,
+    rows: list[Encoded],
+    prefix: SharedPrefix | None,
+    batch: Batch,
+    budget: Budget,
+) -> Any:
+    """Return the losses of a batch, or None where it does not fit into memory."""
+    try:
+        return batch_losses(loaded, rows, prefix, batch.width, budget)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    free()  # outside of the handler: the error holds on to the tensors of the call
+    return None
+
+
+def _too_long(loaded: LoadedModel, row: Encoded) -> str:
+    return (
+        f"row {row.prompt.id!r}: {len(row)} tokens do not fit into memory with "
+        f"{loaded.spec.name}, even alone; use a smaller --k, --quant=nf4 or --dtype=bfloat16"
+    )
+
+
+def _share(
+    loaded: LoadedModel, rows: Sequence[Encoded]
+) -> tuple[SharedPrefix | None, dict[str, Any]]:
+    """Compute what the rows share, in the best way that this model gets right.
+
+    A way is checked on the shortest and the longest row whenever a prefix is longer than all that
+    it was checked on: the rows must have the NLL that they have without sharing.
+
+    Returns:
+        The prefix, or None; and which way was taken, with the reasons against the others.
+    """
+    length = common_prefix(rows) if len(rows) > 1 else 0
+    if length < MIN_PREFIX:
+        return None, dict(ALONE)
+    shortest, longest = min(rows, key=len), max(rows, key=len)
+    refused: dict[str, str] = {}
+    alone = must_be_alone(loaded.model, len(longest))
+    if alone:
+        return None, ALONE | {"refused": {COPIED: alone}}
+    for way in (IN_PLACE, COPIED):
+        try:
+            prefix = SharedPrefix(
+                loaded.model, rows[0].context[:length], len(longest), way == IN_PLACE
+            )
+            if length > loaded.shared_tokens.get(way, 0):
+                for row in dict.fromkeys((shortest, longest)):
+                    _check_sharing(loaded, prefix, row)
+                loaded.shared_tokens[way] = length
+        except ModelError:  # no memory for a row
+            raise
+        except Exception as error:  # a family's own code, handed a cache it may not know
+            if is_out_of_memory(error):
+                raise ModelError(_too_long(loaded, longest)) from None
+            refused[way] = one_line(error, 160)
+            continue
+        return prefix, {"prefix": prefix.way, "prefix_tokens": length, "refused": refused}
+    return None, ALONE | {"refused": refused}
+
+
+def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, row: Encoded) -> None:
+    budget = BUDGETS[loaded.device.type]
+    with short_row_attention(loaded.model):
+        losses = batch_losses(loaded, [row], prefix, len(row) - prefix.length, budget)
+    shared, whole = float(losses.sum().item()), whole_row(loaded, row)
+    if math.isnan(shared) and math.isnan(whole):
+        return
+    if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
+        raise UnsupportedCacheError(
+            f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
+            f"{whole:.6f} without"
+        )

@@ -1,0 +1,181 @@
+"""What all rows of a cell share before they differ: computed once, read by every batch.
+
+The shared tokens go through the model once. Their keys and values (and the states of linear
+attention) are then handed to every batch and written by none: a cache object that a second batch
+finds changed by the first gives wrong numbers silently.
+
+On CPUs keys and values are not even copied (:mod:`harness.models.attention`). Where that is not
+possible (eager attention, a sliding window shorter than the row, CUDA), the shared keys are put
+before the batch's own, row by row.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+from harness.models.attention import is_possible
+
+IN_PLACE, COPIED, NONE = "in place", "copied", "none"
+
+
+class UnsupportedCacheError(Exception):
+    """This model's cache cannot be shared between rows; the text says why."""
+
+
+def must_be_alone(model: Any, longest: int) -> str | None:
+    """Say why no row of this model may share a forward with another one; None where it may.
+
+    LongRoPE and dynamic scaling choose their frequencies by the longest position of a forward:
+    beyond the original length, what a short row has computed is not what a long row needs.
+    State-space models are not all sure of padding (Mamba 2 in transformers 5.20 is not).
+    """
+    config = model.config.get_text_config()
+    if not getattr(config, "num_attention_heads", None):
+        return "it has no attention, and its states may depend on padding"
+    found = getattr(config, "rope_parameters", None) or {}
+    parts = [found, *(part for part in found.values() if isinstance(part, dict))]
+    for part in parts:
+        kind = str(part.get("rope_type"))
+        original = part.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", config.max_position_embeddings
+        )
+        if (kind == "longrope" or "dynamic" in kind) and longest > original:
+            return "its positions depend on a row's length"
+    return None
+
+
+class SharedPrefix:
+    """The cache of tokens that many rows begin with.
+
+    Args:
+        model: a causal language model in eval mode.
+        ids: the shared tokens.
+        longest: length of the longest row, these tokens included.
+        in_place: whether keys and values may be read where they lie, in the layers that can.
+
+    Attributes:
+        way: ``IN_PLACE`` if a layer does that, else ``COPIED``.
+
+    Raises:
+        UnsupportedCacheError: the model has cache layers that cannot be shared, or, with
+            ``in_place``, no attention that could read it in place.
+    """
+
+    def __init__(self, model: Any, ids: tuple[int, ...], longest: int, in_place: bool) -> None:
+        import torch
+
+        self.length = len(ids)
+        if in_place and not is_possible(model):
+            raise UnsupportedCacheError("its attention cannot read shared keys in place")
+        past = _empty_cache(model)
+        windows = [getattr(layer, "sliding_window", None) for layer in past.layers]
+        # Layers with a window would drop keys that the window's mask leaves out anyway; but rows
+        # of other lengths than the prefix need other keys, so all are kept, and the mask decides.
+        past.layers = [_unwindowed(layer) for layer in past.layers]
+        model(
+            input_ids=torch.tensor([ids], device=model.device),
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = past
+        self._layers = [
+            _shared(layer, in_place and (window is None or longest <= window))
+            for layer, window in zip(past.layers, windows, strict=True)
+        ]
+        # Which layers can is a matter of the cell's longest row, so it is no reason to refuse.
+        self.way = IN_PLACE if any(map(_is_in_place, self._layers)) else COPIED
+
+    def cache(self, rows: int) -> Any:
+        """Return a cache for a batch of ``rows`` rows that begin with these tokens."""
+        past = copy.copy(self._cache)
+        past.layers = [
+            layer if hasattr(layer, "in_place") else _states_for(layer, rows)
+            for layer in self._layers
+        ]
+        return past
+
+
+def _is_in_place(layer: Any) -> bool:
+    return bool(getattr(layer, "in_place", False))
+
+
+def _empty_cache(model: Any) -> Any:
+    from transformers.cache_utils import DynamicCache
+
+    # A model that makes a cache of another kind knows something that this module does not.
+    try:
+        past = DynamicCache(config=model.config)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise UnsupportedCacheError(f"its cache is of a kind of its own ({error})") from None
+    return past
+
+
+def _unwindowed(layer: Any) -> Any:
+    from transformers.cache_utils import (
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+        LinearAttentionLayer,
+    )
+
+    if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
+        return DynamicLayer()
+    if type(layer) is LinearAttentionLayer:
+        return layer
+    raise UnsupportedCacheError(f"its cache has layers of type {type(layer).__name__}")
+
+
+def _shared(layer: Any, in_place: bool) -> Any:
+    from transformers.cache_utils import DynamicLayer
+
+    if not isinstance(layer, DynamicLayer):
+        return layer
+    if not layer.is_initialized:
+        raise UnsupportedCacheError("one of its layers stores no keys of its own")
+    shared = _read_only_layer()()
+    shared.keys, shared.values, shared.in_place = layer.keys, layer.values, in_place
+    shared.dtype, shared.device, shared.is_initialized = layer.dtype, layer.device, True
+    return shared
+
+
+def _states_for(layer: Any, rows: int) -> Any:
+    """Copy a linear-attention layer's states, one for each row: the model writes into them."""
+
+    def each(states: dict[int, Any]) -> dict[int, Any]:
+        return {
+            index: state if state is None else state.expand(rows, *state.shape[1:]).clone()
+            for index, state in states.items()
+        }
+
+    mine = copy.copy(layer)
+    mine.conv_states, mine.recurrent_states = each(layer.conv_states), each(layer.recurrent_states)
+    for name in (
+        "is_conv_states_initialized",
+        "is_recurrent_states_initialized",
+        "has_previous_state",
+    ):
+        setattr(mine, name, dict(getattr(layer, name)))
+    return mine
+
+
+@cache
+def _read_only_layer() -> Any:
+    import torch
+    from transformers.cache_utils import DynamicLayer
+
+    class SharedPrefixLayer(DynamicLayer):  # type: ignore[misc]
+        """Hands the shared keys and values to a batch and keeps nothing of the batch's own."""
+
+        def update(self, keys: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.in_place:
+                keys.shared = self  # found by harness.models.attention
+                return keys, values
+            rows = keys.shape[0]
+            return (
+                torch.cat([self.keys.expand(rows, -1, -1, -1), keys], dim=-2),
+                torch.cat([self.values.expand(rows, -1, -1, -1), values], dim=-2),
+            )
+
+    return SharedPrefixLayer

@@ -1,0 +1,183 @@
+"""Negative log-likelihood of each row's reference answer.
+
+For a row with answer tokens a_1 … a_m (the last is the EOS) after a context c:
+
+    NLL = − Σ_i  log p(a_i | c, a_1 … a_{i−1})        in nats
+
+``reference`` computes one row at a time from full logits and exists to be obviously right.
+``fast`` computes the same numbers: what all rows of the cell share is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.core import ModelSpec, Score
+from harness.errors import ModelError
+from harness.models.encoding import Encoded
+from harness.models.loading import LoadedModel
+from harness.models.memory import is_out_of_memory
+from harness.results.surprisal import encode
+from harness.scoring.batches import BUDGETS
+from harness.scoring.fast import ALONE, Scored, fast, whole_row
+
+Progress = Callable[[int], None]
+Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
+
+# What the sentinel row may drift, relative. Scored alone each time, it depends on no batch.
+DRIFT = 1e-5
+
+
+def score(
+    loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
+) -> tuple[tuple[Score, ...], dict[str, Any]]:
+    """Score every row, and see that the model has not changed since it was loaded.
+
+    The first row that a model ever scores is its sentinel, scored again after every cell.
+
+    Args:
+        loaded: a model in eval mode.
+        rows: encoded rows, each of at least one context and one answer token.
+        scorer: ``fast`` or ``reference``.
+        progress: called with the number of rows done so far.
+
+    Returns:
+        The scores, and how they were computed, for the record.
+
+    Raises:
+        ModelError: a row does not fit into memory, or the sentinel has another NLL than when the
+            model was fresh.
+    """
+    if loaded.sentinel is None:
+        loaded.sentinel = rows[0], whole_row(loaded, rows[0])
+    try:
+        scored = scorer_for(loaded.spec, scorer)(loaded, rows, progress)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{loaded.spec.name}: a row's logits do not fit into memory; use --scorer=fast, a "
+            f"smaller --k, --quant=nf4 or --dtype=bfloat16"
+        ) from None
+    _check_sentinel(loaded)
+    scores = zip(rows, to_scores(rows, scored.nlls), scored.tokens, strict=True)
+    return tuple(_seen(loaded, *each) for each in scores), scored.how
+
+
+def repeat(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    scorer: str,
+    scores: Sequence[Score],
+    times: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Score again, in batches half as large each time, and say how far apart the numbers are.
+
+    This is the noise that is left when nothing has changed; a difference within it means nothing.
+
+    Args:
+        loaded: the model that gave ``scores``.
+        rows: the encoded rows.
+        scorer: ``fast`` or ``reference``.
+        scores: what the first time gave.
+        times: how often in all, at least 2.
+        progress: called with the number of rows done so far.
+
+    Returns:
+        ``times``; ``batched``, whether the batches could differ; ``row``, the largest relative
+        difference of a row's perplexity, and ``geometric``, that of their geometric mean.
+    """
+    first = [score.nll / score.n_tokens for score in scores]
+    batched = scorer_for(loaded.spec, scorer) is fast
+    budget = BUDGETS[loaded.device.type]
+    worst_row = worst_mean = 0.0
+    for _ in range(times - 1):
+        if batched:
+            budget = replace(budget, tokens=budget.tokens // 2)
+            nlls = fast(loaded, rows, progress, budget).nlls
+        else:
+            nlls = scorer_for(loaded.spec, scorer)(loaded, rows, progress).nlls
+        pairs = zip(nlls, scores, first, strict=True)
+        differences = [nll / score.n_tokens - before for nll, score, before in pairs]
+        worst_row = max(worst_row, *map(_relative, differences))
+        worst_mean = max(worst_mean, _relative(math.fsum(differences) / len(differences)))
+    return {"times": times, "batched": batched, "row": worst_row, "geometric": worst_mean}
+
+
+def _relative(difference: float) -> float:
+    """What a difference of log perplexities is to the perplexity; 0 where a row is not finite."""
+    return math.expm1(min(abs(difference), 700.0)) if not math.isnan(difference) else 0.0
+
+
+def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Score, ...]:
+    """Put each row's NLL beside what it is counted by."""
+    return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
+
+
+def scorer_for(spec: ModelSpec, name: str) -> Scorer:
+    """The scorer of that name, if the model allows it.
+
+    int8 layers choose their outlier columns per batch: only alone is a row's number its own.
+    """
+    return SCORERS["reference" if spec.quantization == "int8" else name]
+
+
+def _seen(loaded: LoadedModel, row: Encoded, score: Score, tokens: Sequence[float]) -> Score:
+    """The score with what can be shown of it."""
+    spans = loaded.encoder.spans(row.prompt.answer)
+    if len(spans) != len(row.answer) - 1:
+        return score
+    return replace(score, surprisal=encode(tokens, spans, score.n_chars))
+
+
+def _score(row: Encoded, nll: float) -> Score:
+    text = row.prompt.answer
+    return Score(
+        id=row.prompt.id,
+        nll=nll,
+        n_tokens=len(row.answer),
+        n_chars=len(text),
+        n_bytes=len(text.encode("utf-8")),
+        n_context=len(row.context),
+        demo_ids=row.prompt.demo_ids,
+    )
+
+
+def _check_sentinel(loaded: LoadedModel) -> None:
+    assert loaded.sentinel is not None
+    row, before = loaded.sentinel
+    after = whole_row(loaded, row)
+    if math.isnan(before) and math.isnan(after):
+        return
+    if not abs(after - before) <= DRIFT * max(1.0, abs(before)):
+        raise ModelError(
+            f"{loaded.spec.name}: row {row.prompt.id!r} had an NLL of {before:.6f} when the model "
+            f"was fresh and has {after:.6f} now; the model's weights changed while it was scored, "
+            f"and none of its numbers can be trusted"
+        )
+
+
+def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) -> Scored:
+    """One row at a time, full logits, log-softmax and sum in float64."""
+    import torch
+
+    nlls, tokens = [], []
+    with torch.inference_mode():
+        for done, row in enumerate(rows, start=1):
+            ids = torch.tensor([row.ids], device=loaded.device)
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
+            # The logits at position t predict token t + 1.
+            log_probs = logits[len(row.context) - 1 : -1].double().log_softmax(dim=-1)
+            answer = ids[0, len(row.context) :]
+            picked = log_probs.gather(1, answer[:, None])
+            nlls.append(-picked.sum().item())
+            tokens.append((-picked).flatten().tolist())
+            progress(done)
+    return Scored(nlls, tokens, ALONE | {"batches": len(rows), "halved": 0})
+
+
+SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

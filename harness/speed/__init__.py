@@ -1,0 +1,1 @@
+"""Contests of scorers on the same rows."""

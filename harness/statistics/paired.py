@@ -1,0 +1,168 @@
+"""Paired comparison of two sets of scores on the same rows, on log perplexity.
+
+With ℓ_i = NLL_i / scored tokens before and ℓ'_i after, and d_i = ℓ'_i − ℓ_i,
+
+    ratio of geometric means   exp(mean d)
+    p                          share of sign flips of the d_i whose mean is at least as large
+                               (Fisher's randomization test; the observed one counts, so p > 0)
+    adjusted p                 Holm 1979: the j-th smallest of m times (m − j + 1), made monotone
+    detectable                 exp(δ·sd(d)) − 1, with δ the standardized effect that a one-sided t
+                               test on n rows at α/m finds with a probability of 80 %
+
+The t test stands in for the permutation test when power is computed; their power is the same but
+where there are too few rows for any flip to be rare enough: the smallest p of n rows is 2⁻ⁿ. α/m is
+what the smallest of m p-values has to pass under Holm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from harness.gate.verdict import ALPHA
+from harness.statistics.intervals import Array
+
+POWER = 0.8
+ENTRIES = 1 << 20  # signs in memory at a time
+COLUMNS = 128  # of flipped sums in memory at a time
+MAX_ROWS = 10**7  # an answer beyond this is of no use to anyone
+
+
+def resamples_for(comparisons: int) -> int:
+    """How many sign flips, or draws of rows, so many comparisons need.
+
+    The smallest p-value that k flips can give is 1 / (k + 1), and Holm multiplies it by the
+    number of comparisons: with a fixed number of flips a large family could never fail.
+    """
+    return max(9_999, 200 * comparisons - 1)
+
+
+def permutation_p(
+    differences: Array,
+    comparisons: int | None = None,
+    alternative: Literal["greater", "less", "two-sided"] = "greater",
+    seed: int = 0,
+    resamples: int | None = None,
+) -> Array:
+    """P-values of sign-flip tests of mean 0, one for each column.
+
+    All columns are flipped alike, so that what they share (the rows) stays shared. Where there
+    are fewer different flips than asked for, all of them are tried and the test is exact.
+
+    Args:
+        differences: shape (n, columns), finite.
+        comparisons: size of the family that they are adjusted for; by default, the columns.
+        alternative: ``greater``: the mean is above 0.
+        seed: of the flips.
+        resamples: number of flips; by default, what the family needs.
+
+    Returns:
+        Shape (columns,).
+    """
+    from scipy.stats import permutation_test
+
+    n, columns = differences.shape
+    if n < 2:  # nothing to flip against
+        return np.ones(columns)
+    resamples = resamples or resamples_for(comparisons or columns)
+    if columns > COLUMNS:
+        blocks = (differences[:, i : i + COLUMNS] for i in range(0, columns, COLUMNS))
+        p = [permutation_p(block, None, alternative, seed, resamples) for block in blocks]
+        return np.concatenate(p)
+
+    sizes = np.abs(differences).sum(axis=0)
+    scaled = differences / np.where(sizes > 0, sizes, 1.0)
+
+    def sums(signs: Array, axis: int) -> Array:
+        # Rounded, so that flips whose sums are equal on paper are equal here.
+        found: Array = np.round(signs @ scaled, 12)
+        return found
+
+    result = permutation_test(
+        (np.ones(n),),
+        sums,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, ENTRIES // n),
+        alternative=alternative,
+        rng=np.random.default_rng(seed),
+    )
+    found: Array = np.minimum(result.pvalue, 1.0)
+    return found
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979): they control false alarms over the whole family."""
+    order = sorted(range(len(p)), key=lambda index: p[index])
+    adjusted, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def fewest_rows(comparisons: int) -> int:
+    """With fewer rows than this no permutation test among so many can be below α."""
+    return max(2, math.floor(math.log2(comparisons / ALPHA)) + 1)
+
+
+def power(effect: float, n: int, comparisons: int) -> float:
+    """Probability that a one-sided paired t test at α / comparisons finds this effect.
+
+    Args:
+        effect: mean difference in units of its standard deviation.
+        n: rows, at least 2.
+        comparisons: size of the family.
+    """
+    from scipy.stats import nct, t
+
+    if n < fewest_rows(comparisons):
+        return 0.0
+    critical = t.isf(ALPHA / comparisons, n - 1)
+    return float(nct.sf(critical, n - 1, effect * math.sqrt(n)))
+
+
+def detectable(n: int, comparisons: int) -> float:
+    """The effect that is found with a probability of 80 %; infinite with too few rows."""
+    from scipy.optimize import brentq
+
+    if n < fewest_rows(comparisons):
+        return math.inf
+    high = 1.0
+    while power(high, n, comparisons) < POWER:
+        high *= 2
+        if high > 1e6:
+            return math.inf
+    return float(brentq(lambda x: power(x, n, comparisons) - POWER, 0.0, high, xtol=1e-9))
+
+
+def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
+    """The smallest number of rows at which a relative ``rise`` is detectable.
+
+    Args:
+        sd: standard deviation of the differences of log perplexity.
+        rise: of the geometric mean, e.g. 0.01; above 0.
+        comparisons: size of the family.
+
+    Returns:
+        None where it is more than anyone could have.
+    """
+    from scipy.special import ndtri
+
+    if sd == 0:
+        return fewest_rows(comparisons)
+    target = math.log1p(rise) / sd
+    if target <= 0:
+        return None
+    # The normal approximation needs the fewest rows; the t test a few more.
+    least = ((ndtri(1 - ALPHA / comparisons) + ndtri(POWER)) / target) ** 2
+    if not least <= MAX_ROWS:
+        return None
+    n = max(fewest_rows(comparisons), int(least))
+    while power(target, n, comparisons) < POWER:
+        n += 1
+    return n

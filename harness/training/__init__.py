@@ -1,0 +1,1 @@
+"""Adapters: trained once, resumable, each under a key of all that determines it."""

@@ -1,0 +1,214 @@
+"""Trained adapters: each trained once, under a name made of all that determines it.
+
+An adapter is a folder under ``<results>/adapters/``; it appears there complete or not at all. A
+file lock lets several processes that need the same adapter train it once; what a killed one left
+is gone on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
+from harness.errors import DivergenceError, StoreError, TrainingError, one_line
+from harness.files import publish_folder, sha256, temporary
+from harness.models.loading import RECORD, is_four_bit
+from harness.models.memory import free, is_out_of_memory
+from harness.training import checkpoints
+from harness.training.state import Progress
+from harness.training.train import ADAPTER, Job, train
+
+# Settings that do not change what is trained, or that stand elsewhere in the key.
+ASIDE = (
+    "save_steps",
+    "save_total_limit",
+    "holdout_rows",
+    "quantization",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_compute_dtype",
+)
+
+
+def adapter_key(
+    spec: ModelSpec,
+    template: PromptTemplate,
+    training: TrainingSpec,
+    libraries: Sequence[Any],
+    test: Sequence[Example] = (),
+) -> str:
+    """SHA-256 over everything that determines the adapter's bytes.
+
+    The ``test`` rows do where the training is evaluated: the curve is kept with the adapter, and
+    the checkpoint may be chosen on them.
+    """
+    settings = asdict(training.settings)
+    watched = settings["eval_steps"] is not None
+    return digest(
+        {
+            "base": [
+                spec.digest,
+                spec.quantization,
+                spec.dtype,
+                spec.device,
+                *([spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else []),
+            ],
+            "template": [template.preamble, template.demonstration, template.query, template.chat],
+            "settings": {name: v for name, v in settings.items() if name not in ASIDE},
+            # The order of steps is made of the rows' ids, whatever order the rows are in.
+            "examples": sorted(example.content for example in training.examples),
+            "stages": [
+                [stage.num_train_epochs, stage.learning_rate, sorted(e.id for e in stage.examples)]
+                for stage in training.stages
+            ],
+            "test": [example.content for example in test] if watched else [],
+            "holdout": [example.content for example in training.holdout],
+            "libraries": [list(pair) for pair in libraries],
+        }
+    )
+
+
+class DamagedAdapterWarning(UserWarning):
+    """A stored adapter is not what was trained, and is trained again."""
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder holds a finished adapter with the bytes that were trained."""
+    try:
+        return sha256(folder / ADAPTER) == str(read_record(folder)["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def train_once(
+    folder: Path,
+    spec: ModelSpec,
+    base: Path,
+    template: PromptTemplate,
+    training: TrainingSpec,
+    progress: Progress,
+    test: Sequence[Example] = (),
+) -> Path:
+    """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
+
+    What a killed process left is gone on with. It lies beside the folder, in ``<name>.work``,
+    and goes when the training has ended or can not be gone on with.
+
+    Args:
+        folder: where the adapter belongs.
+        spec: the base as it is trained and later scored.
+        base: the base model's files.
+        template: the prompt, shown without demonstrations.
+        training: rows and settings.
+        progress: called with (step, steps, a short text).
+        test: rows that the training is evaluated on, where its settings ask for that.
+
+    Raises:
+        ModelError: the base cannot be loaded.
+        PromptError: a row does not fit the model.
+        TrainingError: the loss was not finite, or memory ran out.
+        StoreError: what was trained cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(0, 0, "waiting for another process to train")
+        lock.acquire()
+    try:
+        if is_complete(folder):
+            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
+        else:
+            if folder.exists():
+                warnings.warn(
+                    DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
+                    stacklevel=2,
+                )
+            _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+    finally:
+        lock.release()
+    return folder
+
+
+def _train_into(folder: Path, job: Job, progress: Progress) -> None:
+    draft, work = temporary(folder), _work(folder)
+    shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
+    worthless = False
+    try:
+        with _explained(job, work):
+            train(draft, work, job, progress)
+            publish_folder(draft, folder)
+        worthless = True  # by now everything is in the folder
+    except DivergenceError:
+        worthless = True  # it would come to the same end again
+        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if worthless or checkpoints.newest(work) is None:
+            shutil.rmtree(work, ignore_errors=True)
+        free()
+
+
+def _work(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.work")
+
+
+@contextmanager
+def _explained(job: Job, work: Path) -> Iterator[None]:
+    """Turn what a machine runs out of into one line that says what would help."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            settings = job.training.settings
+            raise TrainingError(
+                f"training on {job.spec.name}: out of memory; lower "
+                f"qlora.per_device_train_batch_size ({settings.per_device_train_batch_size}; "
+                f"raise qlora.gradient_accumulation_steps to keep the step), set "
+                f"qlora.gradient_checkpointing=true, or lower qlora.max_length "
+                f"({settings.max_length or 'the longest row'})"
+            ) from None
+        if not _is_disk(error):
+            raise
+        kept = checkpoints.newest(work)
+        raise StoreError(
+            f"{work.parent}: the training cannot be written (is the disk full?): "
+            f"{one_line(error, 120)}; "
+            + (f"what it had after step {checkpoints.step_of(kept)} is kept. " if kept else "")
+            + "Make room and start again"
+        ) from None
+
+
+def _is_disk(error: BaseException) -> bool:
+    """Whether writing failed; torch and safetensors say so in a RuntimeError or their own error."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in full
+    words = (
+        "No space left",
+        "Disk quota exceeded",
+        "File too large",
+        "Read-only file system",
+        "PytorchStreamWriter",  # torch's words for a full disk
+        "inline_container",
+        "iostream error",
+    )
+    return any(word in str(error) for word in words)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what is known of the training: settings, rows, steps, losses, evaluations."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return record

@@ -1,0 +1,57 @@
+"""From the rows of an optimizer step to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.models.encoding import Encoded
+from harness.scoring.losses import IGNORED
+from harness.training.schedule import Step
+
+# Larger batches make CPUs no faster, and are what memory is needed for.
+CPU_TOKENS = 1024
+
+
+def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
+    """Pad a batch on the right and label the answer only.
+
+    Returns:
+        ``input_ids`` and ``labels``, int64 of shape (rows, longest row); every label that is not
+        an answer token or the EOS is −100. No attention mask: attention is causal and the padding
+        stands last, so no labelled position can see it, and attention without a mask takes a
+        faster kernel. What stands in the padding is of no account; it is the EOS.
+    """
+    import torch
+
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), rows[0].answer[-1])
+    labels = torch.full((len(rows), length), IGNORED)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row.ids)
+        labels[index, len(row.context) : len(row)] = torch.tensor(row.answer)
+    return {"input_ids": ids, "labels": labels}
+
+
+def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> dict[str, Any]:
+    """The batches of an optimizer step, its rows' ids, and how many labels it has in all.
+
+    A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
+    the step's labels, divided by their number.
+    """
+    batches = [
+        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
+    ]
+    return {
+        "batches": [collate(batch) for batch in batches],
+        "row_ids": [row.prompt.id for batch in batches for row in batch],
+        "count": sum(len(row.answer) for batch in batches for row in batch),
+    }
+
+
+def _cut(batch: list[Encoded], tokens: int | None) -> list[list[Encoded]]:
+    width = max(map(len, batch))
+    if tokens is None or len(batch) * width <= tokens:
+        return [batch]
+    size = max(1, tokens // width)
+    return [batch[start : start + size] for start in range(0, len(batch), size)]

@@ -1,0 +1,77 @@
+"""A training in hand: what it is given, and what it has said so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.core import ModelSpec, TrainingSettings
+from harness.models.encoding import Encoded, Encoder
+from harness.training.schedule import Part, Step
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Fit:
+    """A training in hand.
+
+    Attributes:
+        model: the base with a fresh adapter, in training mode.
+        rows: every training row.
+        parts: the stages; ``steps`` what each optimizer step sees.
+        test: rows on which the learning curve is drawn.
+        holdout: rows that choose the checkpoint, instead of those of ``test``.
+        folder: where checkpoints are kept until the training has ended.
+        progress: called with (step, steps, a short text).
+        log: what the training said so far: a dict for each step and each evaluation.
+        resumed_from: the step after which an earlier process was killed.
+        seconds: how long it took, earlier processes included.
+    """
+
+    model: Any
+    spec: ModelSpec
+    encoder: Encoder
+    settings: TrainingSettings
+    rows: list[Encoded]
+    parts: list[Part]
+    steps: list[Step]
+    test: list[Encoded]
+    holdout: list[Encoded]
+    folder: Path
+    progress: Progress
+    log: list[dict[str, Any]] = field(default_factory=list)
+    resumed_from: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def losses(self) -> list[float]:
+        """Training loss of each step, nats per scored token."""
+        return [entry["loss"] for entry in self.log if "loss" in entry]
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The learning curve: step, loss and mean perplexity, before training and on the way."""
+        return [
+            {"step": entry["step"]}
+            | {name: entry[f"eval_{name}"] for name in WATCHED if f"eval_{name}" in entry}
+            for entry in self.log
+            if "eval_mean_perplexity" in entry
+        ]
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The evaluation with the lowest perplexity where it is chosen by; the first of equals."""
+        name = "holdout_perplexity" if self.holdout else "mean_perplexity"
+        finite = [point for point in self.evaluations if math.isfinite(point[name])]
+        return min(finite, key=lambda point: point[name], default=None)
+
+    def best_folder(self, step: int) -> Path:
+        """Where the adapter of an evaluation that was the best so far is kept."""
+        return self.folder / f"best-{step}"
+
+
+WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
