@@ -22,7 +22,7 @@ from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
 from harness.scoring.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
 from harness.scoring.score import reference
 from tests.conftest import make_llama
-from tests.test_scoring import PREFIX, QUIET, encode, spec
+from tests.scoring.test_score import PREFIX, QUIET, encode, spec
 
 
 @pytest.fixture

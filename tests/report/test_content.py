@@ -22,7 +22,7 @@ from harness.report.publish import write
 from harness.results.manifest import describe
 from harness.run.plan import Plan, make_plan
 from tests.conftest import Files
-from tests.test_store import MEASUREMENT
+from tests.results.test_store import MEASUREMENT
 
 PROVENANCE = {
     "adaptbench": "0.1.0",

@@ -78,7 +78,7 @@ def some() -> dict[str, str]:
 
 PROGRAM = """
 import hashlib, sys
-from tests.test_figures import some
+from tests.report.figures.test_svg import some
 print(hashlib.sha256("".join(some().values()).encode()).hexdigest())
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -17,7 +17,7 @@ from harness.run.registry import find_strategies, select_strategies
 from strategies.fewshot import FewShot
 from strategies.qlora import QLoRA
 from strategies.zeroshot import ZeroShot
-from tests.conftest import Files
+from tests.conftest import ROOT, Files
 
 POOL = [
     Example(f"p{i:02d}", f"問{i}", f"答{i}", (("direction", "ab"[i % 3 == 0]),)) for i in range(30)
@@ -140,7 +140,7 @@ def test_strategies_import_no_torch() -> None:
         "bad = {'torch', 'transformers', 'peft', 'bitsandbytes', 'pytest'} & set(sys.modules);"
         "assert not bad, bad"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_unknown_strategy_lists_the_known() -> None:

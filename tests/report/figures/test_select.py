@@ -26,8 +26,8 @@ from harness.results.manifest import write_manifest
 from harness.results.reading import read_run
 from harness.results.store import Store
 from tests.conftest import ROOT
-from tests.test_figures import HOSTILE, SVG, description, marks, words
-from tests.test_offline import make_run
+from tests.report.figures.test_svg import HOSTILE, SVG, description, marks, words
+from tests.results.test_reading import make_run
 
 PROMPTS = {0: 90.0, 1: 250.0, 3: 560.0, 5: 870.0}
 LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03", "fewshot-random-k05", "qlora")
@@ -116,7 +116,7 @@ def some() -> str:
 
 PROGRAM = """
 import hashlib, sys
-from tests.test_pictures import some
+from tests.report.figures.test_select import some
 print(hashlib.sha256(some().encode()).hexdigest())
 assert not {"torch", "matplotlib.pyplot"} & set(sys.modules)
 """

@@ -20,7 +20,7 @@ from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.results.store import DamagedFileWarning, Store
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 CELL = Cell(
     id="m-plain-fewshot-random-k03-s0",

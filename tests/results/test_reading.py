@@ -24,8 +24,8 @@ from harness.results.manifest import Entry, Manifest, read_manifest, write_manif
 from harness.results.reading import matched, read_run, snapshot
 from harness.results.store import Store
 from tests.conftest import ROOT
-from tests.test_report import PROVENANCE
-from tests.test_store import MEASUREMENT
+from tests.report.test_content import PROVENANCE
+from tests.results.test_store import MEASUREMENT
 
 SEEDS, ROWS = 3, 40
 
