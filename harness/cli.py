@@ -138,9 +138,8 @@ def _held_to(parsed: argparse.Namespace) -> Terms | None:
 
 
 def _report(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.report.publish import Style
+    from harness.report.publish import Style, rebuild
     from harness.results.merge import merge
-    from harness.results.reading import rebuild
 
     templates = _parsed("templates", parsed.templates)
     if templates is not None and not templates.is_dir():

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -291,51 +291,6 @@ class Cell:
         for name in ("name", "revision", "adapter"):  # the digests stand for these
             del model[name]
         return digest(values)
-
-
-@dataclass(frozen=True)
-class Score:
-    """One test row's sufficient statistics, never rounded and never averaged.
-
-    ``nll`` is the summed negative log-likelihood in nats over ``n_tokens`` scored tokens (the
-    answer's tokens and the EOS); ``n_chars`` and ``n_bytes`` measure the answer's text (UTF-8);
-    ``n_context`` counts the tokens before the answer.
-
-    ``surprisal`` is for looking at: one character for each of the answer and one for the EOS, each
-    the NLL of the token that it stands in (:mod:`harness.results.surprisal`); empty where the
-    tokenizer does not say where its tokens stand.
-    """
-
-    id: str
-    nll: float
-    n_tokens: int
-    n_chars: int
-    n_bytes: int
-    n_context: int
-    demo_ids: tuple[str, ...] = ()
-    surprisal: str = ""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A cell, its scores, what it took and where it came from.
-
-    ``scoring`` says how the rows were computed: whether they shared a prefix (or why not), in how
-    many batches, how many of those were halved for want of memory, and for half precision how
-    far it is from float32. ``samples`` are what the model wrote for some rows: ``id``, ``text``,
-    ``tokens`` and whether it ``finished``. ``skeletons`` are what the tokenizer's chat template
-    made of markers, by the roles of the turns: with them a prompt can be shown as it was sent.
-    """
-
-    cell: Cell
-    scores: tuple[Score, ...]
-    seconds: float
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] | None = None
-    peak_memory_bytes: int | None = None
-    scoring: Mapping[str, Any] = field(default_factory=dict)
-    samples: tuple[Mapping[str, Any], ...] = ()
-    skeletons: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

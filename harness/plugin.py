@@ -16,19 +16,20 @@ from typing import IO
 
 import pytest
 
-from harness.config.flags import FLAGS, ROOT, Flag
+from harness.config.flags import FLAGS, Flag
 from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
 from harness.conformance.model_under_test import Subject
-from harness.core import Measurement
 from harness.errors import AdaptbenchError
 from harness.metrics.perplexity import summarize
+from harness.places import shipped
+from harness.records import Measurement
 from harness.report import terminal
 from harness.run.plan import Case, make_plan
 from harness.session import Session
 
 KEY = pytest.StashKey[Session]()
-ON_REQUEST = {ROOT / "suites" / "test_conformance.py", ROOT / "suites" / "test_speed.py"}
+ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
@@ -126,7 +127,7 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
     def run() -> Measurement:
         result = session.measure(case, lambda: _column(reporter))
         properties.append((STATE, "cached" if result.cached else "computed"))
-        mean = summarize(result.measurement.scores).mean_perplexity
+        mean = summarize(result.measurement.observations).mean_perplexity
         properties.append(("mean_perplexity", repr(mean)))
         return result.measurement
 

@@ -10,16 +10,18 @@ from typing import IO, Any
 from harness.conformance import model_under_test as subjects
 from harness.conformance.model_under_test import Subject
 from harness.conformance.tiny_models import FAMILIES
-from harness.core import Cell, Measurement
+from harness.core import Cell
 from harness.errors import AdaptbenchError, ModelError
 from harness.gate.decision import check_metric, check_rows, hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.perplexity import DEFINITION
+from harness.records import Measurement
 from harness.report.publish import Style, publish
 from harness.results.baseline import check_replaceable, read_baseline, update_baseline
-from harness.results.manifest import describe, row_digests, write_manifest
+from harness.results.manifest import row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run.bench import Bench, Result
+from harness.run.describe import describe
 from harness.run.plan import Case, Plan
 from harness.run.progress import ProgressLine
 from harness.speed.contest import Contest

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.core import Measurement
 from harness.metrics.perplexity import nonfinite_rows
+from harness.records import Measurement
 
 
 def test_mean_perplexity(measure: Callable[[], Measurement]) -> None:
-    rows = nonfinite_rows(measure().scores)
+    rows = nonfinite_rows(measure().observations)
     assert not rows, f"{len(rows)} rows have no finite perplexity: {', '.join(rows[:5])}"

@@ -94,7 +94,8 @@ def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     from harness.data.task import load_rows
     from harness.metrics.perplexity import summarize
     from harness.models.loading import load
-    from harness.prompts.rendering import load_template, render
+    from harness.prompts.files import load_template
+    from harness.prompts.rendering import render
     from harness.scoring.score import score
     from harness.training.cache import train_once
 

@@ -54,15 +54,6 @@ def effective(options: Options) -> dict[str, Any]:
     return recipe
 
 
-def to_toml(recipe: dict[str, Any]) -> str:
-    """Write a recipe as TOML."""
-    import tomli_w
-
-    return "# What this run was asked for; pytest suites/ --recipe=FILE asks again.\n" + (
-        tomli_w.dumps(recipe)
-    )
-
-
 def _settings(settings: TrainingSettings) -> dict[str, Any]:
     return {name: _plain(value) for name, value in asdict(settings).items() if name != "seed"}
 

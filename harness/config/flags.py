@@ -13,9 +13,9 @@ from typing import Any
 
 from harness.data.readers import FORMATS
 from harness.errors import suggest
+from harness.places import shipped
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "suites" / "data" / "classical-zh"
+SHIPPED = shipped("suites") / "data" / "classical-zh"
 MAX_K = 99  # labels zero-pad k to two digits so that ids sort
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.flags import BY_FIELD, FLAGS, ROOT
+from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.training_settings import (
     GENERATION,
     check_settings,
@@ -48,13 +48,14 @@ from harness.config.training_settings import (
 )
 from harness.data.selection import MEASURES, Curriculum, StagePlan, Subset, Weights
 from harness.errors import OptionError, one_line, suggest
+from harness.places import shipped
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-RECIPES = ROOT / "recipes"
+RECIPES = shipped("recipes")
 TABLES = ("qlora", "generation", "subset", "curriculum", "for", "trial")
 
 

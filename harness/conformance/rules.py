@@ -19,10 +19,10 @@ from harness.errors import ConformanceError, NotApplicableError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, ModelPool, quiet
 from harness.prompts.rendering import render
+from harness.records import NONE
 from harness.run.progress import silent
 from harness.scoring.batches import common_prefix
 from harness.scoring.fast import allowed, fast, whole_row
-from harness.scoring.prefix import NONE
 from harness.scoring.score import reference, score
 
 TEMPLATE = PromptTemplate("conformance", "", "{instruction}\n{output}\n\n", "{instruction}\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core import Quantization
 from harness.models.loading import quiet
-from harness.scoring.prefix import COPIED, IN_PLACE, NONE
+from harness.records import COPIED, IN_PLACE, NONE
 
 WINDOW = 16  # tokens of a sliding window: shorter than what the rows of the tests share
 

@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.core import Score
+from harness.records import Likelihood
 
 # What a row's number is; a baseline of another definition is not compared with.
 DEFINITION = {
@@ -64,12 +64,12 @@ class Spread:
     std: float | None
 
 
-def perplexity(score: Score) -> float:
+def perplexity(score: Likelihood) -> float:
     """exp(NLL / scored tokens) of one row; infinite where that overflows."""
     return _exp(score.nll / score.n_tokens)
 
 
-def summarize(scores: Sequence[Score]) -> Summary:
+def summarize(scores: Sequence[Likelihood]) -> Summary:
     """Compute a cell's metrics from its rows' sufficient statistics.
 
     Raises:
@@ -92,7 +92,7 @@ def summarize(scores: Sequence[Score]) -> Summary:
     )
 
 
-def nonfinite_rows(scores: Sequence[Score]) -> list[str]:
+def nonfinite_rows(scores: Sequence[Likelihood]) -> list[str]:
     """Ids of the rows whose perplexity is NaN or infinite."""
     return [score.id for score in scores if not math.isfinite(perplexity(score))]
 

@@ -24,8 +24,7 @@ from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import FOUR_BIT, version
 from harness.models.kernels import use_exact_kernels
 from harness.models.memory import free, is_out_of_memory
-
-RECORD = "adaptbench-training.json"  # in an adapter's folder, if it was trained here
+from harness.results.adapter_files import RECORD
 
 
 @dataclass

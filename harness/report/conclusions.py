@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.core import Score
 from harness.gate.verdict import ALPHA
+from harness.records import Likelihood
 from harness.report.formatting import number
 
 Group = Mapping[str, Any]
-Scores = Sequence[Sequence[Score]]  # of a group: for each seed, the rows
+Scores = Sequence[Sequence[Likelihood]]  # of a group: for each seed, the rows
 PLACE = ("model", "prompt")
 
 

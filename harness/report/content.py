@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.core import Measurement, Score
 from harness.gate.verdict import STATUSES, Gate
 from harness.metrics.perplexity import METRICS, Summary, spread, summarize
+from harness.records import COPIED, Likelihood, Measurement
 from harness.report.conclusions import conclusions
 from harness.report.learning import finite, trainings
 from harness.report.rows import explorer
 from harness.results.manifest import Entry, Manifest
-from harness.scoring.prefix import COPIED
 
 SCHEMA_VERSION = 1
 
@@ -48,7 +47,7 @@ def build(
         The content of summary.json; the templates render the same.
     """
     rows = [
-        Row(entry, measured[entry.id], summarize(measured[entry.id].scores))
+        Row(entry, measured[entry.id], summarize(measured[entry.id].observations))
         for entry in manifest.entries
         if entry.cell is not None
     ]
@@ -56,7 +55,7 @@ def build(
     members: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         members.setdefault(row.entry.group, []).append(row)
-    scores = [[row.measurement.scores for row in group] for group in members.values()]
+    scores = [[row.measurement.observations for row in group] for group in members.values()]
     groups = _groups(manifest, members, scores, cells)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -97,7 +96,7 @@ def build(
 def _groups(
     manifest: Manifest,
     by_group: Mapping[tuple[str, ...], Sequence[Row]],
-    scores_of: Sequence[Sequence[Sequence[Score]]],
+    scores_of: Sequence[Sequence[Sequence[Likelihood]]],
     cells: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     from harness.statistics.uncertainty import group_intervals, versus
@@ -129,7 +128,7 @@ def _groups(
             group[metric] = finite(values.mean)
             group[f"{metric}_std"] = finite(values.std)
         group["nonfinite"] = sum(row.summary.nonfinite for row in members)
-        scores = [score for row in members for score in row.measurement.scores]
+        scores = [score for row in members for score in row.measurement.observations]
         group["context_tokens"] = sum(score.n_context for score in scores) / len(scores)
         records = [row.measurement.training for row in members if row.measurement.training]
         group["training_tokens"] = records[0]["trained_tokens"] if records else None
@@ -206,7 +205,7 @@ def _cells(rows: Sequence[Row], gate: Gate | None) -> list[dict[str, Any]]:
     from harness.statistics.uncertainty import cell_intervals
 
     verdicts = {verdict.cell: verdict.status for verdict in gate.verdicts} if gate else {}
-    intervals = cell_intervals([row.measurement.scores for row in rows])
+    intervals = cell_intervals([row.measurement.observations for row in rows])
     return [
         {**_cell(row), **found, "verdict": verdicts.get(row.entry.id)}
         for row, found in zip(rows, intervals, strict=True)

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config.export import to_toml
-from harness.config.flags import ROOT
+from harness.places import TEMPLATES
 
-TEMPLATES = ROOT / "templates"
 NA = "n/a"
 
 
@@ -216,3 +214,12 @@ def _seeds(group: Mapping[str, Any]) -> str:
     if group["n_seeds"] < group["n_seeds_planned"]:
         return f"{group['n_seeds']} of {group['n_seeds_planned']}"
     return str(group["n_seeds"]) if group["seeds"] else "–"
+
+
+def to_toml(recipe: Mapping[str, Any]) -> str:
+    """Write a recipe as TOML."""
+    import tomli_w
+
+    return "# What this run was asked for; pytest suites/ --recipe=FILE asks again.\n" + (
+        tomli_w.dumps(recipe)
+    )

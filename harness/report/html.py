@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config.export import to_toml
+from harness.places import TEMPLATES
 from harness.report import formatting as render
+from harness.report.formatting import to_toml
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
@@ -62,7 +63,7 @@ def page(
     import jinja2
     from markupsafe import Markup
 
-    folders = [folder for folder in (overrides, render.TEMPLATES) if folder is not None]
+    folders = [folder for folder in (overrides, TEMPLATES) if folder is not None]
     loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders])
     environment = jinja2.Environment(
         loader=loader,

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.core import Measurement
+from harness.naming import slug
+from harness.records import Measurement
 from harness.results.manifest import Entry
-from harness.run.plan import slug
 
 Measured = tuple[Entry, Measurement]
 

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.export import to_toml
-from harness.core import Measurement
 from harness.errors import OptionError, one_line
 from harness.files import write_atomically
-from harness.gate.verdict import Gate
+from harness.gate.decision import hold
+from harness.gate.verdict import Gate, Terms
+from harness.records import Measurement
 from harness.report import content as report
 from harness.report.conclusions import pays_off
 from harness.report.figures.svg import standalone
+from harness.report.formatting import to_toml
 from harness.report.learning import draw
 from harness.results.manifest import Manifest
+from harness.results.reading import read_run
+from harness.results.snapshot import take
 
 Figures = Mapping[str, tuple[str, str]]  # name → (heading, SVG to stand inside HTML)
 
@@ -143,3 +146,25 @@ def _tables(content: Mapping[str, Any], formats: tuple[str, ...]) -> dict[str, s
 
     made = {"csv": ("report.csv", to_csv), "latex": ("report.tex", to_latex)}
     return {made[name][0]: made[name][1](content) for name in formats}
+
+
+def rebuild(
+    folder: Path, terms: Terms | None, style: Style = Style()
+) -> tuple[dict[str, Any], list[Path], Gate | None]:
+    """Write a results directory's reports anew.
+
+    Args:
+        folder: the results directory.
+        terms: what to hold the run to; None for no gate.
+        style: how they are written.
+
+    Returns:
+        What the reports say, their files, and the gate's word.
+
+    Raises:
+        StoreError: the run cannot be read or the reports not be written.
+    """
+    manifest, measured = read_run(folder)
+    gate = hold(terms, take(str(folder), manifest, measured)) if terms else None
+    content, files = publish(folder, manifest, measured, gate, style)
+    return content, files, gate

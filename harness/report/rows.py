@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.core import Measurement
 from harness.metrics.perplexity import perplexity
+from harness.records import Measurement
 from harness.report.learning import finite
 from harness.results.manifest import Entry, Manifest
 from harness.results.surprisal import ALPHABET, STEP
@@ -38,7 +38,7 @@ def explorer(manifest: Manifest, measured: Mapping[str, Measurement]) -> dict[st
 
 
 def _cell(entry: Entry, measurement: Measurement) -> dict[str, Any]:
-    scores = measurement.scores
+    scores = measurement.observations
     demonstrations = [list(score.demo_ids) for score in scores]
     same = all(ids == demonstrations[0] for ids in demonstrations)
     return {

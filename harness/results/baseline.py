@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core import Score, digest
+from harness.core import digest
 from harness.errors import StoreError
 from harness.files import write_atomically
 from harness.gate.verdict import Difference
 from harness.metrics.perplexity import Summary, summarize
+from harness.records import Likelihood
 from harness.results.snapshot import Rows, Snapshot, differences
 
 SCHEMA_VERSION = 1
@@ -80,7 +81,7 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
 
 def _summary(snapshot: Snapshot, rows: Rows) -> Summary:
     columns = zip(snapshot.rows, rows.nll, rows.tokens, snapshot.bytes, strict=True)
-    return summarize([Score(name, nll, n, 0, size, 0) for name, nll, n, size in columns])
+    return summarize([Likelihood(name, nll, n, 0, size, 0) for name, nll, n, size in columns])
 
 
 def _of_environment(fact: str) -> bool:

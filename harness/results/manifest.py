@@ -12,14 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
-from harness.config.export import effective
 from harness.core import Cell, Example, Task, digest
 from harness.errors import StoreError
 from harness.files import write_atomically
-from harness.metrics.perplexity import DEFINITION
 from harness.results.store import cell_from_json
-from harness.run.plan import Case, Plan
 
 SCHEMA_VERSION = 1
 FILE = "run.json"
@@ -80,68 +76,6 @@ class Manifest:
     runs: tuple[str, ...] = ()
 
 
-def describe(
-    plan: Plan,
-    found: Mapping[str, tuple[Cell, str]],
-    computed: frozenset[str] = frozenset(),
-    failures: Mapping[str, str] | None = None,
-) -> Manifest:
-    """Describe a run.
-
-    Args:
-        plan: what was asked for, in its order.
-        found: case id → (its cell, the cell's file relative to the results directory).
-        computed: ids of the cases computed in this very run.
-        failures: case id → the line its failure said.
-    """
-    task, failures = plan.task, failures or {}
-    pool = task.pool + task.leaks
-    scored = {row.id: (len(row.output), row.score) for row in pool if row.score is not None}
-    templates = {case.template.name: case.template for case in plan.cases}
-    return Manifest(
-        adaptbench=__version__,
-        metric=DEFINITION,
-        task={
-            "name": task.name,
-            "data": task.source,
-            "n": len(task.examples),
-            "digest": task.digest,
-            "rows": row_digests(task),
-            "train_data": task.pool_source,
-            "pool": len(task.pool),
-            "pool_digest": task.pool_digest,
-            "trainable": len(pool),
-            "excluded": [list(pair) for pair in task.excluded],
-            "leaked": bool(task.leaks),
-        },
-        prompts=tuple(asdict(template) for template in templates.values()),
-        recipe=effective(plan.options),
-        trial=plan.options.trial,
-        rows=tuple(map(_fields, task.examples)),
-        shown={
-            row.id: _fields(row)
-            for case in plan.cases
-            for rows in dict.fromkeys(plan.demonstrations(case))
-            for row in rows
-        },
-        scored_pool=scored if len(scored) == len(pool) else {},
-        entries=tuple(_entry(case, found, computed, failures) for case in plan.cases),
-    )
-
-
-def _fields(row: Example) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "id": row.id,
-        "instruction": row.instruction,
-        "output": row.output,
-    }
-    if row.tags:
-        values["tags"] = [list(tag) for tag in row.tags]
-    if row.history:
-        values["history"] = [list(turn) for turn in row.history]
-    return values
-
-
 def example(fields: Mapping[str, Any]) -> Example:
     """The row that these fields are of; its score is not kept."""
     return Example(
@@ -156,29 +90,6 @@ def example(fields: Mapping[str, Any]) -> Example:
 def row_digests(task: Task) -> dict[str, str]:
     """Id → a short digest of what a test row says, to name the row that changed."""
     return {row.id: digest(row.content)[:12] for row in task.examples}
-
-
-def _entry(
-    case: Case,
-    found: Mapping[str, tuple[Cell, str]],
-    computed: frozenset[str],
-    failures: Mapping[str, str],
-) -> Entry:
-    cell, file = found.get(case.id, (None, None))
-    return Entry(
-        id=case.id,
-        model=case.model_name,
-        quantization=case.quantization,
-        dtype=case.dtype,
-        prompt=case.template.name,
-        label=case.label,
-        training_label=case.strategy.label,
-        seed=case.seed,
-        cell=cell,
-        file=file,
-        cached=cell is not None and case.id not in computed,
-        reason=None if cell else failures.get(case.id, "not run"),
-    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -6,19 +6,15 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from harness.core import Measurement
 from harness.errors import StoreError
-from harness.gate.decision import hold
-from harness.gate.verdict import Gate, Terms
 from harness.metrics.perplexity import nonfinite_rows
-from harness.report.publish import Style, publish
+from harness.records import Measurement
+from harness.results.adapter_files import is_complete
 from harness.results.baseline import read_baseline
 from harness.results.manifest import FILE, Entry, Manifest, read_manifest
 from harness.results.snapshot import Rows, Snapshot, take
 from harness.results.store import DamagedFileError, read_measurement
-from harness.training.cache import is_complete
 
 
 def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
@@ -40,7 +36,9 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
             except DamagedFileError as error:
                 entry = _lost(entry, f"its file is damaged: {error}")
             else:
-                if [score.id for score in measured[entry.id].scores] != list(manifest.task["rows"]):
+                if [score.id for score in measured[entry.id].observations] != list(
+                    manifest.task["rows"]
+                ):
                     del measured[entry.id]
                     entry = _lost(entry, "its rows are not the run's")
         entries.append(entry)
@@ -72,28 +70,6 @@ def _is_folder(where: Path) -> bool:
     except OSError as error:
         raise StoreError(f"{where}: cannot be read: {error.strerror or error}") from None
     return stat.S_ISDIR(found.st_mode)
-
-
-def rebuild(
-    folder: Path, terms: Terms | None, style: Style = Style()
-) -> tuple[dict[str, Any], list[Path], Gate | None]:
-    """Write a results directory's reports anew.
-
-    Args:
-        folder: the results directory.
-        terms: what to hold the run to; None for no gate.
-        style: how they are written.
-
-    Returns:
-        What the reports say, their files, and the gate's word.
-
-    Raises:
-        StoreError: the run cannot be read or the reports not be written.
-    """
-    manifest, measured = read_run(folder)
-    gate = hold(terms, take(str(folder), manifest, measured)) if terms else None
-    content, files = publish(folder, manifest, measured, gate, style)
-    return content, files, gate
 
 
 def check(where: Path) -> tuple[list[str], list[str]]:
@@ -145,9 +121,9 @@ def _doubts(path: Path, measurement: Measurement) -> list[str]:
     cell, found = measurement.cell, []
     if cell.key[:16] not in path.name:
         found.append(f"{path}: its name is not its cell's, which has the key {cell.key[:16]}")
-    if len(measurement.scores) != cell.n:
-        found.append(f"{path}: {len(measurement.scores)} rows, expected {cell.n}")
-    rows = nonfinite_rows(measurement.scores)
+    if len(measurement.observations) != cell.n:
+        found.append(f"{path}: {len(measurement.observations)} rows, expected {cell.n}")
+    rows = nonfinite_rows(measurement.observations)
     if rows:
         found.append(f"{path}: {len(rows)} rows are not finite, the first is {rows[0]!r}")
     return found

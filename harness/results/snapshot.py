@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import __version__
-from harness.core import Cell, Measurement
+from harness.core import Cell
 from harness.gate.verdict import Difference
+from harness.records import Measurement
 from harness.results.manifest import Manifest
 
 DECIMALS = 6  # of a row's NLL in nats: finer than any two machines agree on
@@ -79,7 +80,7 @@ def take(where: str, manifest: Manifest, measured: Mapping[str, Measurement]) ->
         manifest: the run.
         measured: entry id → measurement.
     """
-    scores = next((measured[e.id].scores for e in manifest.entries if e.id in measured), ())
+    scores = next((measured[e.id].observations for e in manifest.entries if e.id in measured), ())
     return Snapshot(
         where=where,
         task=manifest.task["name"],
@@ -100,8 +101,8 @@ def _rows(model: str, cell: Cell, measurement: Measurement) -> Rows:
     repeated = measurement.scoring.get("repeat")
     return Rows(
         key=cell.key,
-        tokens=tuple(score.n_tokens for score in measurement.scores),
-        nll=tuple(round(score.nll, DECIMALS) for score in measurement.scores),
+        tokens=tuple(score.n_tokens for score in measurement.observations),
+        nll=tuple(round(score.nll, DECIMALS) for score in measurement.observations),
         facts={"model": model, **_facts(cell, measurement.provenance)},
         noise=repeated["geometric"] if repeated else None,
     )

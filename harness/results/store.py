@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core import Cell, Measurement, ModelSpec, Score, digest
+from harness.core import Cell, ModelSpec, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
+from harness.records import Likelihood, Measurement
 
 SCHEMA_VERSION = 4
 SHORT = 16
@@ -135,7 +136,7 @@ def _encode(measurement: Measurement) -> str:
         "cell": dataclasses.asdict(measurement.cell),
         "scores": [
             dataclasses.asdict(score) | {"nll": _number_out(score.nll)}
-            for score in measurement.scores
+            for score in measurement.observations
         ],
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
@@ -163,12 +164,12 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
     if body["key"] != cell.key:
         raise ValueError("it holds another cell")
     scores = tuple(
-        Score(**{**row, "nll": _number_in(row["nll"]), "demo_ids": tuple(row["demo_ids"])})
+        Likelihood(**{**row, "nll": _number_in(row["nll"]), "demo_ids": tuple(row["demo_ids"])})
         for row in body["scores"]
     )
     return Measurement(
         cell=cell,
-        scores=scores,
+        observations=scores,
         seconds=body["seconds"],
         provenance=body["provenance"],
         training=body["training"],

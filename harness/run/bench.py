@@ -5,7 +5,7 @@ This is the harness without pytest. A script can do what a session does::
     bench = Bench(make_plan(parse_options({"strategy": "zeroshot", "limit": "8"})))
     for case in bench.plan.cases:
         result = bench.measure(case)
-        print(case.id, summarize(result.measurement.scores).mean_perplexity)
+        print(case.id, summarize(result.measurement.observations).mean_perplexity)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.core import Cell, Measurement, ModelSpec, digest
+from harness.core import Cell, ModelSpec, digest
 from harness.errors import AdaptbenchError
 from harness.models.fingerprint import (
     FOUR_BIT,
@@ -28,6 +28,7 @@ from harness.models.fingerprint import (
     source_digest,
     version,
 )
+from harness.records import Measurement
 from harness.results.store import Store
 from harness.run.plan import Case, Plan
 from harness.run.progress import silent
@@ -267,7 +268,7 @@ class Bench:
         )
         return Measurement(
             cell=cell,
-            scores=scores,
+            observations=scores,
             samples=samples,
             skeletons=skeletons,
             seconds=seconds,
@@ -280,7 +281,8 @@ class Bench:
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress
     ) -> tuple[Path, dict[str, Any]]:
-        from harness.training.cache import read_record, train_once
+        from harness.results.adapter_files import read_record
+        from harness.training.cache import train_once
 
         assert case.training is not None
         assert cell.training_digest is not None

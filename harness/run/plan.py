@@ -30,7 +30,8 @@ from harness.errors import DataError, OptionError, StrategyError, one_line
 from harness.models.fingerprint import resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
 from harness.models.sources import Source, check_adapter, parse_source
-from harness.prompts.rendering import load_template
+from harness.naming import slug
+from harness.prompts.files import load_template
 from harness.run.registry import select_strategies
 from harness.training.spec import for_model, hold_out, leakage_line, tailor
 
@@ -347,11 +348,3 @@ def _distinct(flag: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise OptionError(f"{flag}: {name!r} stands twice; rename one, or name it once")
-
-
-def slug(name: str) -> str:
-    """An ASCII version of ``name`` for ids; what cannot be shown is replaced by a short hash."""
-    plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.")
-    if plain == name:
-        return plain
-    return f"{plain or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -21,16 +21,10 @@ from harness.models.attention import short_row_attention
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import free, is_out_of_memory
+from harness.records import COPIED, IN_PLACE, NONE
 from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, plan_batches
 from harness.scoring.losses import batch_losses
-from harness.scoring.prefix import (
-    COPIED,
-    IN_PLACE,
-    NONE,
-    SharedPrefix,
-    UnsupportedCacheError,
-    must_be_alone,
-)
+from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError, must_be_alone
 
 MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each row
 

@@ -20,7 +20,7 @@ from harness.scoring.score import scorer_for
 def rounding(
     pool: ModelPool, spec: ModelSpec, folder: Path, rows: Sequence[Encoded]
 ) -> dict[str, Any]:
-    """Score rows in float32 (same quantization), then in the dtype of ``spec``.
+    """Likelihood rows in float32 (same quantization), then in the dtype of ``spec``.
 
     Returns:
         ``rows``; ``worst`` and ``mean``, absolute differences of a row's NLL relative to float32;

@@ -16,8 +16,7 @@ from functools import cache
 from typing import Any
 
 from harness.models.attention import is_possible
-
-IN_PLACE, COPIED, NONE = "in place", "copied", "none"
+from harness.records import COPIED, IN_PLACE
 
 
 class UnsupportedCacheError(Exception):

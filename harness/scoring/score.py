@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.core import ModelSpec, Score
+from harness.core import ModelSpec
 from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
+from harness.records import Likelihood
 from harness.results.surprisal import encode
 from harness.scoring.batches import BUDGETS
 from harness.scoring.fast import ALONE, Scored, fast, whole_row
@@ -33,8 +34,8 @@ DRIFT = 1e-5
 
 def score(
     loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
-) -> tuple[tuple[Score, ...], dict[str, Any]]:
-    """Score every row, and see that the model has not changed since it was loaded.
+) -> tuple[tuple[Likelihood, ...], dict[str, Any]]:
+    """Likelihood every row, and see that the model has not changed since it was loaded.
 
     The first row that a model ever scores is its sentinel, scored again after every cell.
 
@@ -71,11 +72,11 @@ def repeat(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     scorer: str,
-    scores: Sequence[Score],
+    scores: Sequence[Likelihood],
     times: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Score again, in batches half as large each time, and say how far apart the numbers are.
+    """Likelihood again, in batches half as large each time, and say how far apart the numbers are.
 
     This is the noise that is left when nothing has changed; a difference within it means nothing.
 
@@ -113,7 +114,7 @@ def _relative(difference: float) -> float:
     return math.expm1(min(abs(difference), 700.0)) if not math.isnan(difference) else 0.0
 
 
-def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Score, ...]:
+def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Likelihood, ...]:
     """Put each row's NLL beside what it is counted by."""
     return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
 
@@ -126,7 +127,9 @@ def scorer_for(spec: ModelSpec, name: str) -> Scorer:
     return SCORERS["reference" if spec.quantization == "int8" else name]
 
 
-def _seen(loaded: LoadedModel, row: Encoded, score: Score, tokens: Sequence[float]) -> Score:
+def _seen(
+    loaded: LoadedModel, row: Encoded, score: Likelihood, tokens: Sequence[float]
+) -> Likelihood:
     """The score with what can be shown of it."""
     spans = loaded.encoder.spans(row.prompt.answer)
     if len(spans) != len(row.answer) - 1:
@@ -134,9 +137,9 @@ def _seen(loaded: LoadedModel, row: Encoded, score: Score, tokens: Sequence[floa
     return replace(score, surprisal=encode(tokens, spans, score.n_chars))
 
 
-def _score(row: Encoded, nll: float) -> Score:
+def _score(row: Encoded, nll: float) -> Likelihood:
     text = row.prompt.answer
-    return Score(
+    return Likelihood(
         id=row.prompt.id,
         nll=nll,
         n_tokens=len(row.answer),

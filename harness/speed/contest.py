@@ -238,7 +238,7 @@ class Trial:
         reset_peak(self.contest.cases[0].device)
 
     def run(self) -> None:
-        """Score all rows, counting operations and peak memory; this is timed."""
+        """Likelihood all rows, counting operations and peak memory; this is timed."""
         from harness.models.memory import peak_memory
 
         device = self.contest.cases[0].device

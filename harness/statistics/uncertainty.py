@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.core import Score
+from harness.records import Likelihood
 from harness.statistics.intervals import LEVEL, Array, Interval, Resamples, two_level
 from harness.statistics.paired import holm, permutation_p
 
 Limits = list[float] | None
 
 
-def cell_intervals(cells: Sequence[Sequence[Score]]) -> list[dict[str, Limits]]:
+def cell_intervals(cells: Sequence[Sequence[Likelihood]]) -> list[dict[str, Limits]]:
     """95 % BCa intervals over rows for each cell's geometric and arithmetic mean perplexity.
 
     Returns:
@@ -40,7 +40,7 @@ def cell_intervals(cells: Sequence[Sequence[Score]]) -> list[dict[str, Limits]]:
     return found
 
 
-def group_intervals(groups: Sequence[Sequence[Sequence[Score]]]) -> list[dict[str, Limits]]:
+def group_intervals(groups: Sequence[Sequence[Sequence[Likelihood]]]) -> list[dict[str, Limits]]:
     """95 % intervals for each group's geometric and arithmetic mean perplexity.
 
     Args:
@@ -71,7 +71,7 @@ def group_intervals(groups: Sequence[Sequence[Sequence[Score]]]) -> list[dict[st
 
 
 def versus(
-    pairs: Sequence[tuple[Sequence[Sequence[Score]], Sequence[Sequence[Score]]] | None],
+    pairs: Sequence[tuple[Sequence[Sequence[Likelihood]], Sequence[Sequence[Likelihood]]] | None],
 ) -> list[dict[str, Any] | None]:
     """Compare each group with its rival, row by row, as one family.
 
@@ -124,7 +124,7 @@ def std_factors(seeds: int) -> tuple[float, float]:
     return low, high
 
 
-def log_perplexities(scores: Sequence[Score]) -> Array:
+def log_perplexities(scores: Sequence[Likelihood]) -> Array:
     """NLL / scored tokens of each row; shape (rows,)."""
     return np.array([score.nll / score.n_tokens for score in scores])
 

@@ -8,7 +8,6 @@ is gone on with.
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,13 @@ from typing import Any
 
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.errors import DivergenceError, StoreError, TrainingError, one_line
-from harness.files import publish_folder, sha256, temporary
-from harness.models.loading import RECORD, is_four_bit
+from harness.files import publish_folder, temporary
+from harness.models.loading import is_four_bit
 from harness.models.memory import free, is_out_of_memory
+from harness.results.adapter_files import is_complete
 from harness.training import checkpoints
 from harness.training.state import Progress
-from harness.training.train import ADAPTER, Job, train
+from harness.training.train import Job, train
 
 # Settings that do not change what is trained, or that stand elsewhere in the key.
 ASIDE = (
@@ -77,14 +77,6 @@ def adapter_key(
 
 class DamagedAdapterWarning(UserWarning):
     """A stored adapter is not what was trained, and is trained again."""
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether the folder holds a finished adapter with the bytes that were trained."""
-    try:
-        return sha256(folder / ADAPTER) == str(read_record(folder)["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def train_once(
@@ -206,9 +198,3 @@ def _is_disk(error: BaseException) -> bool:
         "iostream error",
     )
     return any(word in str(error) for word in words)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return what is known of the training: settings, rows, steps, losses, evaluations."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return record

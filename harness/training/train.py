@@ -17,14 +17,13 @@ from harness.errors import OptionError, one_line
 from harness.files import sha256
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import RECORD, base_shape, load_base, load_encoder, quiet
+from harness.models.loading import base_shape, load_base, load_encoder, quiet
 from harness.models.memory import free
 from harness.prompts.rendering import render
+from harness.results.adapter_files import ADAPTER, RECORD
 from harness.training.schedule import Part, Row, plan_steps
 from harness.training.state import Fit, Progress
 from harness.training.trainer import optimizer_name, run
-
-ADAPTER = "adapter_model.safetensors"
 
 
 class TrainingWarning(UserWarning):

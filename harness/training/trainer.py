@@ -160,7 +160,7 @@ def _diverged(fit: Fit, state: Any, logs: dict[str, Any], row_ids: list[str]) ->
 
 
 def watch(fit: Fit, loaded: LoadedModel) -> dict[str, float]:
-    """Score the rows that the training is watched on, by the scorer of all other numbers.
+    """Likelihood the rows that the training is watched on, by the scorer of all other numbers.
 
     Returns:
         ``loss``, nats per scored token, and ``mean_perplexity`` of the test rows; the same of

@@ -13,7 +13,7 @@ from harness.config.options import Options, parse_options
 from harness.config.recipe import Layer, read_pyproject
 from harness.errors import AdaptbenchError, OptionError
 from harness.models.sources import Source, parse_source
-from harness.prompts.rendering import PROMPTS
+from harness.prompts.files import PROMPTS
 from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
 from tests.conftest import Files

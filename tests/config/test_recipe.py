@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness.config.export import effective, to_toml
+from harness.config.export import effective
 from harness.config.options import Options, parse_options
 from harness.config.recipe import RECIPES, Layer, read_pyproject, read_recipe
 from harness.config.training_settings import CHECKS
 from harness.core import GenerationSettings, TrainingSettings, TrainingSpec
 from harness.data.selection import Curriculum, StagePlan, Subset
 from harness.errors import OptionError
+from harness.report.formatting import to_toml
 from harness.run.plan import make_plan
 from harness.training.spec import tailor
 

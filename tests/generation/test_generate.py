@@ -11,7 +11,7 @@ from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, GenerationSettings, ModelSpec
 from harness.generation.generate import generate
 from harness.models.loading import LoadedModel, load
-from harness.prompts.rendering import load_template
+from harness.prompts.files import load_template
 from harness.training.train import encode_rows
 from tests.conftest import row
 

@@ -70,7 +70,7 @@ def test_numbers_equal_a_script_that_uses_the_harness_without_pytest(
     )  # fmt: skip
     bench = Bench(make_plan(options))
     found = {
-        case.id: summarize(bench.measure(case).measurement.scores).mean_perplexity
+        case.id: summarize(bench.measure(case).measurement.observations).mean_perplexity
         for case in bench.plan.cases
     }
     expected = {cell["id"]: cell["mean_perplexity"] for cell in summary(tmp_path)["cells"]}

@@ -7,12 +7,12 @@ import statistics
 
 import pytest
 
-from harness.core import Score
 from harness.metrics.perplexity import nonfinite_rows, perplexity, spread, summarize
+from harness.records import Likelihood
 
 
-def score(name: str, nll: float, tokens: int, size: int = 6) -> Score:
-    return Score(name, nll, tokens, size // 3, size, 10)
+def score(name: str, nll: float, tokens: int, size: int = 6) -> Likelihood:
+    return Likelihood(name, nll, tokens, size // 3, size, 10)
 
 
 # Perplexities 2, 4 and 16 by construction: NLL = tokens · ln(perplexity).

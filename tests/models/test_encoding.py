@@ -8,7 +8,8 @@ from harness.conformance.tiny_models import make_tokenizer
 from harness.core import Example, Prompt, Span
 from harness.errors import ModelError, PromptError
 from harness.models.encoding import Encoder
-from harness.prompts.rendering import load_template, render
+from harness.prompts.files import load_template
+from harness.prompts.rendering import render
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 
 from harness.core import Example, PromptTemplate, Span
 from harness.errors import PromptError
-from harness.prompts.rendering import PROMPTS, fill, load_template, render
+from harness.prompts.files import PROMPTS, load_template
+from harness.prompts.rendering import fill, render
 
 ASK = Example("q", "問{output}", "答{number}")
 SHOW = [Example("a", "甲{instruction}", "乙{{ 7*7 }}"), Example("b", "丙", "丁{number}")]

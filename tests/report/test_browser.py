@@ -17,8 +17,9 @@ import pytest
 
 from harness.prompts.rendering import parts
 from harness.report import content as report
+from harness.report.publish import rebuild
 from harness.results.manifest import example, write_manifest
-from harness.results.reading import read_run, rebuild
+from harness.results.reading import read_run
 from harness.results.store import Store
 from harness.results.surprisal import encode
 from tests.report.test_content import HOSTILE
@@ -68,9 +69,9 @@ def make_hostile(folder: Path) -> Path:
                     len(row["output"]),
                 ),
             )
-            for score, row in zip(measured[entry.id].scores, rows, strict=True)
+            for score, row in zip(measured[entry.id].observations, rows, strict=True)
         )
-        store.put(dataclasses.replace(measured[entry.id], scores=scores))
+        store.put(dataclasses.replace(measured[entry.id], observations=scores))
         entries.append(dataclasses.replace(entry, model=f"m {HOSTILE[2]}"))
     prompt = {
         "name": "plain",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.core import Score
+from harness.records import Likelihood
 from harness.report import content as report
 from harness.report.conclusions import conclusions, sureness
 from harness.results.reading import read_run
@@ -19,12 +19,12 @@ LOGS = RNG.normal(2.9, 0.8, 80)
 
 def scores(
     shift: float, spread: float = 0.02, seeds: int = 3, tokens: int = 10
-) -> list[list[Score]]:
+) -> list[list[Likelihood]]:
     found = []
     for _ in range(seeds):
         logs = LOGS + shift + RNG.normal(0, spread, len(LOGS)) + RNG.normal(0, spread / 4)
         found.append(
-            [Score(f"r{i}", tokens * float(x), tokens, 3, 9, 50) for i, x in enumerate(logs)]
+            [Likelihood(f"r{i}", tokens * float(x), tokens, 3, 9, 50) for i, x in enumerate(logs)]
         )
     return found
 

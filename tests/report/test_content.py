@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from harness.config.options import parse_options
-from harness.core import GenerationSettings, Measurement, Score
+from harness.core import GenerationSettings
+from harness.records import Likelihood, Measurement
 from harness.report import content as report
 from harness.report import formatting as rendering
 from harness.report.formatting import chosen_on_test, table, visible
 from harness.report.html import page
 from harness.report.learning import draw
 from harness.report.publish import write
-from harness.results.manifest import describe
+from harness.run.describe import describe
 from harness.run.plan import Plan, make_plan
 from tests.conftest import Files
 from tests.results.test_store import MEASUREMENT
@@ -90,7 +91,7 @@ def measured(plan: Plan, nlls: dict[str, float] | None = None) -> dict[str, Any]
             seed=case.seed,
         )
         nll = (nlls or {}).get(case.id, 2.0 + 0.1 * number)
-        scores = tuple(Score(e.id, nll, 1, 2, 6, 10) for e in plan.task.examples)
+        scores = tuple(Likelihood(e.id, nll, 1, 2, 6, 10) for e in plan.task.examples)
         training = TRAINING if case.training else None
         stored[case.id] = (
             Measurement(cell, scores, 9.9, PROVENANCE, training),

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import PASSED, WRONG, main
-from harness.report.publish import Style
-from harness.results.reading import rebuild
+from harness.report.publish import Style, rebuild
 from tests.results.test_reading import make_run
 
 

@@ -16,9 +16,9 @@ import pytest
 from harness.cli import FAILED, PASSED, WRONG, main
 from harness.config.export import effective
 from harness.config.options import Options
-from harness.core import Score
 from harness.errors import StoreError
 from harness.metrics.perplexity import DEFINITION
+from harness.records import Likelihood
 from harness.results.baseline import write_baseline
 from harness.results.manifest import Entry, Manifest, read_manifest, write_manifest
 from harness.results.reading import matched, read_run, snapshot
@@ -59,11 +59,13 @@ def make_run(
             )
             base = random.Random(0)
             scores = tuple(
-                Score(i, tokens * (base.gauss(3, 0.8) + rng.gauss(0, 0.01) + up), tokens, 3, 9, 20)
+                Likelihood(
+                    i, tokens * (base.gauss(3, 0.8) + rng.gauss(0, 0.01) + up), tokens, 3, 9, 20
+                )
                 for i in ids
             )
             measurement = dataclasses.replace(
-                MEASUREMENT, cell=cell, scores=scores, provenance=PROVENANCE, training=None
+                MEASUREMENT, cell=cell, observations=scores, provenance=PROVENANCE, training=None
             )
             path = store.put(measurement)
             entries.append(

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from harness.core import Cell, Measurement, ModelSpec, Score
+from harness.core import Cell, ModelSpec
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
+from harness.records import Likelihood, Measurement
 from harness.results.store import DamagedFileWarning, Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ CELL = Cell(
 )
 MEASUREMENT = Measurement(
     CELL,
-    (Score("a", 1.1, 3, 2, 6, 10, ("x", "y")), Score("b", 0.1 + 0.2, 4, 3, 9, 11)),
+    (Likelihood("a", 1.1, 3, 2, 6, 10, ("x", "y")), Likelihood("b", 0.1 + 0.2, 4, 3, 9, 11)),
     1.5,
     {"versions": {"torch": "2.13.0"}},
     {"steps": 3},
@@ -61,10 +62,12 @@ def test_a_measurement_survives_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nonfinite_numbers_survive(tmp_path: Path, value: float) -> None:
     store = Store(tmp_path)
-    path = store.put(dataclasses.replace(MEASUREMENT, scores=(Score("a", value, 1, 1, 1, 1),)))
+    path = store.put(
+        dataclasses.replace(MEASUREMENT, observations=(Likelihood("a", value, 1, 1, 1, 1),))
+    )
     found = store.get(CELL)
     assert found is not None
-    assert repr(found.scores[0].nll) == repr(value)
+    assert repr(found.observations[0].nll) == repr(value)
     json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 

@@ -16,10 +16,11 @@ from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load
 from harness.models.memory import peak_memory, reset_peak
+from harness.records import COPIED, IN_PLACE, NONE
 from harness.scoring import fast as module
 from harness.scoring.batches import BUDGETS, Budget, plan_batches
 from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
-from harness.scoring.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
+from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference
 from tests.conftest import make_llama
 from tests.scoring.test_score import PREFIX, QUIET, encode, spec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.core import Score
+from harness.records import Likelihood
 from harness.statistics.uncertainty import cell_intervals, group_intervals, std_factors, versus
 
 N = 60
@@ -16,11 +16,11 @@ RNG = np.random.default_rng(11)
 LOGS = RNG.normal(2.9, 0.8, N)
 
 
-def scores(logs: np.ndarray) -> list[Score]:  # type: ignore[type-arg]
-    return [Score(f"r{i}", 10 * float(x), 10, 2, 6, 5) for i, x in enumerate(logs)]
+def scores(logs: np.ndarray) -> list[Likelihood]:  # type: ignore[type-arg]
+    return [Likelihood(f"r{i}", 10 * float(x), 10, 2, 6, 5) for i, x in enumerate(logs)]
 
 
-def seeds(count: int, spread: float, shift: float = 0.0) -> list[list[Score]]:
+def seeds(count: int, spread: float, shift: float = 0.0) -> list[list[Likelihood]]:
     return [
         scores(LOGS + shift + RNG.normal(0, spread) + RNG.normal(0, 0.05, N)) for _ in range(count)
     ]
@@ -41,7 +41,7 @@ def test_intervals_of_a_cell_are_scipys() -> None:
 
 def test_a_cell_that_is_not_finite_has_no_interval_and_spoils_no_other() -> None:
     broken = scores(LOGS)
-    broken[3] = Score("r3", math.nan, 10, 2, 6, 5)
+    broken[3] = Likelihood("r3", math.nan, 10, 2, 6, 5)
     alone, bad, huge = cell_intervals([scores(LOGS), broken, scores(LOGS * 1000)])
     assert alone == cell_intervals([scores(LOGS)])[0]
     assert bad == huge == {"geometric_interval": None, "mean_interval": None}
@@ -101,7 +101,7 @@ def test_p_is_adjusted_for_all_comparisons() -> None:
 
 def test_a_rival_that_is_not_finite_is_no_rival() -> None:
     broken = scores(LOGS)
-    broken[0] = Score("r0", math.inf, 10, 2, 6, 5)
+    broken[0] = Likelihood("r0", math.inf, 10, 2, 6, 5)
     assert versus([([scores(LOGS)], [broken]), ([broken], [scores(LOGS)])]) == [None, None]
 
 

@@ -15,16 +15,11 @@ from harness.core import Example, ModelSpec, Prompt, Span, TrainingSettings, Tra
 from harness.errors import ModelError, PromptError, TrainingError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load, load_base
-from harness.prompts.rendering import load_template
+from harness.prompts.files import load_template
+from harness.results.adapter_files import is_complete, read_record
 from harness.scoring.score import reference, score
 from harness.training import cache as adapters_module
-from harness.training.cache import (
-    DamagedAdapterWarning,
-    adapter_key,
-    is_complete,
-    read_record,
-    train_once,
-)
+from harness.training.cache import DamagedAdapterWarning, adapter_key, train_once
 from harness.training.collation import IGNORED, collate
 from harness.training.train import encode_rows
 from tests.conftest import make_llama, row

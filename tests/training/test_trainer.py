@@ -17,12 +17,13 @@ from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSp
 from harness.errors import DivergenceError, OptionError, StoreError, TrainingError
 from harness.metrics.perplexity import summarize
 from harness.models.loading import load
-from harness.prompts.rendering import load_template
+from harness.prompts.files import load_template
+from harness.results.adapter_files import read_record
 from harness.scoring.score import score
 from harness.training import cache as adapters_module
 from harness.training import checkpoints
 from harness.training import trainer as trainer_module
-from harness.training.cache import adapter_key, read_record, train_once
+from harness.training.cache import adapter_key, train_once
 from harness.training.train import TrainingWarning, encode_rows
 from tests.conftest import make_llama, row
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.naming import slug
 from harness.report.figures.frame import ZEROSHOT, Caption
 from harness.report.formatting import visible
-from harness.run.plan import slug
 
 Content = Mapping[str, Any]  # what harness.report.content.build returned
 SMALL = 1e200  # greater numbers can not be drawn

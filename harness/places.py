@@ -1,0 +1,31 @@
+"""Where the folders of strategies, suites, templates and recipes are: the shipped, and the user's.
+
+In a checkout the shipped folders stand beside ``harness/``; a wheel carries them inside the package
+``adaptbench``, so that it installs no top-level package of such a general name. A user's own folder
+of the same name, in the working directory, is looked into as well, and never instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
+
+
+def shipped(name: str) -> Path:
+    """Return the shipped folder called ``name``, e.g. ``templates``."""
+    inside = ROOT / "adaptbench" / name
+    return inside if inside.is_dir() else ROOT / name
+
+
+def folders(name: str) -> list[Path]:
+    """Return the folders called ``name``: the shipped one, then the working directory's, if any.
+
+    A working directory that is the checkout itself has one of them only.
+    """
+    own, first = Path.cwd() / name, shipped(name)
+    there = own.is_dir() and own.resolve() != first.resolve()
+    return [first, own] if there else [first]
+
+
+TEMPLATES = shipped("templates")

@@ -1,0 +1,245 @@
+"""What was found: observations of a model, how they were made, and the measurement of a cell.
+
+These nouns are frozen, need the standard library only, and are what the store keeps. What costs a
+model (a row's likelihood) is observed once; metrics (:mod:`harness.metrics`) are read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.core import Cell
+
+# How the rows of a cell shared the prompt that they begin with.
+IN_PLACE, COPIED, NONE = "in place", "copied", "none"
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds one row's reference answer; never rounded and never averaged.
+
+    Attributes:
+        id: of the row.
+        nll: summed negative log-likelihood, in nats, of the scored tokens.
+        n_tokens: scored tokens: the answer's and the EOS.
+        n_chars: characters of the answer.
+        n_bytes: UTF-8 bytes of the answer.
+        n_context: tokens before the answer.
+        demo_ids: ids of the demonstrations that were shown.
+        surprisal: for looking at: one character for each of the answer and one for the EOS, each
+            the NLL of the token that it stands in (:mod:`harness.results.surprisal`); empty where
+            the tokenizer does not say where its tokens stand.
+    """
+
+    id: str
+    nll: float
+    n_tokens: int
+    n_chars: int
+    n_bytes: int
+    n_context: int
+    demo_ids: tuple[str, ...] = ()
+    surprisal: str = ""
+
+
+Observation = Likelihood  # what metrics are read from
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a model wrote for one row; ``finished`` with the EOS, or stopped at the limit.
+
+    ``tokens`` counts the answer's tokens without the EOS.
+    """
+
+    id: str
+    text: str
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How far numbers moved when rows were scored again in batches of other sizes.
+
+    Attributes:
+        times: how often the rows were scored in all.
+        batched: whether the batches could differ.
+        row: largest relative difference of a row's perplexity.
+        geometric: largest relative difference of the geometric mean perplexity.
+    """
+
+    times: int
+    batched: bool
+    row: float
+    geometric: float
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What half precision costs, against float32 on the same rows.
+
+    Attributes:
+        rows: on how many rows it was measured.
+        worst: largest relative difference of a row's NLL.
+        mean: mean relative difference of a row's NLL.
+        perplexity: relative change of the geometric mean perplexity.
+        unknown: why it could not be measured; the numbers are then 0.
+    """
+
+    rows: int = 0
+    worst: float = 0.0
+    mean: float = 0.0
+    perplexity: float = 0.0
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the rows of a cell were scored.
+
+    Attributes:
+        prefix: ``in place``, ``copied`` or ``none``: how rows shared what they begin with.
+        prefix_tokens: tokens that they shared.
+        refused: way of sharing → why this model cannot.
+        batches: in how many batches.
+        halved: how many batches were cut in half for want of memory.
+        precision: what half precision costs; None for float32.
+        repetition: the noise of scoring, where it was measured.
+    """
+
+    prefix: str = NONE
+    prefix_tokens: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    batches: int = 0
+    halved: int = 0
+    precision: Precision | None = None
+    repetition: Repetition | None = None
+
+    @property
+    def times(self) -> int:
+        """How often the rows were scored."""
+        return self.repetition.times if self.repetition else 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A point of a learning curve; None where a value is not finite or was not measured.
+
+    Losses are nats per scored token.
+    """
+
+    step: int
+    loss: float | None
+    mean_perplexity: float | None
+    holdout_loss: float | None = None
+    holdout_perplexity: float | None = None
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage of a training run as it was done."""
+
+    steps: int
+    learning_rate: float
+    num_train_epochs: float
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A training run as it was done.
+
+    Attributes:
+        adapter: name of the adapter's folder.
+        sha256: of its weights.
+        base: what tells the base's architecture from others.
+        settings: every setting, by name.
+        optimizer: the one that was used.
+        rows, tokens: training rows, and their tokens.
+        trained_rows, trained_tokens: rows and tokens seen over all steps.
+        steps: optimizer steps.
+        losses: training loss of each step, nats per scored token.
+        evaluations: the learning curve.
+        best_step: the step whose checkpoint is scored; None for the last.
+        select_on: ``test`` or ``holdout``: where the checkpoint was chosen; None for the last.
+        ids: of the training rows.
+        left_out: ids of rows that were too long.
+        holdout_ids: ids of the rows that chose the checkpoint.
+        stages: of a curriculum; empty without one.
+        trainable_parameters: how many numbers were trained.
+        seconds: how long it took, earlier processes included.
+        resumed_from: the step that it was resumed from, if it was.
+    """
+
+    adapter: str
+    sha256: str
+    base: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    optimizer: str
+    rows: int
+    tokens: int
+    trained_rows: int
+    trained_tokens: int
+    steps: int
+    losses: tuple[float, ...]
+    evaluations: tuple[Evaluation, ...]
+    best_step: int | None
+    select_on: str | None
+    ids: tuple[str, ...]
+    left_out: tuple[str, ...]
+    holdout_ids: tuple[str, ...]
+    stages: tuple[StageRecord, ...]
+    trainable_parameters: int
+    seconds: float
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a measurement comes from.
+
+    Attributes:
+        adaptbench: the version that measured.
+        prefix_token: ``BOS`` or ``EOS``: what every row begins with.
+        pool_digest: of the training pool.
+        matmul: which matrix product was used.
+        versions: library → version.
+        hardware: fact → value.
+    """
+
+    adaptbench: str
+    prefix_token: str
+    pool_digest: str
+    matmul: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A cell, what was observed, what it took and where it came from.
+
+    Attributes:
+        cell: what was measured.
+        observations: one for each test row, in order.
+        seconds: how long it took, training included.
+        provenance: where it comes from.
+        training: the training run of its adapter, if there was one.
+        peak_memory_bytes: of the device on CUDA, else of the process.
+        scoring: how its rows were scored.
+        samples: what the model wrote for some rows.
+        skeletons: what the tokenizer's chat template made of markers, by the roles of the turns:
+            with them a prompt can be shown as it was sent.
+    """
+
+    cell: Cell
+    observations: tuple[Observation, ...]
+    seconds: float
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] | None = None
+    peak_memory_bytes: int | None = None
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Mapping[str, Any], ...] = ()
+    skeletons: Mapping[str, str] = field(default_factory=dict)
