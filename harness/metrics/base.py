@@ -1,0 +1,211 @@
+"""What a metric is: a pure function from observations to numbers, with a direction and a definition.
+
+A metric gives each test row a value on the scale that is tested (for perplexity, its logarithm).
+Everything else follows from these values: the mean over rows, intervals, paired comparisons, the
+gate. A third party's metric is a class in one file::
+
+    from adaptbench import Metric
+
+    class Hard(Metric):
+        name = "hard"
+        title = "share of hard rows"
+        better = "lower"
+        definition = {"hard": "share of rows whose perplexity is above 50"}
+
+        def row(self, seen, row):
+            return float(seen.nll / seen.n_tokens > math.log(50))
+
+It is found by name in ``harness/metrics/``, in a folder ``metrics/`` of the working directory, or by
+an entry point of ``adaptbench.metrics``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from harness.core import Example
+from harness.records import Observation
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One number of a cell.
+
+    Attributes:
+        name: in summaries and CSV, e.g. ``bits_per_byte``.
+        title: of a column, e.g. ``bits/byte``.
+        meaning: its definition, for the reader of a report.
+        digits: after the decimal point.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How one mean differs from another, with the limits of its interval; 0 is no difference.
+
+    On a log scale a relative change (−0.08: 8 % lower), on a linear scale a difference.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a metric reads from one cell.
+
+    Attributes:
+        values: of each row, on the scale that is tested; shape (rows,).
+        denominators: of each row, where a value is a quotient whose denominator must be the same
+            in cells that are compared; None for a metric without one.
+        aggregates: name → value, the headline first.
+    """
+
+    values: Array
+    denominators: tuple[int, ...] | None
+    aggregates: Mapping[str, float]
+
+    @property
+    def nonfinite(self) -> tuple[int, ...]:
+        """The places of rows without a finite value."""
+        return tuple(int(place) for place in np.flatnonzero(~np.isfinite(self.values)))
+
+
+class Metric:
+    """A pure function of observations. Subclass it, and give it the class variables.
+
+    Attributes:
+        name: what ``--metrics`` calls it; ASCII letters, digits and _.
+        title: in headings and sentences, e.g. ``mean perplexity``.
+        noun: what one row has, e.g. ``perplexity``.
+        observes: which observations it reads.
+        better: whether ``lower`` or ``higher`` values are better.
+        scale: ``log`` where rows are compared by the ratio of what is shown, ``linear`` where by
+            the difference. On a log scale, what is shown is the exponential of what is tested.
+        span: on a linear scale, the distance from the worst to the best value. The gate's
+            tolerance is a share of it; on a log scale it is a share of what is shown.
+        definition: what the numbers mean. A baseline of another definition is not compared with.
+        headline: the first aggregate: the mean over rows of what is shown of them.
+        more: the other aggregates.
+        columns: names of those of ``more`` that stand in the main table.
+        total: what the sum of value × denominator measures, in words, where cells with other
+            denominators can be compared by it (``bits per byte``); None where they cannot.
+        notes: sentences for the reader of a report.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    noun: ClassVar[str] = "value"
+    observes: ClassVar[Literal["likelihood"]] = "likelihood"
+    better: ClassVar[Literal["lower", "higher"]]
+    scale: ClassVar[Literal["log", "linear"]] = "linear"
+    span: ClassVar[float] = 1.0
+    definition: ClassVar[Mapping[str, str]]
+    headline: ClassVar[Aggregate]
+    more: ClassVar[tuple[Aggregate, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+    total: ClassVar[str | None] = None
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a metric without a headline of its own the mean, called by its name."""
+        super().__init_subclass__(**kwargs)
+        if "headline" not in cls.__dict__ and isinstance(getattr(cls, "name", None), str):
+            meaning = "; ".join(getattr(cls, "definition", {}).values())
+            cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
+
+    def row(self, seen: Observation, row: Example) -> float:
+        """The value of one row on the scale that is tested.
+
+        Args:
+            seen: what was observed of it.
+            row: the test row, with its reference.
+        """
+        raise NotImplementedError
+
+    def denominator(self, seen: Observation) -> int | None:
+        """The denominator of the row's value, where values compare only if it is the same."""
+        return None
+
+    def aggregates(
+        self, seen: Sequence[Observation], rows: Sequence[Example]
+    ) -> Mapping[str, float]:
+        """The numbers of a cell by name, the headline first.
+
+        By default the mean over rows of what is shown. The headline has to be that mean: its
+        intervals are the mean's.
+        """
+        values = [self.shown(self.row(one, row)) for one, row in zip(seen, rows, strict=True)]
+        return {self.headline.name: math.fsum(values) / len(values)}
+
+    def shown(self, value: float) -> float:
+        """What a reader sees of a value on the scale that is tested."""
+        if self.scale == "linear":
+            return value
+        try:
+            return math.exp(value)
+        except OverflowError:
+            return math.inf
+
+    # What follows from the above.
+
+    @property
+    def all(self) -> tuple[Aggregate, ...]:
+        """Every aggregate, the headline first."""
+        return (self.headline, *self.more)
+
+    def aggregate(self, name: str) -> Aggregate:
+        """The aggregate called ``name``."""
+        return next(one for one in self.all if one.name == name)
+
+    @property
+    def worsening(self) -> int:
+        """The sign of a change for the worse, on the scale that is tested."""
+        return 1 if self.better == "lower" else -1
+
+    def show(self, values: Array) -> Array:
+        """:meth:`shown` of many values."""
+        if self.scale == "linear":
+            return values
+        with np.errstate(over="ignore"):
+            found: Array = np.exp(values)
+        return found
+
+    def effect(self, difference: float) -> float:
+        """What a difference on the scale that is tested is called: see :class:`Effect`."""
+        return self.shown(difference) - 1 if self.scale == "log" else difference
+
+    def read(self, seen: Sequence[Observation], rows: Sequence[Example]) -> Reading:
+        """Read a cell.
+
+        Args:
+            seen: the cell's observations, at least one.
+            rows: the test rows, in the same order.
+
+        Raises:
+            ValueError: there are no rows.
+        """
+        if not seen:
+            raise ValueError("no rows to read a metric from")
+        pairs = list(zip(seen, rows, strict=True))
+        values = np.array([self.row(*pair) for pair in pairs], dtype=np.float64)
+        # A value that is too large to be shown counts as not finite.
+        values[np.isfinite(values) & ~np.isfinite(self.show(values))] = np.inf
+        counts = [self.denominator(one) for one in seen]
+        known = tuple(count for count in counts if count is not None)
+        return Reading(
+            values, known if len(known) == len(seen) else None, self.aggregates(seen, rows)
+        )
