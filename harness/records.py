@@ -237,9 +237,9 @@ class Measurement:
     cell: Cell
     observations: tuple[Observation, ...]
     seconds: float
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] | None = None
+    provenance: Provenance
+    training: TrainingRecord | None = None
     peak_memory_bytes: int | None = None
-    scoring: Mapping[str, Any] = field(default_factory=dict)
-    samples: tuple[Mapping[str, Any], ...] = ()
+    scoring: Scoring = field(default_factory=Scoring)
+    samples: tuple[Sample, ...] = ()
     skeletons: Mapping[str, str] = field(default_factory=dict)

@@ -57,14 +57,14 @@ def prefix_shared_or_not(subject: Subject) -> None:
         scored = fast(subject.loaded, rows, silent, SMALL)
         whole = [whole_row(subject.loaded, row) for row in rows]
         _same(subject, rows, "with a shared prefix", "as a whole row", scored.nlls, whole)
-        way = scored.how["prefix"]
+        way = scored.how.prefix
         if subject.sharing is not None and way != subject.sharing:
             raise ConformanceError(
                 f"{subject.name}: its prefix is shared {way!r}, expected {subject.sharing!r}: "
-                f"{scored.how['refused']}"
+                f"{scored.how.refused}"
             )
-        if way != NONE and scored.how["prefix_tokens"] != common_prefix(rows):
-            raise ConformanceError(f"{subject.name}: {scored.how['prefix_tokens']} tokens shared")
+        if way != NONE and scored.how.prefix_tokens != common_prefix(rows):
+            raise ConformanceError(f"{subject.name}: {scored.how.prefix_tokens} tokens shared")
 
 
 def padding_right_or_left(subject: Subject) -> None:

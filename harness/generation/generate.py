@@ -11,6 +11,7 @@ from typing import Any
 from harness.core import GenerationSettings
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, quiet
+from harness.records import Sample
 
 
 def generate(
@@ -19,7 +20,7 @@ def generate(
     settings: GenerationSettings,
     seed: int,
     progress: Callable[[int], None],
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[Sample, ...]:
     """Let the model answer each row after its context, alone, up to the EOS.
 
     Args:
@@ -31,8 +32,7 @@ def generate(
         progress: called with the number of rows done.
 
     Returns:
-        For each row its ``id``, the ``text``, its length in ``tokens`` (the EOS not among them),
-        and whether it ``finished`` with the EOS rather than at ``max_new_tokens``.
+        What was written for each row; not finished is what ended at ``max_new_tokens``.
     """
     import torch
     from transformers import GenerationConfig
@@ -58,9 +58,7 @@ def generate(
         finished = eos in written
         answer = written[: written.index(eos)] if finished else written
         text = loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
-        found.append(
-            {"id": row.prompt.id, "text": text, "tokens": len(answer), "finished": finished}
-        )
+        found.append(Sample(row.prompt.id, text, len(answer), finished))
         progress(len(found))
     return tuple(found)
 

@@ -28,7 +28,7 @@ from harness.models.fingerprint import (
     source_digest,
     version,
 )
-from harness.records import Measurement
+from harness.records import Measurement, Precision, Provenance, TrainingRecord
 from harness.results.store import Store
 from harness.run.plan import Case, Plan
 from harness.run.progress import silent
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.models.loading import ModelPool
 
 Progress = Callable[[str, int, int, str], None]
-ROUNDING_ROWS = 8  # rows on which half precision is compared with float32
+PRECISION_ROWS = 8  # rows on which half precision is compared with float32
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Bench:
         self._cells: dict[str, Cell] = {}
         self._computed: set[str] = set()
         self._pool: ModelPool | None = None
-        self._roundings: dict[ModelSpec, dict[str, Any]] = {}
+        self._precisions: dict[ModelSpec, Precision] = {}
 
     def cell(self, case: Case) -> Cell:
         """Return the case with everything that determines its number found out.
@@ -93,7 +93,7 @@ class Bench:
         cell = self.cell(case)
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
-            if known is not None and times_scored(known) >= self.plan.options.repeat_scoring:
+            if known is not None and known.scoring.times >= self.plan.options.repeat_scoring:
                 return Result(known, cached=True)
         measurement = self._compute(case, cell, progress)
         self.store.put(measurement)
@@ -228,7 +228,7 @@ class Bench:
         from harness.models.memory import peak_memory, reset_peak
         from harness.scoring.score import repeat, score
 
-        rounding = self._rounding(case, progress)  # of the model, so not on the cell's clock
+        precision = self._precision(case, progress)  # of the model, so not on the cell's clock
         started = time.perf_counter()
         reset_peak(case.device)
         base, adapter, training = self.folder(case), case.adapter, None
@@ -250,7 +250,7 @@ class Bench:
         seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
         times = self.plan.options.repeat_scoring
         if times > 1:
-            how["repeat"] = repeat(
+            repetition = repeat(
                 loaded,
                 rows,
                 cell.scorer,
@@ -258,6 +258,7 @@ class Bench:
                 times,
                 lambda done: progress(case.short, done, total, "rows again"),
             )
+            how = replace(how, repetition=repetition)
         writing = self.plan.options.generation
         samples = generate(
             loaded,
@@ -274,13 +275,13 @@ class Bench:
             seconds=seconds,
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,
-            scoring={**how, "rounding": rounding},
+            scoring=replace(how, precision=precision),
             peak_memory_bytes=peak,
         )
 
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress
-    ) -> tuple[Path, dict[str, Any]]:
+    ) -> tuple[Path, TrainingRecord]:
         from harness.results.adapter_files import read_record
         from harness.training.cache import train_once
 
@@ -297,51 +298,44 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.task.examples,
         )
-        return folder, read_record(folder) | {"adapter": folder.name}
+        return folder, read_record(folder)
 
-    def _rounding(self, case: Case, progress: Progress) -> dict[str, Any] | None:
+    def _precision(self, case: Case, progress: Progress) -> Precision | None:
         """What half precision costs this model, on the first rows without demonstrations.
 
         Measured once per base, without an adapter; None for float32.
         """
         from harness.prompts.rendering import render
-        from harness.scoring.precision import rounding
+        from harness.scoring.precision import precision
 
         spec = replace(self.spec(case), adapter=None, adapter_digest=None)
         if spec.dtype == "float32":
             return None
-        if spec not in self._roundings:
+        if spec not in self._precisions:
             progress(case.short, 0, 0, f"comparing {spec.dtype} with float32")
             base = self.folder(case)
             encoder = self.pool.encoder(spec, base)
             rows = [
                 encoder.encode(render(case.template, example, (), encoder.chat))
-                for example in self.plan.task.examples[:ROUNDING_ROWS]
+                for example in self.plan.task.examples[:PRECISION_ROWS]
             ]
-            self._roundings[spec] = rounding(self.pool, spec, base, rows)
-        return self._roundings[spec]
+            self._precisions[spec] = precision(self.pool, spec, base, rows)
+        return self._precisions[spec]
 
-    def _provenance(self, case: Case, prefix: str) -> dict[str, Any]:
+    def _provenance(self, case: Case, prefix: str) -> Provenance:
         from harness.models.kernels import use_exact_kernels
 
-        task = self.plan.task
-        return {
-            "adaptbench": __version__,
-            "prefix_token": prefix,
-            "pool_digest": task.pool_digest,
-            "matmul": use_exact_kernels() if case.device == "cpu" else "torch default",
-            "versions": {
+        return Provenance(
+            adaptbench=__version__,
+            prefix_token=prefix,
+            pool_digest=self.plan.task.pool_digest,
+            matmul=use_exact_kernels() if case.device == "cpu" else "torch default",
+            versions={
                 name: version(name)
                 for name in ("torch", "transformers", "tokenizers", "peft", "bitsandbytes")
             },
-            "hardware": hardware(case.device),
-        }
-
-
-def times_scored(measurement: Measurement) -> int:
-    """How often this measurement's rows were scored."""
-    times: int = measurement.scoring.get("repeat", {}).get("times", 1)
-    return times
+            hardware=hardware(case.device),
+        )
 
 
 @cache

@@ -13,17 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from harness.core import ModelSpec
 from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
-from harness.records import Likelihood
+from harness.records import Likelihood, Repetition, Scoring
 from harness.results.surprisal import encode
 from harness.scoring.batches import BUDGETS
-from harness.scoring.fast import ALONE, Scored, fast, whole_row
+from harness.scoring.fast import Scored, fast, whole_row
 
 Progress = Callable[[int], None]
 Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
@@ -34,7 +33,7 @@ DRIFT = 1e-5
 
 def score(
     loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
-) -> tuple[tuple[Likelihood, ...], dict[str, Any]]:
+) -> tuple[tuple[Likelihood, ...], Scoring]:
     """Likelihood every row, and see that the model has not changed since it was loaded.
 
     The first row that a model ever scores is its sentinel, scored again after every cell.
@@ -75,7 +74,7 @@ def repeat(
     scores: Sequence[Likelihood],
     times: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> Repetition:
     """Likelihood again, in batches half as large each time, and say how far apart the numbers are.
 
     This is the noise that is left when nothing has changed; a difference within it means nothing.
@@ -89,8 +88,7 @@ def repeat(
         progress: called with the number of rows done so far.
 
     Returns:
-        ``times``; ``batched``, whether the batches could differ; ``row``, the largest relative
-        difference of a row's perplexity, and ``geometric``, that of their geometric mean.
+        How far the rows' perplexities and their geometric mean moved.
     """
     first = [score.nll / score.n_tokens for score in scores]
     batched = scorer_for(loaded.spec, scorer) is fast
@@ -106,7 +104,7 @@ def repeat(
         differences = [nll / score.n_tokens - before for nll, score, before in pairs]
         worst_row = max(worst_row, *map(_relative, differences))
         worst_mean = max(worst_mean, _relative(math.fsum(differences) / len(differences)))
-    return {"times": times, "batched": batched, "row": worst_row, "geometric": worst_mean}
+    return Repetition(times, batched, worst_row, worst_mean)
 
 
 def _relative(difference: float) -> float:
@@ -180,7 +178,7 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
             nlls.append(-picked.sum().item())
             tokens.append((-picked).flatten().tolist())
             progress(done)
-    return Scored(nlls, tokens, ALONE | {"batches": len(rows), "halved": 0})
+    return Scored(nlls, tokens, Scoring(batches=len(rows)))
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

@@ -10,9 +10,12 @@ from typing import Any
 
 from harness.core import ModelSpec, TrainingSettings
 from harness.models.encoding import Encoded, Encoder
+from harness.records import Evaluation
 from harness.training.schedule import Part, Step
 
 Progress = Callable[[int, int, str], None]
+# What is logged at an evaluation, in the order of Evaluation's fields.
+WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
 @dataclass
@@ -53,25 +56,27 @@ class Fit:
         return [entry["loss"] for entry in self.log if "loss" in entry]
 
     @property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """The learning curve: step, loss and mean perplexity, before training and on the way."""
-        return [
-            {"step": entry["step"]}
-            | {name: entry[f"eval_{name}"] for name in WATCHED if f"eval_{name}" in entry}
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """The learning curve, before training and on the way."""
+        return tuple(
+            Evaluation(entry["step"], *(finite(entry.get(f"eval_{name}")) for name in WATCHED))
             for entry in self.log
             if "eval_mean_perplexity" in entry
-        ]
+        )
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> Evaluation | None:
         """The evaluation with the lowest perplexity where it is chosen by; the first of equals."""
         name = "holdout_perplexity" if self.holdout else "mean_perplexity"
-        finite = [point for point in self.evaluations if math.isfinite(point[name])]
-        return min(finite, key=lambda point: point[name], default=None)
+        known = [(getattr(point, name), point) for point in self.evaluations]
+        chosen = [(value, point) for value, point in known if value is not None]
+        return min(chosen, key=lambda pair: pair[0], default=(None, None))[1]
 
     def best_folder(self, step: int) -> Path:
         """Where the adapter of an evaluation that was the best so far is kept."""
         return self.folder / f"best-{step}"
 
 
-WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is not finite: JSON has no NaN."""
+    return value if value is not None and math.isfinite(value) else None

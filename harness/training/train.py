@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from harness.models.fingerprint import version
 from harness.models.loading import base_shape, load_base, load_encoder, quiet
 from harness.models.memory import free
 from harness.prompts.rendering import render
-from harness.results.adapter_files import ADAPTER, RECORD
+from harness.records import StageRecord, TrainingRecord
+from harness.results.adapter_files import ADAPTER, write_record
 from harness.training.schedule import Part, Row, plan_steps
 from harness.training.state import Fit, Progress
 from harness.training.trainer import optimizer_name, run
@@ -93,9 +92,8 @@ def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
         # Saved before any forward in eval mode: see harness/models/loading.py.
         fit.model.save_pretrained(str(draft), save_embedding_layers=False)
     else:
-        shutil.copytree(fit.best_folder(best["step"]), draft)
-    record = {"sha256": sha256(draft / ADAPTER), "base": shape, **_record(fit, training, left_out)}
-    (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shutil.copytree(fit.best_folder(best.step), draft)
+    write_record(draft, _record(fit, training, left_out, sha256(draft / ADAPTER), shape))
 
 
 def _check_optimizer(training: TrainingSpec, spec: ModelSpec) -> None:
@@ -181,42 +179,54 @@ def _with_adapter(model: Any, training: TrainingSpec) -> Any:
         raise OptionError(f"qlora.target_modules={targets}: {one_line(error, 160)}") from None
 
 
-def _record(fit: Fit, training: TrainingSpec, left_out: list[str]) -> dict[str, Any]:
+def _record(
+    fit: Fit,
+    training: TrainingSpec,
+    left_out: list[str],
+    sha: str,
+    base: Mapping[str, Any],
+) -> TrainingRecord:
     seen = [row for step in fit.steps for batch in step.batches for row in batch]
     best = fit.best
-    return {
-        "settings": asdict(training.settings),
-        "optimizer": optimizer_name(training.settings, fit.spec.device),
-        "rows": len(fit.rows),
-        "tokens": sum(map(len, fit.rows)),
-        "trained_rows": len(seen),
-        "trained_tokens": sum(len(fit.rows[row]) for row in seen),
-        "steps": len(fit.steps),
-        "losses": fit.losses,
-        # JSON has no NaN: an evaluation that is not finite is None.
-        "evaluations": [
-            {name: value if math.isfinite(value) else None for name, value in point.items()}
-            for point in fit.evaluations
-        ],
-        "best_step": None if best is None else best["step"],
-        "select_on": None if best is None else "holdout" if fit.holdout else "test",
-        "ids": [row.prompt.id for row in fit.rows],
-        "left_out": left_out,
-        "holdout_ids": [row.prompt.id for row in fit.holdout],
-        "stages": [
-            {
-                "steps": sum(step.stage == number for step in fit.steps),
-                "learning_rate": part.learning_rate,
-                "num_train_epochs": part.num_train_epochs,
-                "ids": [fit.rows[row].prompt.id for row in part.rows],
-            }
-            for number, part in enumerate(fit.parts)
-            if training.stages
-        ],
-        "trainable_parameters": sum(p.numel() for p in fit.model.parameters() if p.requires_grad),
-        "seconds": round(fit.seconds, 3),
-        "resumed_from": fit.resumed_from,
-    }
+    return TrainingRecord(
+        adapter="",  # the folder has a name once it is published
+        sha256=sha,
+        base=base,
+        settings=asdict(training.settings),
+        optimizer=optimizer_name(training.settings, fit.spec.device),
+        rows=len(fit.rows),
+        tokens=sum(map(len, fit.rows)),
+        trained_rows=len(seen),
+        trained_tokens=sum(len(fit.rows[row]) for row in seen),
+        steps=len(fit.steps),
+        losses=tuple(fit.losses),
+        evaluations=fit.evaluations,
+        best_step=None if best is None else best.step,
+        select_on=None if best is None else "holdout" if fit.holdout else "test",
+        ids=_ids(fit.rows),
+        left_out=tuple(left_out),
+        holdout_ids=_ids(fit.holdout),
+        stages=_stages(fit) if training.stages else (),
+        trainable_parameters=sum(p.numel() for p in fit.model.parameters() if p.requires_grad),
+        seconds=round(fit.seconds, 3),
+        resumed_from=fit.resumed_from,
+    )
+
+
+def _stages(fit: Fit) -> tuple[StageRecord, ...]:
+    return tuple(
+        StageRecord(
+            steps=sum(step.stage == number for step in fit.steps),
+            learning_rate=part.learning_rate,
+            num_train_epochs=part.num_train_epochs,
+            ids=_ids(fit.rows[row] for row in part.rows),
+        )
+        for number, part in enumerate(fit.parts)
+    )
+
+
+def _ids(rows: Iterable[Encoded]) -> tuple[str, ...]:
+    return tuple(row.prompt.id for row in rows)
 
 
 def encode_rows(

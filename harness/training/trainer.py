@@ -141,7 +141,7 @@ def _classes() -> tuple[Any, Any]:
             checkpoints.prune(folder, self.fit.settings.save_total_limit)
             best = self.fit.best
             for other in folder.glob("best-*"):
-                if best is not None and other != self.fit.best_folder(best["step"]):
+                if best is not None and other != self.fit.best_folder(best.step):
                     shutil.rmtree(other, ignore_errors=True)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -185,7 +185,7 @@ def watch(fit: Fit, loaded: LoadedModel) -> dict[str, float]:
 def _keep_if_best(fit: Fit, step: int) -> None:
     """Keep the adapter if its evaluation, the latest, is the best so far."""
     best = fit.best
-    if best is None or best["step"] != step:
+    if best is None or best.step != step:
         return
     target = fit.best_folder(step)
     draft = temporary(target)

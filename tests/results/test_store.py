@@ -18,7 +18,20 @@ import pytest
 from harness.core import Cell, ModelSpec
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
-from harness.records import Likelihood, Measurement
+from harness.records import (
+    COPIED,
+    IN_PLACE,
+    Evaluation,
+    Likelihood,
+    Measurement,
+    Precision,
+    Provenance,
+    Repetition,
+    Sample,
+    Scoring,
+    StageRecord,
+    TrainingRecord,
+)
 from harness.results.store import DamagedFileWarning, Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +60,42 @@ MEASUREMENT = Measurement(
     CELL,
     (Likelihood("a", 1.1, 3, 2, 6, 10, ("x", "y")), Likelihood("b", 0.1 + 0.2, 4, 3, 9, 11)),
     1.5,
-    {"versions": {"torch": "2.13.0"}},
-    {"steps": 3},
+    Provenance("0.1", "BOS", "sha-pool", "torch default", {"torch": "2.13.0"}, {"cores": 2}),
+    TrainingRecord(
+        adapter="sha-train",
+        sha256="sha-adapter",
+        base={"model_type": "llama"},
+        settings={"r": 4, "target_modules": ["q_proj"]},
+        optimizer="adamw_torch",
+        rows=2,
+        tokens=20,
+        trained_rows=4,
+        trained_tokens=40,
+        steps=2,
+        losses=(2.5, 0.1 + 0.2),
+        evaluations=(Evaluation(0, 2.0, None, 1.5, 4.5), Evaluation(2, 1.0, 3.0, 1.25, None)),
+        best_step=0,
+        select_on="holdout",
+        ids=("c", "d"),
+        left_out=("e",),
+        holdout_ids=("f",),
+        stages=(StageRecord(2, 1e-3, 1.0, ("c", "d")),),
+        trainable_parameters=64,
+        seconds=1.25,
+        resumed_from=1,
+    ),
     123,
+    Scoring(
+        IN_PLACE,
+        17,
+        {COPIED: "why not"},
+        3,
+        1,
+        Precision(2, 0.25, 0.125, -0.5),
+        Repetition(2, True, 0.1, 0.05),
+    ),
+    (Sample("a", "text", 3, True),),
+    {"user": "<u>"},
 )
 
 
@@ -86,6 +132,51 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
         "demo_ids": ["x", "y"],
         "surprisal": "",
     }
+
+    assert body["scoring"] == {
+        "prefix": "in place",
+        "prefix_tokens": 17,
+        "refused": {"copied": "why not"},
+        "batches": 3,
+        "halved": 1,
+        "repeat": {"times": 2, "batched": True, "row": 0.1, "geometric": 0.05},
+        "rounding": {"rows": 2, "worst": 0.25, "mean": 0.125, "perplexity": -0.5},
+    }
+    assert body["training"]["adapter"] == "sha-train"
+    assert body["training"]["evaluations"][1] == {
+        "step": 2,
+        "loss": 1.0,
+        "mean_perplexity": 3.0,
+        "holdout_loss": 1.25,
+        "holdout_perplexity": None,
+    }
+    assert body["samples"] == [{"id": "a", "text": "text", "tokens": 3, "finished": True}]
+
+
+def test_the_file_has_only_what_was_measured(tmp_path: Path) -> None:
+    """As files of this schema always had it: fields that are not measured are not there."""
+    assert MEASUREMENT.training is not None
+    curve = (Evaluation(0, 2.0, None), Evaluation(2, 1.0, 3.0))
+    plain = dataclasses.replace(
+        MEASUREMENT,
+        training=dataclasses.replace(MEASUREMENT.training, holdout_ids=(), evaluations=curve),
+        scoring=Scoring(batches=2, precision=Precision(unknown="no room")),
+    )
+    store = Store(tmp_path)
+    body = json.loads(store.put(plain).read_text(encoding="utf-8"))
+    assert body["training"]["evaluations"] == [
+        {"step": 0, "loss": 2.0, "mean_perplexity": None},
+        {"step": 2, "loss": 1.0, "mean_perplexity": 3.0},
+    ]
+    assert body["scoring"] == {
+        "prefix": "none",
+        "prefix_tokens": 0,
+        "refused": {},
+        "batches": 2,
+        "halved": 0,
+        "rounding": {"unknown": "no room"},
+    }
+    assert store.get(CELL) == plain
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -85,12 +85,12 @@ def test_training_lowers_the_perplexity_of_its_rows(trained: Path, tiny_model: P
 
 def test_the_record_says_what_was_done(trained: Path) -> None:
     record = read_record(trained)
-    assert record["rows"] == 12
-    assert record["steps"] == len(record["losses"]) == 18
-    assert record["settings"]["learning_rate"] == 1e-2
-    assert record["losses"][-1] < record["losses"][0]
+    assert record.rows == 12
+    assert record.steps == len(record.losses) == 18
+    assert record.settings["learning_rate"] == 1e-2
+    assert record.losses[-1] < record.losses[0]
     # r · (inputs + outputs) of q, k, v, o, gate, up, down in two layers of 32/64, r = 4
-    assert record["trainable_parameters"] == 2 * 4 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
+    assert record.trainable_parameters == 2 * 4 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
     names = {path.name for path in trained.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= names
     assert not any(name.endswith((".bin", ".pt", ".pth")) for name in names)
