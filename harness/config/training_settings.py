@@ -13,6 +13,7 @@ from typing import Any
 from harness.config.flags import QUANTIZATIONS
 from harness.core import TrainingSettings
 from harness.errors import OptionError, suggest
+from harness.training.optimizers import OPTIMIZERS
 
 Check = Callable[[Any], Any]
 
@@ -23,13 +24,6 @@ SCHEDULES = (
     "constant_with_warmup",
     "inverse_sqrt",
 )
-# What the optimizers that need CUDA become on a CPU.
-PLAIN_KIN = {
-    "adamw_8bit": "adamw_torch",
-    "paged_adamw_8bit": "adamw_torch",
-    "paged_adamw_32bit": "adamw_torch",
-}
-OPTIMIZERS = ("adamw_torch", "adafactor", "sgd", *PLAIN_KIN)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

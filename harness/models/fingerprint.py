@@ -23,29 +23,6 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 FOUR_BIT = ("nf4", "fp4")
 
-# The modules of this package that take part in computing a number.
-CODE = (
-    "models/attention",
-    "scoring/batches",
-    "training/collation",
-    "models/encoding",
-    "scoring/fast",
-    "training/state",
-    "generation/generate",
-    "models/kernels",
-    "scoring/losses",
-    "models/loading",
-    "scoring/prefix",
-    "prompts/rendering",
-    "training/schedule",
-    "scoring/score",
-    "config/training_settings",
-    "metrics/perplexity",
-    "results/surprisal",
-    "training/trainer",
-    "training/train",
-)
-
 
 def version(package: str) -> str:
     """Return the installed version of ``package``, or ``none``."""
@@ -63,16 +40,6 @@ def libraries(*, quantized: bool, adapted: bool) -> tuple[tuple[str, str], ...]:
     if quantized:
         names += ["bitsandbytes"]
     return tuple((name, version(name)) for name in sorted(names))
-
-
-def source_digest() -> str:
-    """Digest of the harness's own code that computes numbers.
-
-    The scoring code is part of what determines a number, and a version constant would rely on
-    somebody remembering to raise it.
-    """
-    here = Path(__file__).parents[1]
-    return digest([sha256(here / f"{name}.py") for name in CODE])
 
 
 @cache

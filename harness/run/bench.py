@@ -13,19 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.core import Cell, ModelSpec, digest
 from harness.errors import AdaptbenchError
+from harness.models.code import GENERATION, SCORING, code_digest
 from harness.models.fingerprint import (
     FOUR_BIT,
     folder_digest,
     hardware,
     libraries,
-    source_digest,
     version,
 )
 from harness.records import Measurement, Precision, Provenance, TrainingRecord
@@ -114,7 +113,6 @@ class Bench:
             quantized=spec.quantization != "none",
             adapted=spec.adapter is not None or training is not None,
         )
-        versions = (*versions, ("adaptbench", source_digest_once()))
         training_digest = None
         if training is not None:
             from harness.training.cache import adapter_key
@@ -142,9 +140,11 @@ class Bench:
                 [[example.content for example in shown] for shown in demonstrations]
             ),
             training_digest=training_digest,
-            generation_digest=digest(asdict(generation)) if generation.rows else None,
+            generation_digest=(
+                digest([asdict(generation), code_digest(GENERATION)]) if generation.rows else None
+            ),
             scorer=self.plan.options.scorer,
-            libraries=versions,
+            libraries=(*versions, ("adaptbench", code_digest(SCORING))),
         )
 
     def spec(self, case: Case) -> ModelSpec:
@@ -336,9 +336,3 @@ class Bench:
             },
             hardware=hardware(case.device),
         )
-
-
-@cache
-def source_digest_once() -> str:
-    """The digest of the scoring code, read from disk once."""
-    return source_digest()

@@ -13,7 +13,6 @@ from harness.models.encoding import Encoded
 from harness.models.loading import ModelPool
 from harness.models.memory import is_out_of_memory
 from harness.records import Precision
-from harness.run.progress import silent
 from harness.scoring.score import scorer_for
 
 
@@ -25,7 +24,7 @@ def precision(pool: ModelPool, spec: ModelSpec, folder: Path, rows: Sequence[Enc
     """
     score = scorer_for(spec, "fast")
     try:
-        exact = score(pool.get(replace(spec, dtype="float32"), folder, None), rows, silent).nlls
+        exact = score(pool.get(replace(spec, dtype="float32"), folder, None), rows, _silent).nlls
     except ModelError as error:
         pool.clear()
         return Precision(unknown=one_line(error, 160))
@@ -34,7 +33,7 @@ def precision(pool: ModelPool, spec: ModelSpec, folder: Path, rows: Sequence[Enc
             raise
         pool.clear()
         return Precision(unknown="the model does not fit into memory in float32")
-    found = score(pool.get(spec, folder, None), rows, silent).nlls
+    found = score(pool.get(spec, folder, None), rows, _silent).nlls
     if not all(map(math.isfinite, [*exact, *found])):
         return Precision(unknown="a number is not finite")
     changes = [abs(a - b) / b for a, b in zip(found, exact, strict=True)]
@@ -45,3 +44,7 @@ def precision(pool: ModelPool, spec: ModelSpec, folder: Path, rows: Sequence[Enc
         mean=sum(changes) / len(changes),
         perplexity=math.expm1(sum(logs) / len(logs)),
     )
+
+
+def _silent(done: int) -> None:
+    """Show nothing: a few rows take no time."""

@@ -1,8 +1,8 @@
 """Trained adapters: each trained once, under a name made of all that determines it.
 
 An adapter is a folder under ``<results>/adapters/``; it appears there complete or not at all. A
-file lock lets several processes that need the same adapter train it once; what a killed one left
-is gone on with.
+file lock lets several processes that need the same adapter train it once; a run that was killed
+is resumed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.errors import DivergenceError, StoreError, TrainingError, one_line
 from harness.files import publish_folder, temporary
+from harness.models.code import TRAINING, code_digest
 from harness.models.loading import is_four_bit
 from harness.models.memory import free, is_out_of_memory
 from harness.results.adapter_files import is_complete
@@ -41,13 +41,20 @@ def adapter_key(
     spec: ModelSpec,
     template: PromptTemplate,
     training: TrainingSpec,
-    libraries: Sequence[Any],
+    libraries: Sequence[tuple[str, str]],
     test: Sequence[Example] = (),
 ) -> str:
     """SHA-256 over everything that determines the adapter's bytes.
 
-    The ``test`` rows do where the training is evaluated: the curve is kept with the adapter, and
-    the checkpoint may be chosen on them.
+    The ``test`` rows do where the training run is evaluated: the curve is kept with the adapter,
+    and the checkpoint may be chosen on them.
+
+    Args:
+        spec: the base as it is trained.
+        template: the prompt of the training rows.
+        training: rows and settings.
+        libraries: (name, version) of those that take part.
+        test: the test rows.
     """
     settings = asdict(training.settings)
     watched = settings["eval_steps"] is not None
@@ -71,6 +78,7 @@ def adapter_key(
             "test": [example.content for example in test] if watched else [],
             "holdout": [example.content for example in training.holdout],
             "libraries": [list(pair) for pair in libraries],
+            "code": code_digest(TRAINING),
         }
     )
 
@@ -90,8 +98,8 @@ def train_once(
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
-    What a killed process left is gone on with. It lies beside the folder, in ``<name>.work``,
-    and goes when the training has ended or can not be gone on with.
+    A training run that was killed is resumed. Its checkpoints lie beside the folder, in
+    ``<name>.work``, and are removed when the run has ended or cannot be resumed.
 
     Args:
         folder: where the adapter belongs.
@@ -100,7 +108,7 @@ def train_once(
         template: the prompt, shown without demonstrations.
         training: rows and settings.
         progress: called with (step, steps, a short text).
-        test: rows that the training is evaluated on, where its settings ask for that.
+        test: rows that the training run is evaluated on, where its settings ask for that.
 
     Raises:
         ModelError: the base cannot be loaded.

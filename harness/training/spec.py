@@ -1,4 +1,4 @@
-"""What a training becomes for one model: its own settings, its quantization; rows held out."""
+"""A training run as it is done for one model: its own settings, quantization, rows held out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.config.options import Options
 from harness.core import Example, Quantization, Task, TrainingSettings, TrainingSpec
 
-EVERY_FIFTH = 0.2  # of the training, where a checkpoint is to be chosen and nothing says when
+EVERY_FIFTH = 0.2  # of all steps, where a checkpoint is to be chosen and nothing says when
 
 
 def tailor(
@@ -18,7 +18,7 @@ def tailor(
     model: str,
     quantization: Quantization | None,
 ) -> TrainingSpec:
-    """Return the training as it is done for ``model``, the text of ``--model``."""
+    """Return the training run as it is done for ``model``, the text of ``--model``."""
     settings = for_model(training.settings, options, model)
     settings = replace(settings, quantization=quantization or settings.quantization)
     if options.select_on is not None and settings.eval_steps is None:

@@ -1,4 +1,4 @@
-"""A training in hand: what it is given, and what it has said so far."""
+"""The state of a training run: what it is given, and what it has logged so far."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core import ModelSpec, TrainingSettings
 from harness.models.encoding import Encoded, Encoder
 from harness.records import Evaluation
 from harness.training.schedule import Part, Step
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 Progress = Callable[[int, int, str], None]
 # What is logged at an evaluation, in the order of Evaluation's fields.
@@ -19,28 +22,35 @@ WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
 @dataclass
-class Fit:
-    """A training in hand.
+class TrainingState:
+    """A training run while it goes on.
 
     Attributes:
         model: the base with a fresh adapter, in training mode.
         rows: every training row.
-        parts: the stages; ``steps`` what each optimizer step sees.
+        spec: the base.
+        encoder: of its tokenizer.
+        settings: of the training run.
+        parts: the stages, at least one.
+        staged: whether the stages were asked for; else there is one over all rows.
+        steps: what each optimizer step sees.
         test: rows on which the learning curve is drawn.
         holdout: rows that choose the checkpoint, instead of those of ``test``.
-        folder: where checkpoints are kept until the training has ended.
+        folder: where checkpoints are kept until the run has ended.
         progress: called with (step, steps, a short text).
-        log: what the training said so far: a dict for each step and each evaluation.
+        log: what transformers' Trainer logged so far: a dict for each step and each
+            evaluation.
         resumed_from: the step after which an earlier process was killed.
         seconds: how long it took, earlier processes included.
     """
 
-    model: Any
+    model: PeftModel
     spec: ModelSpec
     encoder: Encoder
     settings: TrainingSettings
     rows: list[Encoded]
     parts: list[Part]
+    staged: bool
     steps: list[Step]
     test: list[Encoded]
     holdout: list[Encoded]

@@ -16,7 +16,7 @@ from harness.errors import ModelError, PromptError, TrainingError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load, load_base
 from harness.prompts.files import load_template
-from harness.results.adapter_files import is_complete, read_record
+from harness.results.adapter_files import RECORD, is_complete, read_record
 from harness.scoring.score import reference, score
 from harness.training import cache as adapters_module
 from harness.training.cache import DamagedAdapterWarning, adapter_key, train_once
@@ -172,7 +172,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
         draft.mkdir()
         (draft / "adapter_model.safetensors").write_text("weights")
         sha = hashlib.sha256(b"weights").hexdigest()
-        (draft / adapters_module.RECORD).write_text(json.dumps({"sha256": sha}))
+        (draft / RECORD).write_text(json.dumps({"sha256": sha}))
 
     monkeypatch.setattr(adapters_module, "train", train)
     arguments = (tmp_path / "a", SPEC, tiny_model, PLAIN, settings(), QUIET)
@@ -184,7 +184,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
     assert len(trainings) == 1
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", adapters_module.RECORD])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", RECORD])
 def test_a_damaged_adapter_is_trained_again(
     trained: Path, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:

@@ -19,9 +19,8 @@ from harness.metrics.perplexity import summarize
 from harness.models.loading import load
 from harness.prompts.files import load_template
 from harness.records import TrainingRecord
-from harness.results.adapter_files import read_record
+from harness.results.adapter_files import RECORD, read_record
 from harness.scoring.score import score
-from harness.training import cache as adapters_module
 from harness.training import checkpoints
 from harness.training import trainer as trainer_module
 from harness.training.cache import adapter_key, train_once
@@ -95,12 +94,12 @@ def test_the_best_checkpoint_is_kept_not_the_last(
     made_up = iter([30.0, 10.0, 20.0, 15.0, 11.0])
     steps: list[bytes] = []
 
-    def watch(fit: Any, loaded: Any) -> dict[str, float]:
-        fit.model.save_pretrained(str(tmp_path / "now"), save_embedding_layers=False)
+    def evaluate(state: Any, loaded: Any) -> dict[str, float]:
+        state.model.save_pretrained(str(tmp_path / "now"), save_embedding_layers=False)
         steps.append((tmp_path / "now" / WEIGHTS).read_bytes())
         return {"loss": 1.0, "mean_perplexity": next(made_up)}
 
-    monkeypatch.setattr(trainer_module, "watch", watch)
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     record = train(tmp_path / "a", tiny_model, spec())
     assert record.best_step == 1
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == steps[1] != steps[4]
@@ -111,11 +110,11 @@ def test_the_holdout_chooses_where_there_is_one(
 ) -> None:
     points = iter([(30.0, 5.0), (10.0, 4.0), (20.0, 3.0), (15.0, 9.0), (11.0, 9.0)])
 
-    def watch(fit: Any, loaded: Any) -> dict[str, float]:
+    def evaluate(state: Any, loaded: Any) -> dict[str, float]:
         test, held = next(points)
         return {"loss": 1.0, "mean_perplexity": test, "holdout_perplexity": held}
 
-    monkeypatch.setattr(trainer_module, "watch", watch)
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     record = train(tmp_path / "a", tiny_model, spec(holdout=ROWS[:2]))
     assert record.best_step == 2
     assert record.select_on == "holdout"
@@ -136,7 +135,7 @@ def test_a_base_that_training_only_hurts_stays_as_it_is(
 ) -> None:
     made_up = iter([10.0, 11.0, 12.0, math.nan, 13.0])
     monkeypatch.setattr(
-        trainer_module, "watch", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
+        trainer_module, "evaluate", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
     )
     assert train(tmp_path / "a", tiny_model, spec()).best_step == 0
     assert perplexity(tiny_model, tmp_path / "a") == perplexity(tiny_model, None)
@@ -506,10 +505,10 @@ def test_the_record_is_plain_json(
 ) -> None:
     made_up = iter([math.inf, 12.0, math.nan])
     monkeypatch.setattr(
-        trainer_module, "watch", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
+        trainer_module, "evaluate", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
     )
     train(tmp_path / "a", tiny_model, spec(num_train_epochs=0.5))
-    text = (tmp_path / "a" / adapters_module.RECORD).read_text()
+    text = (tmp_path / "a" / RECORD).read_text()
     record = json.loads(text, parse_constant=pytest.fail)
     assert [point["mean_perplexity"] for point in record["evaluations"]] == [None, 12.0, None]
     assert record["best_step"] == 1
