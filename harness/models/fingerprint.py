@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from harness.core import digest
 from harness.errors import ModelError, OptionError, StoreError
@@ -111,9 +110,9 @@ def _file_digest(path: Path) -> str:
     return value
 
 
-def hardware(device: str) -> dict[str, Any]:
+def hardware(device: str) -> dict[str, str | int | None]:
     """Describe the machine for the report: nothing that changes from run to run."""
-    facts: dict[str, Any] = {
+    facts: dict[str, str | int | None] = {
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),

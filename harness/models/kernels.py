@@ -23,6 +23,7 @@ def use_exact_kernels() -> str:
     """Switch the faster product on if it is exact here; return what is used, for the record."""
     import torch
 
+    # Any: attributes that not every version of torch has.
     backend: Any = getattr(torch.backends, "mkldnn", None)
     matmul: Any = getattr(backend, "matmul", None)
     if not hasattr(matmul, "fp32_precision") or not backend.is_available():

@@ -95,32 +95,50 @@ def fast(
     budget = budget or BUDGETS[loaded.device.type]
     with torch.inference_mode():
         prefix, how = _share(loaded, rows) if share else (None, Scoring())
-        skipped = prefix.length if prefix else 0
-        if must_be_alone(loaded.model, max(map(len, rows))):
-            budget = replace(budget, tokens=0)
-        vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
-        batches = plan_batches(
-            [len(row) - skipped for row in rows],
-            [len(row.answer) for row in rows],
-            skipped,
-            vocabulary,
-            budget,
-        )
+        batches = _batches(loaded, rows, prefix, budget)
         room = _Room()
         # Losses stay on the device until the end: reading one would wait for all work before it.
         parts: list[tuple[Batch, Tensor]] = []
         with short_row_attention(loaded.model):
-            for batch, losses in _all_batches(loaded, rows, batches, prefix, budget, room):
+            for batch, losses in _losses(loaded, rows, batches, prefix, budget, room):
                 parts.append((batch, losses))
                 progress(sum(len(batch.rows) for batch, _ in parts))
-        nlls = [0.0] * len(rows)
-        tokens: list[list[float]] = [[] for _ in rows]
-        for batch, losses in parts:
-            sizes = [len(rows[index].answer) for index in batch.rows]
-            for index, part in zip(batch.rows, losses.cpu().split(sizes), strict=True):
-                nlls[index] = part.sum().item()
-                tokens[index] = part.tolist()
-    return Scored(nlls, tokens, replace(how, batches=len(batches), halved=room.halved))
+        tokens = _by_row(rows, parts)
+        nlls = [part.sum().item() for part in tokens]
+    return Scored(
+        nlls,
+        [part.tolist() for part in tokens],
+        replace(how, batches=len(batches), halved=room.halved),
+    )
+
+
+def _batches(
+    loaded: LoadedModel, rows: Sequence[Encoded], prefix: SharedPrefix | None, budget: Budget
+) -> list[Batch]:
+    skipped = prefix.length if prefix else 0
+    if must_be_alone(loaded.model, max(map(len, rows))):
+        budget = replace(budget, tokens=0)
+    return plan_batches(
+        [len(row) - skipped for row in rows],
+        [len(row.answer) for row in rows],
+        skipped,
+        loaded.model.get_output_embeddings().weight.shape[0],
+        budget,
+    )
+
+
+def _by_row(rows: Sequence[Encoded], parts: Sequence[tuple[Batch, Tensor]]) -> list[Tensor]:
+    """The losses of each row's scored tokens, on the CPU, in the order of the rows."""
+    found = {
+        index: part
+        for batch, losses in parts
+        for index, part in zip(
+            batch.rows,
+            losses.cpu().split([len(rows[index].answer) for index in batch.rows]),
+            strict=True,
+        )
+    }
+    return [found[index] for index in range(len(rows))]
 
 
 def whole_row(loaded: LoadedModel, row: Encoded) -> float:
@@ -139,7 +157,7 @@ def whole_row(loaded: LoadedModel, row: Encoded) -> float:
         return float(losses.sum().item())
 
 
-def _all_batches(
+def _losses(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     batches: Sequence[Batch],

@@ -34,7 +34,7 @@ DRIFT = 1e-5
 def score(
     loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
 ) -> tuple[tuple[Likelihood, ...], Scoring]:
-    """Likelihood every row, and see that the model has not changed since it was loaded.
+    """Score every row, and check that the model has not changed since it was loaded.
 
     The first row that a model ever scores is its sentinel, scored again after every cell.
 
@@ -45,7 +45,7 @@ def score(
         progress: called with the number of rows done so far.
 
     Returns:
-        The scores, and how they were computed, for the record.
+        The likelihood of each row, and how they were computed.
 
     Raises:
         ModelError: a row does not fit into memory, or the sentinel has another NLL than when the
@@ -63,34 +63,35 @@ def score(
             f"smaller --k, --quant=nf4 or --dtype=bfloat16"
         ) from None
     _check_sentinel(loaded)
-    scores = zip(rows, to_scores(rows, scored.nlls), scored.tokens, strict=True)
-    return tuple(_seen(loaded, *each) for each in scores), scored.how
+    found = zip(rows, likelihoods(rows, scored.nlls), scored.tokens, strict=True)
+    return tuple(_with_surprisal(loaded, *each) for each in found), scored.how
 
 
 def repeat(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     scorer: str,
-    scores: Sequence[Likelihood],
+    seen: Sequence[Likelihood],
     times: int,
     progress: Progress,
 ) -> Repetition:
-    """Likelihood again, in batches half as large each time, and say how far apart the numbers are.
+    """Score again, in batches half as large each time: how far apart are the numbers?
 
-    This is the noise that is left when nothing has changed; a difference within it means nothing.
+    This is the noise that is left when nothing has changed; a difference within it means
+    nothing.
 
     Args:
-        loaded: the model that gave ``scores``.
+        loaded: the model that gave ``seen``.
         rows: the encoded rows.
         scorer: ``fast`` or ``reference``.
-        scores: what the first time gave.
+        seen: what the first time gave.
         times: how often in all, at least 2.
         progress: called with the number of rows done so far.
 
     Returns:
         How far the rows' perplexities and their geometric mean moved.
     """
-    first = [score.nll / score.n_tokens for score in scores]
+    first = [one.nll / one.n_tokens for one in seen]
     batched = scorer_for(loaded.spec, scorer) is fast
     budget = BUDGETS[loaded.device.type]
     worst_row = worst_mean = 0.0
@@ -100,8 +101,8 @@ def repeat(
             nlls = fast(loaded, rows, progress, budget).nlls
         else:
             nlls = scorer_for(loaded.spec, scorer)(loaded, rows, progress).nlls
-        pairs = zip(nlls, scores, first, strict=True)
-        differences = [nll / score.n_tokens - before for nll, score, before in pairs]
+        pairs = zip(nlls, seen, first, strict=True)
+        differences = [nll / one.n_tokens - before for nll, one, before in pairs]
         worst_row = max(worst_row, *map(_relative, differences))
         worst_mean = max(worst_mean, _relative(math.fsum(differences) / len(differences)))
     return Repetition(times, batched, worst_row, worst_mean)
@@ -112,9 +113,9 @@ def _relative(difference: float) -> float:
     return math.expm1(min(abs(difference), 700.0)) if not math.isnan(difference) else 0.0
 
 
-def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Likelihood, ...]:
-    """Put each row's NLL beside what it is counted by."""
-    return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
+def likelihoods(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Likelihood, ...]:
+    """Each row's NLL, in nats, with the row's counts of tokens, characters and bytes."""
+    return tuple(_likelihood(row, nll) for row, nll in zip(rows, nlls, strict=True))
 
 
 def scorer_for(spec: ModelSpec, name: str) -> Scorer:
@@ -125,17 +126,17 @@ def scorer_for(spec: ModelSpec, name: str) -> Scorer:
     return SCORERS["reference" if spec.quantization == "int8" else name]
 
 
-def _seen(
-    loaded: LoadedModel, row: Encoded, score: Likelihood, tokens: Sequence[float]
+def _with_surprisal(
+    loaded: LoadedModel, row: Encoded, seen: Likelihood, tokens: Sequence[float]
 ) -> Likelihood:
-    """The score with what can be shown of it."""
+    """The likelihood with how surprising each character was, where the tokenizer can say."""
     spans = loaded.encoder.spans(row.prompt.answer)
     if len(spans) != len(row.answer) - 1:
-        return score
-    return replace(score, surprisal=encode(tokens, spans, score.n_chars))
+        return seen
+    return replace(seen, surprisal=encode(tokens, spans, seen.n_chars))
 
 
-def _score(row: Encoded, nll: float) -> Likelihood:
+def _likelihood(row: Encoded, nll: float) -> Likelihood:
     text = row.prompt.answer
     return Likelihood(
         id=row.prompt.id,

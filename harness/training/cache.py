@@ -57,16 +57,10 @@ def adapter_key(
         test: the test rows.
     """
     settings = asdict(training.settings)
-    watched = settings["eval_steps"] is not None
+    evaluated = settings["eval_steps"] is not None
     return digest(
         {
-            "base": [
-                spec.digest,
-                spec.quantization,
-                spec.dtype,
-                spec.device,
-                *([spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else []),
-            ],
+            "base": _base(spec),
             "template": [template.preamble, template.demonstration, template.query, template.chat],
             "settings": {name: v for name, v in settings.items() if name not in ASIDE},
             # The order of steps is made of the rows' ids, whatever order the rows are in.
@@ -75,12 +69,17 @@ def adapter_key(
                 [stage.num_train_epochs, stage.learning_rate, sorted(e.id for e in stage.examples)]
                 for stage in training.stages
             ],
-            "test": [example.content for example in test] if watched else [],
+            "test": [example.content for example in test] if evaluated else [],
             "holdout": [example.content for example in training.holdout],
             "libraries": [list(pair) for pair in libraries],
             "code": code_digest(TRAINING),
         }
     )
+
+
+def _base(spec: ModelSpec) -> list[str | bool]:
+    found = [spec.digest, spec.quantization, spec.dtype, spec.device]
+    return [*found, spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else [*found]
 
 
 class DamagedAdapterWarning(UserWarning):
@@ -98,8 +97,7 @@ def train_once(
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
-    A training run that was killed is resumed. Its checkpoints lie beside the folder, in
-    ``<name>.work``, and are removed when the run has ended or cannot be resumed.
+    A training run that was killed is resumed from its checkpoints in ``<name>.work``.
 
     Args:
         folder: where the adapter belongs.
@@ -116,9 +114,25 @@ def train_once(
         TrainingError: the loss was not finite, or memory ran out.
         StoreError: what was trained cannot be written.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, progress):
+        if is_complete(folder):
+            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
+            return folder
+        if folder.exists():
+            warnings.warn(
+                DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
+                stacklevel=2,
+            )
+        _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of an adapter; say so while another process has it."""
     from filelock import FileLock, Timeout
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -126,18 +140,9 @@ def train_once(
         progress(0, 0, "waiting for another process to train")
         lock.acquire()
     try:
-        if is_complete(folder):
-            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
-        else:
-            if folder.exists():
-                warnings.warn(
-                    DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
-                    stacklevel=2,
-                )
-            _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+        yield
     finally:
         lock.release()
-    return folder
 
 
 def _train_into(folder: Path, job: Job, progress: Progress) -> None:
@@ -160,6 +165,7 @@ def _train_into(folder: Path, job: Job, progress: Progress) -> None:
 
 
 def _work(folder: Path) -> Path:
+    """Where checkpoints lie until the training run has ended or cannot be resumed."""
     return folder.with_name(f"{folder.name}.work")
 
 

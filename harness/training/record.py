@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
 
 from harness.models.encoding import Encoded
+from harness.models.loading import BaseShape
 from harness.records import StageRecord, TrainingRecord
 from harness.training.optimizers import optimizer_for
 from harness.training.state import TrainingState
 
 
 def record_of(
-    state: TrainingState, left_out: Iterable[str], sha256: str, base: Mapping[str, Any]
+    state: TrainingState, left_out: Iterable[str], sha256: str, base: BaseShape
 ) -> TrainingRecord:
     """The record of a training run that has ended; its adapter's folder has no name yet.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core import ModelSpec, TrainingSettings
 from harness.models.encoding import Encoded, Encoder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 # What is logged at an evaluation, in the order of Evaluation's fields.
-WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
+EVALUATED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class TrainingState:
     holdout: list[Encoded]
     folder: Path
     progress: Progress
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, float]] = field(default_factory=list)
     resumed_from: int | None = None
     seconds: float = 0.0
 
@@ -69,7 +69,9 @@ class TrainingState:
     def evaluations(self) -> tuple[Evaluation, ...]:
         """The learning curve, before training and on the way."""
         return tuple(
-            Evaluation(entry["step"], *(finite(entry.get(f"eval_{name}")) for name in WATCHED))
+            Evaluation(
+                int(entry["step"]), *(finite(entry.get(f"eval_{name}")) for name in EVALUATED)
+            )
             for entry in self.log
             if "eval_mean_perplexity" in entry
         )

@@ -91,7 +91,7 @@ def _prepare(
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
     parts = _parts(rows, training)
-    watched = settings.eval_steps is not None
+    evaluated = settings.eval_steps is not None
     state = TrainingState(
         model=_with_adapter(model, settings),
         spec=spec,
@@ -101,8 +101,8 @@ def _prepare(
         parts=parts,
         staged=bool(training.stages),
         steps=plan_steps([Row(row.prompt.id, len(row)) for row in rows], parts, settings),
-        test=encode_rows(encoder, job.template, job.test) if watched else [],
-        holdout=encode_rows(encoder, job.template, training.holdout) if watched else [],
+        test=encode_rows(encoder, job.template, job.test) if evaluated else [],
+        holdout=encode_rows(encoder, job.template, training.holdout) if evaluated else [],
         folder=work,
         progress=progress,
     )
@@ -119,7 +119,7 @@ def _check_optimizer(name: str, device: str) -> None:
     if used != name:
         warnings.warn(
             TrainingWarning(
-                f"optimizer {name} needs CUDA; on the {device.upper()} its plain kin {used} is used"
+                f"optimizer {name} needs CUDA; on the {device.upper()} it falls back to {used}"
             ),
             stacklevel=6,
         )

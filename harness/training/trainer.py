@@ -3,11 +3,12 @@
 The Trainer keeps the optimizer, clips gradients and writes what a training run is resumed from.
 Ours are the steps (:mod:`harness.training.schedule`), the loss on answers alone
 (:mod:`harness.scoring.losses`), the evaluations (:mod:`harness.training.evaluation`), and what
-happens after a step (:mod:`harness.training.watch`).
+happens after a step (:mod:`harness.training.callback`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,19 @@ from harness.models.attention import short_row_attention
 from harness.models.loading import LoadedModel, quiet
 from harness.scoring.losses import mean_loss
 from harness.training import checkpoints
+from harness.training.callback import StepCallback, keep_if_best
 from harness.training.collation import CPU_TOKENS, StepBatches, collate_step
 from harness.training.evaluation import evaluate
 from harness.training.optimizers import optimizer_for
 from harness.training.schedule import learning_rates
 from harness.training.state import TrainingState
-from harness.training.watch import Watch, keep_if_best
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
-    from transformers import TrainingArguments
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
 
 def run(state: TrainingState) -> None:
@@ -44,7 +46,7 @@ def run(state: TrainingState) -> None:
     if start is not None:
         state.resumed_from = checkpoints.step_of(start)
         state.seconds = checkpoints.seconds(start)
-    trainer_class, watch_class = _classes()
+    trainer_class, callback_class = _classes()
     with quiet():
         trainer = trainer_class(
             model=state.model,
@@ -58,7 +60,7 @@ def run(state: TrainingState) -> None:
         trainer.loaded = LoadedModel(state.spec, state.model, state.encoder)
         counts = [sum(s.stage == i for s in state.steps) for i in range(len(state.parts))]
         trainer.rates = learning_rates(state.parts, counts, state.settings)
-        trainer.add_callback(watch_class(state, trainer))
+        trainer.add_callback(callback_class(state, trainer))
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         trainer.train(resume_from_checkpoint=None if start is None else str(start))
 
@@ -74,14 +76,14 @@ class AnswerTraining:
     loaded: LoadedModel
     rates: list[float]
     row_ids: list[str]
-    # Of transformers' Trainer; these attributes have no types there either.
-    args: Any
-    accelerator: Any
-    control: Any
-    state: Any
-    model: Any
-    optimizer: Any
-    log: Any
+    # What transformers' Trainer has.
+    args: TrainingArguments
+    accelerator: Any  # accelerate's, which has no types
+    control: TrainerControl
+    state: TrainerState
+    model: PeftModel
+    optimizer: Optimizer
+    log: Callable[[dict[str, float]], None]
 
     def training_step(
         self, model: nn.Module, inputs: StepBatches, num_items_in_batch: object = None
@@ -135,10 +137,10 @@ def _classes() -> tuple[Any, Any]:
     class AnswerTrainer(AnswerTraining, Trainer):  # type: ignore[misc]
         """Transformers' Trainer with what is ours."""
 
-    class WatchCallback(Watch, TrainerCallback):  # type: ignore[misc]
+    class Callback(StepCallback, TrainerCallback):  # type: ignore[misc]
         """Transformers' callback with what is ours."""
 
-    return AnswerTrainer, WatchCallback
+    return AnswerTrainer, Callback
 
 
 def _arguments(state: TrainingState) -> TrainingArguments:

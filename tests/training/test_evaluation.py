@@ -9,7 +9,7 @@ import pytest
 from harness.core import Prompt, Span
 from harness.metrics.perplexity import summarize
 from harness.models.encoding import Encoded
-from harness.scoring.score import to_scores
+from harness.scoring.score import likelihoods
 from harness.training.evaluation import mean_perplexity
 
 ROWS = [
@@ -24,7 +24,7 @@ ROWS = [
     ids=["plain", "certain", "nan", "overflow", "infinite"],
 )
 def test_it_is_the_headline_of_the_metric(nlls: list[float]) -> None:
-    expected = summarize(to_scores(ROWS, nlls)).mean_perplexity
+    expected = summarize(likelihoods(ROWS, nlls)).mean_perplexity
     assert repr(mean_perplexity(ROWS, nlls)) == repr(expected)
 
 

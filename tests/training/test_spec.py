@@ -1,4 +1,4 @@
-"""What a training becomes for one model, and which rows choose its checkpoint."""
+"""Training runs as they are done for one model, and which rows choose its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in progress: watched, stopped, gone on with, and its best checkpoint chosen."""
+"""A training run in progress: evaluated, stopped, resumed, and its best checkpoint chosen."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_learning_curve_ends_at_what_is_scored(tiny_model: Path, tmp_path: P
     assert all(math.isfinite(point.loss) for point in curve)
 
 
-def test_watching_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_evaluating_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
     watched = train(tmp_path / "a", tiny_model, spec(lora_dropout=0.3, num_train_epochs=2))
     blind = train(
         tmp_path / "b", tiny_model, spec(lora_dropout=0.3, num_train_epochs=2, eval_steps=None)
@@ -154,7 +154,7 @@ def killed_after(step: int) -> Callable[[int, int, str], None]:
 
 
 @pytest.mark.parametrize("eval_steps", [None, 0.25], ids=["blind", "watched"])
-def test_a_killed_training_goes_on_and_ends_the_same(
+def test_a_killed_training_run_is_resumed_and_ends_the_same(
     tiny_model: Path, tmp_path: Path, eval_steps: float | None
 ) -> None:
     training = spec(
@@ -322,14 +322,14 @@ def test_stages_train_on_their_rows_at_their_rates(
     classes = trainer_module._classes
 
     def spied() -> tuple[Any, Any]:
-        trainer_class, watch_class = classes()
+        trainer_class, callback_class = classes()
 
         class Spy(trainer_class):  # type: ignore[misc]
             def training_step(self, model: Any, inputs: Any, count: Any = None) -> Any:
                 seen.append((self._get_learning_rate(), set(inputs["row_ids"])))
                 return super().training_step(model, inputs, count)
 
-        return Spy, watch_class
+        return Spy, callback_class
 
     monkeypatch.setattr(trainer_module, "_classes", spied)
     stages = (Stage(ROWS[:8], 2, 1e-2), Stage(ROWS[8:], learning_rate=1e-3))
@@ -347,8 +347,13 @@ def test_stages_train_on_their_rows_at_their_rates(
     assert [set(stage.ids) for stage in record.stages] == [first, second]
 
 
-def test_a_paged_optimizer_has_a_plain_kin_on_the_cpu(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.warns(TrainingWarning, match="paged_adamw_32bit needs CUDA; on the CPU its plain"):
+def test_a_paged_optimizer_falls_back_to_a_plain_one_on_the_cpu(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(
+        TrainingWarning,
+        match="paged_adamw_32bit needs CUDA; on the CPU it falls back to adamw_torch",
+    ):
         paged = train(tmp_path / "a", tiny_model, spec(optim="paged_adamw_32bit"))
     plain = train(tmp_path / "b", tiny_model, spec())
     assert paged.optimizer == plain.optimizer == "adamw_torch"
@@ -403,7 +408,7 @@ def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_watching_a_quantized_base_does_not_change_it(tmp_path: Path, quantization: Any) -> None:
+def test_evaluating_a_quantized_base_does_not_change_it(tmp_path: Path, quantization: Any) -> None:
     """A forward in eval mode repacks 4-bit weights on some CPUs; training on would go wrong."""
     model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
     base = ModelSpec("tiny", "sha-tiny", quantization=quantization)
@@ -474,7 +479,7 @@ def key(training: TrainingSpec, test: tuple[Example, ...] = TEST) -> str:
     return adapter_key(SPEC, PLAIN, training, [], test)
 
 
-def test_what_a_watched_training_is_named_by() -> None:
+def test_what_the_key_of_an_evaluated_training_run_is_made_of() -> None:
     assert key(spec()) != key(spec(), TEST[:5])  # the checkpoint is chosen on them
     assert key(spec(eval_steps=None)) == key(spec(eval_steps=None), TEST[:5])
     assert key(spec()) != key(spec(holdout=ROWS[:2]))

@@ -11,8 +11,8 @@ import pytest
 from harness.config.options import parse_options
 from harness.core import Cell
 from harness.models.code import GENERATION, SCORING, TRAINING
-from harness.run import bench as bench_module
-from harness.run.bench import Bench
+from harness.run import cells as cells_module
+from harness.run.cells import Cells
 from harness.run.plan import make_plan
 from harness.training import cache as cache_module
 from tests.conftest import Files
@@ -20,10 +20,11 @@ from tests.conftest import Files
 
 def cells(monkeypatch: pytest.MonkeyPatch, changed: Any, flags: dict[str, Any]) -> list[Cell]:
     """The cells of a run with the code of some rooms ``changed``."""
-    for module in (bench_module, cache_module):
+    for module in (cells_module, cache_module):
         monkeypatch.setattr(module, "code_digest", lambda rooms: f"{rooms} {rooms == changed}")
-    bench = Bench(make_plan(parse_options(flags)))
-    return [bench.cell(case) for case in bench.plan.cases]
+    plan = make_plan(parse_options(flags))
+    found = Cells(plan)
+    return [found.cell(case) for case in plan.cases]
 
 
 def differing(one: Cell, other: Cell) -> set[str]:

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import DivergenceError
 from harness.files import publish_folder, temporary
@@ -17,8 +17,10 @@ from harness.training.state import TrainingState
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
 
+    from harness.training.trainer import AnswerTraining
 
-class Watch:
+
+class StepCallback:
     """Transformers' callback, but for its base class, which would have to be imported here.
 
     Says what is due after a step, shows progress, stops at a loss that is not finite. The
@@ -29,7 +31,7 @@ class Watch:
         trainer: the trainer, which knows the rows of the step.
     """
 
-    def __init__(self, state: TrainingState, trainer: Any) -> None:  # Any: a class made at run time
+    def __init__(self, state: TrainingState, trainer: AnswerTraining) -> None:
         total, settings = len(state.steps), state.settings
         self.training_run, self.trainer, self.before = state, trainer, state.seconds
         self.started = time.perf_counter()
