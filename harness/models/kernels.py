@@ -1,4 +1,4 @@
-"""Choosing the machine's fastest float32 matrix product that is still float32 by its error.
+"""The machine's fastest float32 matrix product that is still float32 by its error.
 
 oneDNN offers CPUs with bf16 instructions a product that it calls "bf16" precision. On some
 processors (AMD Zen 4 and later) that selects another kernel, not another precision, and doubles

@@ -51,7 +51,13 @@ def allowed(dtype: str, nll: float, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """NLLs in nats, of each row and of each of its scored tokens, and how they were computed."""
+    """The numbers of some rows.
+
+    Attributes:
+        nlls: of each row, nats.
+        tokens: of each row, the NLLs of its scored tokens.
+        how: how they were computed.
+    """
 
     nlls: list[float]
     tokens: list[list[float]]
@@ -100,7 +106,7 @@ def fast(
         # Losses stay on the device until the end: reading one would wait for all work before it.
         parts: list[tuple[Batch, Tensor]] = []
         with short_row_attention(loaded.model):
-            for batch, losses in _losses(loaded, rows, batches, prefix, budget, room):
+            for batch, losses in _losses_of_all(loaded, rows, batches, prefix, budget, room):
                 parts.append((batch, losses))
                 progress(sum(len(batch.rows) for batch, _ in parts))
         tokens = _by_row(rows, parts)
@@ -151,13 +157,13 @@ def whole_row(loaded: LoadedModel, row: Encoded) -> float:
 
     budget = BUDGETS[loaded.device.type]
     with torch.inference_mode():
-        losses = _fitting(loaded, [row], None, Batch((0,), len(row)), budget)
+        losses = _losses_if_they_fit(loaded, [row], None, Batch((0,), len(row)), budget)
         if losses is None:
             raise ModelError(_too_long(loaded, row))
         return float(losses.sum().item())
 
 
-def _losses(
+def _losses_of_all(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     batches: Sequence[Batch],
@@ -171,7 +177,9 @@ def _losses(
         batch = waiting.popleft()
         size = len(batch.rows) * batch.width
         if size <= room.largest or len(batch.rows) == 1:
-            losses = _fitting(loaded, [rows[index] for index in batch.rows], prefix, batch, budget)
+            losses = _losses_if_they_fit(
+                loaded, [rows[index] for index in batch.rows], prefix, batch, budget
+            )
             if losses is not None:
                 yield batch, losses
                 continue
@@ -193,7 +201,7 @@ def _losses(
             waiting.appendleft(Batch(half, width))
 
 
-def _fitting(
+def _losses_if_they_fit(
     loaded: LoadedModel,
     rows: list[Encoded],
     prefix: SharedPrefix | None,

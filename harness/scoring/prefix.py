@@ -93,7 +93,7 @@ class SharedPrefix:
         )
         self._cache = past
         self._layers = [
-            _shared(layer, in_place and (window is None or longest <= window))
+            _shareable(layer, in_place and (window is None or longest <= window))
             for layer, window in zip(past.layers, windows, strict=True)
         ]
         # Which layers can is a matter of the cell's longest row, so it is no reason to refuse.
@@ -103,7 +103,7 @@ class SharedPrefix:
         """Return a cache for a batch of ``rows`` rows that begin with these tokens."""
         past = copy.copy(self._cache)
         past.layers = [
-            layer if hasattr(layer, "in_place") else _states_for(layer, rows)
+            layer if hasattr(layer, "in_place") else _copied_states(layer, rows)
             for layer in self._layers
         ]
         return past
@@ -138,7 +138,7 @@ def _unwindowed(layer: CacheLayerMixin) -> CacheLayerMixin:
     raise UnsupportedCacheError(f"its cache has layers of type {type(layer).__name__}")
 
 
-def _shared(layer: CacheLayerMixin, in_place: bool) -> CacheLayerMixin:
+def _shareable(layer: CacheLayerMixin, in_place: bool) -> CacheLayerMixin:
     from transformers.cache_utils import DynamicLayer
 
     if not isinstance(layer, DynamicLayer):
@@ -151,7 +151,7 @@ def _shared(layer: CacheLayerMixin, in_place: bool) -> CacheLayerMixin:
     return shared
 
 
-def _states_for(layer: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
+def _copied_states(layer: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
     """Copy a linear-attention layer's states, one for each row: the model writes into them."""
 
     def each(states: dict[int, Tensor | None]) -> dict[int, Tensor | None]:

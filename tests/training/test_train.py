@@ -86,6 +86,7 @@ def test_training_lowers_the_perplexity_of_its_rows(trained: Path, tiny_model: P
 def test_the_record_says_what_was_done(trained: Path) -> None:
     record = read_record(trained)
     assert record.rows == 12
+    assert record.stages == ()  # none were asked for
     assert record.steps == len(record.losses) == 18
     assert record.settings["learning_rate"] == 1e-2
     assert record.losses[-1] < record.losses[0]
