@@ -6,6 +6,7 @@
     ├── OptionError      a flag or a key of [tool.adaptbench]
     ├── DataError        a file of rows: which file, row, field; what was found
     ├── PromptError      a prompt file, or a prompt longer than the model can read
+    ├── MetricError      a metric that cannot be found, or what it is made of
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
     ├── TrainingError    a training that went wrong (out of memory)
@@ -41,6 +42,10 @@ class PromptError(AdaptbenchError):
 
 class StrategyError(AdaptbenchError):
     """A strategy cannot be loaded, or returned something that is not an ``Adaptation``."""
+
+
+class MetricError(AdaptbenchError):
+    """A metric cannot be found or loaded."""
 
 
 class ModelError(AdaptbenchError):

@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add every flag, as text: validation happens once, in ``pytest_configure``."""
     group = parser.getgroup("adaptbench", "adaptbench: compare adaptations of language models")
     for flag in FLAGS:
-        help_text = (flag.help + _default(flag)).replace("%", "%%")
+        help_text = (flag.described() + _default(flag)).replace("%", "%%")
         if flag.default is False:
             group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
         elif flag.name == "set":

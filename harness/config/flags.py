@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.readers import FORMATS
-from harness.errors import suggest
+from harness.errors import AdaptbenchError, suggest
 from harness.places import shipped
+from harness.plugins import STRATEGIES, TASKS, find
 
 SHIPPED = shipped("suites") / "data" / "classical-zh"
 MAX_K = 99  # labels zero-pad k to two digits so that ids sort
@@ -21,17 +22,43 @@ MAX_K = 99  # labels zero-pad k to two digits so that ids sort
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag: ``parse`` turns its text into a value or raises ValueError saying what is right."""
+    """One flag: ``parse`` turns its text into a value or raises ValueError saying what is right.
+
+    ``kind`` is what the flag names where that is found as plugins are: ``strategies``.
+    """
 
     name: str
     parse: Callable[[str], Any]
     default: Any
     help: str
     metavar: str | None = None
+    kind: str | None = None
 
     @property
     def field(self) -> str:
         return self.name.replace("-", "_")
+
+    def described(self) -> str:
+        """The help text, with the names that are there where the flag names plugins."""
+        if self.kind is None:
+            return self.help
+        names = plugin_names(self.kind)
+        return f"{self.help}: {', '.join(names)}" if names else self.help
+
+
+def plugin_names(kind: str) -> list[str]:
+    """Return the names of all strategies, metrics or tasks; none where one cannot be looked at.
+
+    Args:
+        kind: ``strategies``, ``metrics`` or ``tasks``.
+    """
+    from harness.metrics.find import METRICS
+
+    kinds = {one.plural: one for one in (STRATEGIES, METRICS, TASKS)}
+    try:
+        return sorted(find(kinds[kind]).classes)
+    except AdaptbenchError:  # said where one is asked for
+        return []
 
 
 def _items(text: str) -> list[str]:
@@ -122,8 +149,25 @@ FLAGS: tuple[Flag, ...] = (
         "strategy",
         _names,
         ("zeroshot", "fewshot", "qlora"),
-        "strategies to compare: zeroshot, fewshot, qlora, or your own from strategies/",
+        "strategies to compare, of strategies/ or installed",
         "NAMES",
+        "strategies",
+    ),
+    Flag(
+        "control",
+        _text,
+        "zeroshot",
+        "what the others are compared with: the label of a strategy, such as zeroshot or "
+        "fewshot-random-k01",
+        "LABEL",
+    ),
+    Flag(
+        "metrics",
+        _names,
+        ("perplexity",),
+        "what is read from what was measured, the headline first, of metrics/ or installed",
+        "NAMES",
+        "metrics",
     ),
     Flag("k", _integers(1, MAX_K), (1, 3, 5), "numbers of demonstrations for few-shot", "NUMBERS"),
     Flag(
@@ -168,6 +212,14 @@ FLAGS: tuple[Flag, ...] = (
         "NAME",
     ),
     Flag("device", _choice("auto", "cpu", "cuda"), "auto", "where to run: auto, cpu, cuda", "NAME"),
+    Flag(
+        "task",
+        _text,
+        None,
+        "a task of tasks/, or an installed one, instead of --data and --train-data",
+        "NAME",
+        "tasks",
+    ),
     Flag("data", _path, SHIPPED / "public_test.json", "test rows (JSON, JSONL or CSV)", "FILE"),
     Flag("train-data", _path, SHIPPED / "train.json", "training rows (JSON, JSONL or CSV)", "FILE"),
     Flag(

@@ -90,7 +90,7 @@ def _entry(
         dtype=case.dtype,
         prompt=case.template.name,
         label=case.label,
-        training_label=case.strategy.label,
+        training_label=case.variant,
         seed=case.seed,
         cell=cell,
         file=file,

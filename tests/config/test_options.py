@@ -18,7 +18,7 @@ from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
 from tests.conftest import Files
 
-UNFLAGGED = {"explicit", "qlora", "generation", "subset", "curriculum", "per_model", "trial"}
+UNFLAGGED = {"explicit", "strategies", "generation", "per_model", "trial"}
 
 
 def test_defaults_are_the_dataclass_defaults() -> None:
