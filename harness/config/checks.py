@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from harness.errors import OptionError, suggest
 
 Check = Callable[[Any], Any]
-Table = Mapping[str, object]
 
 
 def is_number(value: object) -> bool:
@@ -119,18 +118,30 @@ def check_table(
 
 
 def known_key(
-    where: str, key: str, known: Mapping[str, Any], aside: Mapping[str, str] | None = None
+    where: str,
+    key: str,
+    known: Mapping[str, Any],
+    aside: Mapping[str, str] | None = None,
+    also: Sequence[str] = (),
 ) -> Any:
     """Return what ``known`` has of a key of a table.
 
+    Args:
+        where: what an error line begins with.
+        key: as it stands in the table.
+        known: the keys that may stand there.
+        aside: key → what to say of it where it stands somewhere else.
+        also: other keys to name as known.
+
     Raises:
-        OptionError: nothing; the line names the nearest key that is known.
+        OptionError: the key is not known; the line names the nearest one that is.
     """
     if aside and key in aside:
         raise OptionError(f"{where}: {key}: {aside[key]}")
     if key not in known:
-        names = f"known: {', '.join(known)}" if known else "it has none"
-        raise OptionError(f"{where}: no setting {key!r}{suggest(key, known)}; {names}")
+        names = [*also, *known]
+        listed = f"known: {', '.join(names)}" if names else "it has none"
+        raise OptionError(f"{where}: no setting {key!r}{suggest(key, names)}; {listed}")
     return known[key]
 
 
@@ -212,11 +223,8 @@ def _literal(known: tuple[Any, ...]) -> Check:
             # true is no 1
             if type(one) is type(value) and one == value:
                 return one
-        near = (
-            suggest(value, [one for one in known if isinstance(one, str)])
-            if (isinstance(value, str))
-            else ""
-        )
+        texts = [one for one in known if isinstance(one, str)]
+        near = suggest(value, texts) if isinstance(value, str) else ""
         raise ValueError(f"one of {', '.join(map(str, known))}{near}")
 
     return check

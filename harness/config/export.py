@@ -123,7 +123,7 @@ def _plain(value: Any) -> Any:
     # A number of steps is a whole one; a share of them is not.
     if isinstance(value, float) and value >= 1 and value.is_integer():
         return int(value)
-    return value
+    return value if isinstance(value, bool | int | float | str | list | dict) else str(value)
 
 
 def _absolute(text: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from harness.config.checks import Check, check_for, dataclass_of, depth, known_key, unusable
+from harness.config.flags import BY_FIELD
 from harness.errors import OptionError, one_line
 
 Settings = Mapping[str, tuple[Any, ...]]  # dotted key → its values
@@ -31,6 +32,7 @@ class Setting:
         depth: how many lists deep one value may be.
         inside: what a table may say, where the field holds a dataclass.
         optional: whether that table may be ``"none"``.
+        settable: whether there is any value that a table can give it.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Setting:
     depth: int = 0
     inside: Schema | None = None
     optional: bool = False
+    settable: bool = True
 
     @property
     def name(self) -> str:
@@ -53,11 +56,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Schema:
-    """The settings of a dataclass, in the order of its fields."""
+    """The settings of a dataclass.
+
+    Attributes:
+        owner: the dataclass.
+        name: the strategy's, or the dotted key of a table inside.
+        settings: in the order of the fields.
+        flags: fields that are set by flags of their names.
+    """
 
     owner: type[Any]
     name: str
     settings: tuple[Setting, ...]
+    flags: tuple[str, ...] = ()
 
     @property
     def by_name(self) -> dict[str, Setting]:
@@ -80,23 +91,26 @@ def _schema(
         hints = typing.get_type_hints(owner)
     except Exception:  # a third party's annotation may be anything
         hints = {}
-    aside = {*ASIDE, *getattr(owner, "flags", ())}
+    flags = tuple(flag for flag in getattr(owner, "flags", ()) if flag in BY_FIELD)
     settings = []
     for one in fields(owner) if is_dataclass(owner) else ():
-        if not one.init or one.name in aside:
+        if not one.init or one.name in (*ASIDE, *flags):
             continue
         key, annotation = prefix + one.name, hints.get(one.name, one.type)
         default = _default(one) if base is None else getattr(base, one.name)
         table = None if key in checks else dataclass_of(annotation)
         if table is None:
-            check = checks.get(key) or check_for(annotation) or _unreadable(annotation)
-            settings.append(Setting(key, check, default, depth(annotation)))
+            check = checks.get(key) or check_for(annotation)
+            usable = check or _unreadable(annotation)
+            settings.append(
+                Setting(key, usable, default, depth(annotation), settable=check is not None)
+            )
             continue
         above = default if isinstance(default, table) else None
         inside = _schema(table, key, f"{key}.", checks, above)
         optional = type(None) in typing.get_args(annotation)
         settings.append(Setting(key, _not_a_table, default, 0, inside, optional))
-    return Schema(owner, name, tuple(settings))
+    return Schema(owner, name, tuple(settings), flags)
 
 
 def _default(one: Field[Any]) -> Any:
@@ -131,8 +145,11 @@ def read(schema: Schema, where: str, table: object) -> dict[str, tuple[Any, ...]
     if not isinstance(table, Mapping):
         raise OptionError(f"{where}]: expected a table of settings, found {table!r:.60}")
     found: dict[str, tuple[Any, ...]] = {}
+    flags = {
+        one: f"is --{BY_FIELD[one].name}, a flag, and one for all models" for one in schema.flags
+    }
     for key, raw in table.items():
-        setting: Setting = known_key(f"{where}]", key, schema.by_name, ASIDE)
+        setting: Setting = known_key(f"{where}]", key, schema.by_name, ASIDE | flags, schema.flags)
         if setting.inside is None:
             found[setting.key] = values_of(setting, f"{where}]", raw)
         elif raw == "none" and setting.optional:
@@ -261,7 +278,7 @@ def filled(schema: Schema, settings: Settings) -> Iterator[tuple[str, tuple[Any,
             yield from filled(setting.inside, settings)
         elif setting.key in settings:
             yield setting.key, settings[setting.key]
-        elif setting.inside is None and setting.default is not MISSING:
+        elif setting.inside is None and setting.settable and setting.default is not MISSING:
             yield setting.key, (setting.default,)
 
 

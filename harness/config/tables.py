@@ -71,7 +71,7 @@ class Reader:
                 continue
             if not isinstance(table, Mapping) and not self._may_be_none(name, table):
                 raise OptionError(f"{layer.where}{name} = {table!r:.60}: expected a table")
-            own = getattr(self.classes.get(name), "flags", ())
+            own = schema_of(self.classes[name]).flags if name in self.classes else ()
             if own and isinstance(table, Mapping):
                 flags = {key: table[key] for key in own if key in table} | flags
                 tables[name] = {key: value for key, value in table.items() if key not in own}

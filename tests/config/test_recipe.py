@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,26 @@ def test_shipped_recipes_are_the_published_settings() -> None:
     taiwan = parse_options({"recipe": "taiwan-llm-7b"})
     assert (taiwan.k, taiwan.draw, taiwan.seeds) == ((1, 2, 3, 10), ("row",), (0, 1, 2))
     assert (qlora(taiwan).learning_rate, qlora(taiwan).num_train_epochs) == (3e-5, 3)
+
+
+def test_a_recipe_of_the_users_own_never_hides_a_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "recipes"
+    own.mkdir()
+    (own / "mine.toml").write_text("k = 7\ntrain-data = 'rows.json'\n")
+    options = parse_options({"recipe": "mine"})
+    assert (options.k, options.train_data) == ((7,), own / "rows.json")
+    with pytest.raises(OptionError, match=r"--recipe=mime: no such file \(did you mean 'mine'"):
+        parse_options({"recipe": "mime"})
+    shutil.copy(RECIPES / "qwen3-4b.toml", own)
+    assert qlora(parse_options({"recipe": "qwen3-4b"})).r == 64  # a copy is the same recipe
+    (own / "qwen3-4b.toml").write_text("k = 7\n")
+    with pytest.raises(OptionError) as caught:
+        parse_options({"recipe": "qwen3-4b"})
+    ours, theirs = RECIPES / "qwen3-4b.toml", own / "qwen3-4b.toml"
+    assert str(caught.value) == (
+        f"--recipe=qwen3-4b: both {ours} and {theirs} are called so; give the path of one"
+    )
+    assert parse_options({"recipe": "recipes/qwen3-4b.toml"}).k == (7,)
