@@ -21,7 +21,7 @@ ASIDE = (
 IF_CHOSEN = ("control", "metrics")  # written only where they are not the default
 
 
-def effective(options: Options) -> dict[str, Any]:
+def effective(options: Options) -> dict[str, object]:
     """Return the recipe, as a mapping for TOML, that gives these options again.
 
     Paths are absolute, so that it can be read anywhere on this machine. A setting that is None

@@ -98,7 +98,7 @@ class Options:
         own = self.per_model.get(model) or self.per_model.get(model.partition("@")[0], {})
         return replace(self, strategies=merged(self.strategies, own)) if own else self
 
-    def variants(self, strategy: type[Any]) -> list[dict[str, Any]]:
+    def variants(self, strategy: type[Any]) -> Sequence[Mapping[str, Any]]:
         """Return the settings of every variant of a strategy, as arguments of its dataclass.
 
         The product of the values of its settings; one without any where all are defaults.

@@ -81,17 +81,9 @@ def make_task(
     """Return a task, without the rows of its training pool that stand in the test set.
 
     A training row that equals a test row or nearly copies one (see :mod:`harness.data.leakage`) is
-    left out whether or not ``limit`` reaches that test row, so that ``limit`` changes no draw.
-    With ``allow_leakage`` it may be trained on, never shown, and is named all the same.
-
-    Args:
-        name: of the task.
-        source: what error lines and reports call the test rows.
-        pool_source: what they call the training rows.
-        test: the test rows.
-        train: the training rows.
-        limit: keep only so many test rows.
-        allow_leakage: whether training rows that stand in the test set may be trained on.
+    left out whether or not ``limit`` (of test rows) reaches that test row, so that it changes no
+    draw. With ``allow_leakage`` it may be trained on, never shown, and is named all the same.
+    ``source`` and ``pool_source`` are what error lines and reports call the rows.
 
     Raises:
         DataError: no training row is left.

@@ -142,22 +142,14 @@ def make_plan(options: Options) -> Plan:
     if options.adapter is not None:
         names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
 
-    ways = _Ways(options, task, dtype, device)
+    ways = _Ways(options, task, dtype, device, templates)
     cases: list[Case] = []
     titles: dict[str, str] = {}
     for text, source, name in zip(options.model, sources, names, strict=True):
         variants = [v for one in strategies for v in variants_of(one, options.of(text))]
         _distinct("--strategy", [variant.label for variant in variants])
         titles |= {variant.label: variant.title for variant in variants}
-        model = _Model(source, name, options.loading(text))
-        cases += [
-            case
-            for quantization in options.quant or (None,)
-            for template in templates
-            for variant in variants
-            for seed in (options.seeds if variant.strategy.stochastic else (None,))
-            for case in ways.cases(model, quantization, template, variant, seed)
-        ]
+        cases += ways.of_model(_Model(source, name, options.loading(text)), variants)
     if task.excluded and not options.allow_leakage and any(case.training for case in cases):
         raise DataError(leakage_line(task))
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
@@ -205,14 +197,27 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Ways:
-    """Makes the cases of one combination: several where an adapter is scored in several ways."""
+    """Makes the cases of a model: several of one variant where several flags are lists."""
 
     options: Options
     task: Task
     dtype: str
     device: str
+    templates: Sequence[PromptTemplate]
 
-    def cases(
+    def of_model(self, model: _Model, variants: Sequence[Variant]) -> list[Case]:
+        """Quantizations × prompts × variants × seeds × ways to score an adapter."""
+        options = self.options
+        return [
+            case
+            for quantization in options.quant or (None,)
+            for template in self.templates
+            for variant in variants
+            for seed in (options.seeds if variant.strategy.stochastic else (None,))
+            for case in self._cases(model, quantization, template, variant, seed)
+        ]
+
+    def _cases(
         self,
         model: _Model,
         quantization: Quantization | None,
@@ -220,39 +225,32 @@ class _Ways:
         variant: Variant,
         seed: int | None,
     ) -> list[Case]:
-        options, strategy, loading = self.options, variant.strategy, model.loading
+        options, strategy = self.options, variant.strategy
         adaptation = adaptation_of(strategy, self.task, options, quantization, seed or 0)
-        if adaptation.training is not None:
-            loading = adaptation.training.settings
-        chosen = loading.quantization if adaptation.training else quantization or "none"
+        training = adaptation.training
+        chosen = training.settings.quantization if training else quantization or "none"
         check_quantization(chosen)
-        parts = [
-            model.name,
-            quantization,
-            self.dtype if options.given("dtype") and options.dtype != "auto" else None,
-            slug(template.name),
-            variant.label,
-            None if seed is None else f"s{seed}",
-        ]
-        name = "-".join(part for part in parts if part)
-        adapted = adaptation.training is not None or options.adapter is not None
+        dtype = self.dtype if options.given("dtype") and options.dtype != "auto" else None
+        seeded = None if seed is None else f"s{seed}"
+        parts = [model.name, quantization, dtype, slug(template.name), variant.label, seeded]
+        as_trained = Case(
+            id="-".join(part for part in parts if part),
+            source=model.source,
+            model_name=model.name,
+            quantization=chosen,
+            dtype=self.dtype,
+            device=self.device,
+            adapter=options.adapter,
+            template=template,
+            strategy=strategy,
+            variant=variant.label,
+            seed=seed,
+            adaptation=adaptation,
+            settings=training.settings if training else model.loading,
+        )
+        adapted = training is not None or options.adapter is not None
         return [
-            Case(
-                id=name + as_suffix(score_as),
-                source=model.source,
-                model_name=model.name,
-                quantization=chosen,
-                dtype=self.dtype,
-                device=self.device,
-                adapter=options.adapter,
-                template=template,
-                strategy=strategy,
-                variant=variant.label,
-                seed=seed,
-                adaptation=adaptation,
-                settings=loading,
-                score_as=score_as,
-            )
+            replace(as_trained, id=as_trained.id + as_suffix(score_as), score_as=score_as)
             for score_as in (options.score_as if adapted else (AS_TRAINED,))
         ]
 
