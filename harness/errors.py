@@ -9,7 +9,7 @@
     ├── MetricError      a metric that cannot be found, or what it is made of
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
-    ├── TrainingError    a training that went wrong (out of memory)
+    ├── TrainingError    a training run that went wrong (out of memory)
     │   └── DivergenceError  its loss was not finite
     ├── ConformanceError a model that gives one row two numbers
     ├── StoreError       a results directory or baseline that cannot be written or read
@@ -57,11 +57,11 @@ class ConformanceError(AdaptbenchError):
 
 
 class TrainingError(AdaptbenchError):
-    """A training cannot be brought to its end."""
+    """A training run cannot be brought to its end."""
 
 
 class DivergenceError(TrainingError):
-    """The loss of a training was not finite."""
+    """The loss of a training run was not finite."""
 
 
 class StoreError(AdaptbenchError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,3 +159,35 @@ def test_entry_points(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_folder_of_the_name_is_no_tasks(folder: Path) -> None:
     with pytest.raises(DataError, match=r"--task=rhymes: no such task; known: none"):
         select(TASKS, ["rhymes"])
+
+
+def test_where_the_package_is_installed(tmp_path: Path) -> None:
+    """The shipped strategies are a part of adaptbench there, and other packages are nobody's."""
+    site, here = tmp_path / "site", tmp_path / "here"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "harness", site / "harness", ignore=ignore)
+    shutil.copytree(ROOT / "strategies", site / "adaptbench" / "strategies", ignore=ignore)
+    (site / "adaptbench" / "__init__.py").write_text("")
+    for name in ("tasks", "metrics"):  # of somebody else
+        (site / name).mkdir()
+        (site / name / "__init__.py").write_text("raise AssertionError('imported')\n")
+        (site / name / "mine.py").write_text("raise AssertionError('imported')\n")
+    (here / "strategies").mkdir(parents=True)
+    (here / "strategies" / "mine.py").write_text(MINE)
+    code = (
+        "from harness.plugins import STRATEGIES, TASKS, find\n"
+        "from harness.metrics.find import METRICS\n"
+        "found = find(STRATEGIES)\n"
+        "print({name: one.__module__ for name, one in sorted(found.classes.items())})\n"
+        "print(found.broken, find(TASKS).broken, find(METRICS).broken)\n"
+    )
+    for paths in ([str(site)], [str(site), str(here)]):
+        script = f"import sys\nsys.path[:1] = {paths!r}\n{code}"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=here, capture_output=True, text=True, check=True
+        )
+        modules, broken = done.stdout.splitlines()
+        assert "'zeroshot': 'adaptbench.strategies.zeroshot'" in modules
+        assert ("'mine': 'strategies.mine'" in modules) == (len(paths) == 2)
+        assert "'mine': " in modules
+        assert broken == "[] [] []"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.flags import FLAGS
+from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.options import Options, parse_options
 from harness.config.recipe import Layer, read_pyproject
 from harness.errors import AdaptbenchError, OptionError
@@ -238,3 +238,20 @@ def test_the_gate_in_a_file(tmp_path: Path) -> None:
 def test_a_tolerance_is_a_share(text: str) -> None:
     with pytest.raises(OptionError, match=r"--tolerance=.*expected a share from 0 to below 1"):
         parse_options({"baseline": "b.json", "tolerance": text})
+
+
+def test_help_names_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert BY_FIELD["strategy"].described().endswith(": fewshot, qlora, zeroshot")
+    (tmp_path / "strategies").mkdir()
+    mine = "from strategies.zeroshot import ZeroShot\nclass Mine(ZeroShot):\n    name = 'mine'\n"
+    (tmp_path / "strategies" / "mine.py").write_text(mine)
+    assert BY_FIELD["strategy"].described().endswith(": fewshot, mine, qlora, zeroshot")
+    assert BY_FIELD["k"].described() == BY_FIELD["k"].help
+    # Whatever is wrong is said where a strategy is asked for, not by --help.
+    monkeypatch.setattr("harness.config.flags.find", raising)
+    assert BY_FIELD["strategy"].described() == BY_FIELD["strategy"].help
+
+
+def raising(kind: object) -> None:
+    raise AdaptbenchError("a class is incomplete")
