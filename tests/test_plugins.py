@@ -184,7 +184,11 @@ def test_where_the_package_is_installed(tmp_path: Path) -> None:
     for paths in ([str(site)], [str(site), str(here)]):
         script = f"import sys\nsys.path[:1] = {paths!r}\n{code}"
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=here, capture_output=True, text=True, check=True
+            [sys.executable, "-E", "-c", script],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         modules, broken = done.stdout.splitlines()
         assert "'zeroshot': 'adaptbench.strategies.zeroshot'" in modules
