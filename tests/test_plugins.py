@@ -128,10 +128,14 @@ def test_an_unusable_class_is_one_line(folder: Path, change: tuple[str, str], sa
     assert str(caught.value).startswith(str(folder.resolve()))
 
 
-def test_classes_that_a_module_imports_are_not_its_own(folder: Path) -> None:
-    (folder / "base.py").write_text("from strategies.zeroshot import ZeroShot\n")
-    assert find_strategies()["zeroshot"] is ZeroShot
-    assert not find(STRATEGIES).clashes
+def test_classes_that_a_module_imports_are_not_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.parent / "elsewhere_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(folder.parent))
+    text = "from elsewhere_mine import Mine\nclass Own(Mine):\n    name = 'own'\n"
+    (folder / "own.py").write_text(text)
+    assert set(find_strategies()) == {"fewshot", "own", "qlora", "zeroshot"}
 
 
 def test_entry_points(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
