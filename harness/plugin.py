@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,6 @@ import pytest
 from harness.config.flags import FLAGS, Flag
 from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
-from harness.conformance.model_under_test import Subject
 from harness.errors import AdaptbenchError
 from harness.metrics.perplexity import summarize
 from harness.places import shipped
@@ -28,10 +27,15 @@ from harness.report import terminal
 from harness.run.plan import Case, make_plan
 from harness.session import Session
 
-KEY = pytest.StashKey[Session]()
+_KEY = pytest.StashKey[Session]()
 ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The run that this pytest is: for the fixtures of suites."""
+    return config.stash[_KEY]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
             session.check_baseline()
         except AdaptbenchError as error:
             raise pytest.UsageError(str(error)) from None
-    config.stash[KEY] = session
+    config.stash[_KEY] = session
 
 
 def _options(config: pytest.Config) -> Options:
@@ -95,31 +99,15 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of every cell for a test that asks for ``case``."""
-    session = metafunc.config.stash[KEY]
     if "case" in metafunc.fixturenames:
-        cases = session.plan.cases
+        cases = session_of(metafunc.config).plan.cases
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
-    if "subject" in metafunc.fixturenames:
-        metafunc.parametrize("subject", session.subject_names(), indirect=True, scope="session")
-    if "trial" in metafunc.fixturenames:
-        trials = session.contest.trials()
-        metafunc.parametrize("trial", trials, ids=[trial.id for trial in trials])
-
-
-@pytest.fixture(scope="session")
-def subject(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
-    """Return a model for the conformance suite: the user's, or a tiny one of some family."""
-    made = request.config.stash[KEY].subject(request.param, tmp_path_factory.mktemp("subject"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurement]:
     """Return a function that measures the test's cell, or takes it from the store."""
-    session = request.config.stash[KEY]
+    session = session_of(request.config)
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     properties = request.node.user_properties
     properties.append((CASE, case.id))
@@ -147,7 +135,7 @@ def _column(reporter: pytest.TerminalReporter | None) -> int:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     """Say what is going to be measured."""
-    return config.stash[KEY].headline() if any(map(_is_cell, items)) else None
+    return session_of(config).headline() if any(map(_is_cell, items)) else None
 
 
 def _is_cell(item: pytest.Item) -> bool:
@@ -160,7 +148,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
         return
     try:
-        session.config.stash[KEY].start()
+        session_of(session.config).start()
     except AdaptbenchError as error:
         # A worker of xdist has no way to end the run; its cells fail with the same line.
         if not _is_worker(session.config):
@@ -205,7 +193,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Listen in the process that writes the report."""
     config = session.config
     if not _is_worker(config):
-        config.pluginmanager.register(Listener(config.stash[KEY]), "adaptbench-listener")
+        config.pluginmanager.register(Listener(session_of(config)), "adaptbench-listener")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the JUnit file is written
@@ -213,7 +201,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and write the reports, once, also after Ctrl-C."""
     if _is_worker(session.config):
         return
-    config, state = session.config, session.config.stash[KEY]
+    config, state = session.config, session_of(session.config)
     state.finish()
     asked = config.getoption("baseline") is not None and not config.option.collectonly
     if asked and not state.active:
@@ -249,14 +237,12 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Show the gate's word, the main table, what is missing, and where the reports are."""
-    session = config.stash[KEY]
+    session = session_of(config)
     terminalreporter.ensure_newline()
     if session.trouble:
         terminalreporter.section("adaptbench")
         terminalreporter.write_line(session.trouble, red=True)
     terminal.show_gate(terminalreporter, session.gate, session.gate_trouble, session.updated)
-    if session.contest.results:
-        terminal.show_speed(terminalreporter, session.contest)
     if session.content is not None:
         here = config.invocation_params.dir
         terminal.show_report(terminalreporter, session.content, session.files, here)
@@ -264,6 +250,6 @@ def pytest_terminal_summary(
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of the model."""
-    session = config.stash.get(KEY, None)
+    session = config.stash.get(_KEY, None)
     if session is not None:
         session.close()

@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
-from harness.errors import AdaptbenchError
 from harness.gate.verdict import Gate
 from harness.report import formatting as render
 from harness.report import github
-
-if TYPE_CHECKING:
-    from harness.speed.contest import Contest
 
 BAD, DOUBTFUL, GOOD = {"red": True, "bold": True}, {"yellow": True}, {"green": True}
 COLORS = {
@@ -122,18 +118,6 @@ def _chosen(content: Mapping[str, Any]) -> list[str]:
         f"{', '.join(chosen)}: the checkpoint was chosen on the test set, which flatters its "
         f"numbers; for a claim use --select-on=holdout"
     ]
-
-
-def show_speed(writer: Writer, contest: Contest) -> None:
-    """Show how fast the contenders were, and write it down."""
-    writer.section("adaptbench: speed of scoring, the same rows in one session")
-    writer.write_line(contest.table())
-    writer.write_line("")
-    writer.write_line(contest.remarks())
-    try:
-        writer.write_line(str(contest.write()))
-    except AdaptbenchError as error:
-        writer.write_line(str(error), red=True)
 
 
 def _relative(path: Path, base: Path) -> str:
