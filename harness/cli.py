@@ -1,4 +1,7 @@
-"""``python -m harness``: what can be done with stored results, without data, model or torch."""
+"""The console script ``adaptbench``: ``run`` is pytest; the rest reads stored results.
+
+What reads stored results needs no data, model or torch.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file.
+        0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file. Of
+        ``run``: pytest's exit status.
     """
-    parsed = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:  # all of its arguments are pytest's, --help too
+        from harness.plugin import run
+
+        return run(given[1:])
+    parsed = _parser().parse_args(given)
     text = io.StringIO()
     try:
         status: int = parsed.run(parsed, Plain(text, sys.stdout.isatty()))
@@ -49,19 +58,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m harness",
-        description="Stored results, without data, model or torch.",
+        prog="adaptbench",
+        description="Which adaptation of a language model is worth it? run measures; the other "
+        "commands read stored results, without data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
-        "or an unusable file.",
+        "or an unusable file; of run, pytest's.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Never parsed here; it stands in the list of commands.
+    commands.add_parser("run", help="measure: pytest with the harness; see adaptbench run --help")
+    for add in (_add_report, _add_compare, _add_gate, _add_check, _add_simulate):
+        add(commands)
+    return parser
 
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        added.set_defaults(run=run)
-        return added
 
-    made = command("report", _report, "write the reports anew, of one run or of several together")
+Commands = Any  # argparse keeps the class of what add_subparsers() returns to itself
+
+
+def _command(commands: Commands, name: str, run: object, text: str) -> argparse.ArgumentParser:
+    description = text[0].upper() + text[1:] + "."
+    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
+    added.set_defaults(run=run)
+    return added
+
+
+def _add_report(commands: Commands) -> None:
+    text = "write the reports anew, of one run or of several together"
+    made = _command(commands, "report", _report, text)
     made.add_argument("results", type=Path, nargs="+", help="results directory")
     made.add_argument(
         "--into", type=Path, metavar="DIR", help="where the report of several runs belongs"
@@ -71,25 +94,34 @@ def _parser() -> argparse.ArgumentParser:
         flag = BY_FIELD[name]
         made.add_argument(f"--{name}", metavar=flag.metavar, help=flag.help)
 
-    made = command("compare", _compare, "compare two results directories or baselines, row by row")
+
+def _add_compare(commands: Commands) -> None:
+    text = "compare two results directories or baselines, row by row"
+    made = _command(commands, "compare", _compare, text)
     made.add_argument("before", type=Path, help="results directory or baseline")
     made.add_argument("after", type=Path, help="results directory or baseline")
 
-    made = command("gate", _gate, "hold a stored run to a baseline")
+
+def _add_gate(commands: Commands) -> None:
+    made = _command(commands, "gate", _gate, "hold a stored run to a baseline")
     made.add_argument("results", type=Path, help="results directory, or a baseline of the run")
     _terms(made, required=True)
     made.add_argument(
         "--update-baseline", action="store_true", help=BY_FIELD["update_baseline"].help
     )
 
-    made = command("check", _check, "verify the files of results directories or baselines")
+
+def _add_check(commands: Commands) -> None:
+    text = "verify the files of results directories or baselines"
+    made = _command(commands, "check", _check, text)
     made.add_argument("results", type=Path, nargs="+", help="results directory or baseline")
 
-    made = command(
-        "simulate",
-        _simulate,
-        "how often the gate raises false alarms and finds real changes, with rows drawn from a run",
+
+def _add_simulate(commands: Commands) -> None:
+    text = (
+        "how often the gate raises false alarms and finds real changes, with rows drawn from a run"
     )
+    made = _command(commands, "simulate", _simulate, text)
     made.add_argument("results", type=Path, help="results directory or baseline, with seeds")
     made.add_argument(
         "after", type=Path, nargs="?", help="the same run after a change that is to count as none"
@@ -100,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         "--centred", action="store_true", help="let all rows of a cell point one way: harder"
     )
     made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
-    return parser
 
 
 def _positive(text: str) -> int:

@@ -1,15 +1,19 @@
 """The pytest side: hooks that translate between pytest and the harness, and nothing else.
 
-``conftest.py`` registers this module under its own name; outside a checkout,
-``pytest -p harness.plugin --pyargs suites`` does the same.
+``adaptbench run`` is pytest with this plugin. In a checkout, ``conftest.py`` registers it under its
+own name, so that plain ``pytest suites/`` does the same.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest starts.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -21,7 +25,7 @@ from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
 from harness.errors import AdaptbenchError
 from harness.metrics.perplexity import summarize
-from harness.places import shipped
+from harness.places import folders, shipped
 from harness.records import Measurement
 from harness.report import terminal
 from harness.run.plan import Case, make_plan
@@ -31,6 +35,23 @@ _KEY = pytest.StashKey[Session]()
 ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run pytest with this plugin, in the working directory unless ``--rootdir`` says otherwise.
+
+    Args:
+        arguments: pytest's. Where no path is among them, the shipped suites run, and those in
+            ``suites/`` of the working directory.
+
+    Returns:
+        pytest's exit status.
+    """
+    # Two folders far apart would make a folder above both the root, and results belong here.
+    rooted = any(argument.partition("=")[0] == "--rootdir" for argument in arguments)
+    suites = [shlex.quote(glob.escape(str(folder))) for folder in folders("suites")]
+    ours = ["-p", "harness.plugin", "-o", f"testpaths={' '.join(suites)}"]
+    return int(pytest.main([*ours, *([] if rooted else ["--rootdir=."]), *arguments]))
 
 
 def session_of(config: pytest.Config) -> Session:
