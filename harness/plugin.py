@@ -49,9 +49,14 @@ def run(arguments: Sequence[str]) -> int:
     """
     # Two folders far apart would make a folder above both the root, and results belong here.
     rooted = any(argument.partition("=")[0] == "--rootdir" for argument in arguments)
-    suites = [shlex.quote(glob.escape(str(folder))) for folder in folders("suites")]
+    suites = [shlex.quote(glob.escape(_from_here(folder))) for folder in folders("suites")]
     ours = ["-p", "harness.plugin", "-o", f"testpaths={' '.join(suites)}"]
     return int(pytest.main([*ours, *([] if rooted else ["--rootdir=."]), *arguments]))
+
+
+def _from_here(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def session_of(config: pytest.Config) -> Session:

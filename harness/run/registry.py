@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core import Strategy
 from harness.errors import StrategyError, one_line, suggest
+from harness.places import ROOT, shipped
 
 GROUP = "adaptbench.strategies"
 REQUIRED = ("name", "variants", "label", "stochastic", "draw", "adapt")
@@ -71,10 +72,9 @@ def select_strategies(names: tuple[str, ...]) -> list[type[Strategy]]:
 
 
 def _in_folder(broken: list[str]) -> Iterator[tuple[str, Any]]:
-    import strategies
-
-    for info in pkgutil.iter_modules(strategies.__path__):
-        module_name = f"strategies.{info.name}"
+    package = ".".join(shipped("strategies").relative_to(ROOT).parts)
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        module_name = f"{package}.{info.name}"
         try:
             module = importlib.import_module(module_name)
         except (Exception, SystemExit) as error:  # a user's file may raise anything
