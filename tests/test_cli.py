@@ -37,7 +37,7 @@ def typed(files: Files, tiny_model: Path) -> Typed:
         done = subprocess.run(
             [sys.executable, "-m", module, *words, *(sweep if words[:1] == ("run",) else ())],
             cwd=folder,
-            env={**outside_of_workers(), "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env={**outside_of_workers(), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             timeout=300,
@@ -118,14 +118,22 @@ def test_workers_run_them_too(typed: Typed, own: Path) -> None:
 
 
 def test_a_path_runs_that_path_only(typed: Typed, own: Path) -> None:
-    done = typed(own, "run", "suites/test_own.py")
+    done = typed(own, "run", "suites/test_own.py", "--co")
     assert done.status == 0, done.out + done.err
-    assert "1 passed" in done.out
+    assert "1 test collected" in done.out
+
+
+def test_folders_far_apart_leave_the_root_here(typed: Typed, own: Path) -> None:
+    """pytest would take the folder above both, perhaps the file system's root."""
+    done = typed(own, "run", str(ROOT / "suites" / "test_perplexity.py"), "suites", "--co", "-v")
+    assert done.status == 0, done.out + done.err
+    assert f"rootdir: {own}" in done.out
+    assert "2 tests collected" in done.out
 
 
 @pytest.mark.parametrize("flags", [("--rootdir", "suites"), ("--rootdir=suites",)])
 def test_a_rootdir_of_ones_own_is_kept(typed: Typed, own: Path, flags: tuple[str, ...]) -> None:
-    done = typed(own, "run", *flags, "suites")
+    done = typed(own, "run", *flags, "suites", "--co")
     assert done.status == 0, done.out + done.err
     assert f"rootdir: {own / 'suites'}" in done.out
 
