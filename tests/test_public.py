@@ -251,3 +251,22 @@ def test_defaults_stand_in_pyproject(given: Any, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.adaptbench]\nlimit = 2\n", encoding="utf-8")
     run = adaptbench.compare(**given | {"strategy": "zeroshot"})
     assert [len(one.observations) for one in run.measurements.values()] == [2]
+
+
+def test_a_run_without_any_cell_can_be_looked_at(
+    given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.run.bench import Bench
+
+    def measure(self: Bench, *arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        adaptbench.compare(**given)
+    run = adaptbench.load_run(given["results_dir"])
+    gap = "3 of 3 cells are missing; tiny-llama-plain-zeroshot: not run"
+    assert repr(run) == gap
+    assert gap in run._repr_html_()
+    assert (run.measurements, run.conclusions, len(run.table)) == ({}, [], 0)
+    assert run.report().is_file()
