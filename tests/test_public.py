@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import adaptbench
+from harness.cli import PASSED, main
 from tests.conftest import ROOT, Files, Run
 
 SWEEP: dict[str, Any] = {"strategy": "zeroshot,fewshot", "k": [1, 2], "seeds": (0,)}
@@ -161,14 +162,13 @@ def test_settings_reach_the_training(given: Any) -> None:
     assert list(used["target_modules"]) == ["q_proj"]
 
 
-def test_the_gate_of_a_run(given: Any, suites: Run, tmp_path: Path) -> None:
+def test_the_gate_of_a_run(given: Any, tmp_path: Path) -> None:
     run = adaptbench.compare(**given)
     baseline = tmp_path / "baseline.json"
-    done = suites(
-        "--strategy=zeroshot,fewshot", "--k=1,2", "--seeds=0", f"--baseline={baseline}",
-        "--update-baseline",
-    )  # fmt: skip
-    assert done.status == 0, done.out
+    written = main(
+        ["gate", str(given["results_dir"]), f"--baseline={baseline}", "--update-baseline"]
+    )
+    assert written == PASSED
     verdict = run.gate(baseline, "1%")
     assert (verdict.passed, verdict.compared, verdict.tolerance) == (True, 3, 0.01)
     assert "baseline.json" in run.report(gate=verdict).with_suffix(".md").read_text("utf-8")
