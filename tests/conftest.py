@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.conformance.tiny_models import Family, make
-
-ROOT = Path(__file__).resolve().parent.parent
-ALPHABET = (
-    "天地人山水火木金土日月年歲王公子女君臣民兵馬車舟之乎者也矣焉哉不無有為以於其乃，。：「」\n "
-)
+from tests.builders import ROOT
+from tests.builders.commands import Outcome, Run
+from tests.builders.models import make_llama
+from tests.builders.tasks import Files, row, write_rows
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,51 +26,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llama(tmp_path_factory.mktemp("tiny") / "tiny-llama")
 
 
-def make_llama(folder: Path, *, bos: bool = True, seed: int = 0, **changes: object) -> Path:
-    return make(Family("LlamaConfig", changes, bos=bos), folder, seed)
-
-
-def sentence_of(instruction: str) -> str:
-    """The line of a shipped instruction that is to be translated, not the request around it."""
-    (sentence,) = [
-        line for line in instruction.split("\n") if not re.search("譯|改寫|怎麼說|答案：", line)
-    ]
-    return sentence
-
-
-def row(
-    number: int, length: int = 8, prefix: str = "t", direction: str = "classical"
-) -> dict[str, str]:
-    """A made-up row: text from a small alphabet, distinct for every number."""
-    import random
-
-    rng = random.Random(f"{prefix}{number}")
-    source = "".join(rng.choice(ALPHABET[:40]) for _ in range(length))
-    answer = "".join(rng.choice(ALPHABET[:40]) for _ in range(length))
-    wording = "翻譯成文言文" if direction == "classical" else "翻譯成現代文"
-    return {
-        "id": f"{prefix}-{number:03d}",
-        "instruction": f"{wording}：\n{source}",
-        "output": answer,
-    }
-
-
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".jsonl":
-        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows)
-    else:
-        text = json.dumps(rows, ensure_ascii=False)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-@dataclass(frozen=True)
-class Files:
-    test: Path
-    train: Path
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """Five test rows and twelve training rows, both directions."""
@@ -86,20 +36,6 @@ def files(tmp_path: Path) -> Files:
         write_rows(tmp_path / "data" / "test.json", test),
         write_rows(tmp_path / "data" / "train.json", train),
     )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Run = Callable[..., Outcome]
 
 
 def outside_of_workers() -> dict[str, str]:

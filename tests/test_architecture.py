@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "pandas", "jinja2"}
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
@@ -54,3 +54,10 @@ def test_the_nouns_need_the_standard_library_only() -> None:
 
     names = roots(imported(ROOT / "harness" / "core.py", top_level_only=True))
     assert names <= set(sys.stdlib_module_names)
+
+
+def test_a_test_file_imports_no_other_test_file() -> None:
+    """What several tests share stands in ``tests/builders``."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        names = imported(path, top_level_only=False)
+        assert not [name for name in names if ".test_" in name or name == "tests.conftest"], path

@@ -13,7 +13,7 @@ import pytest
 from harness.config.flags import SHIPPED
 from harness.errors import ModelError
 from harness.models.embedded import SMOLLM2, fetch
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 pytestmark = pytest.mark.real
 LIMIT = 6

@@ -16,7 +16,7 @@ from harness.models.sources import Source, parse_source
 from harness.prompts.rendering import PROMPTS
 from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
-from tests.conftest import Files
+from tests.builders.tasks import Files
 
 UNFLAGGED = {"explicit", "qlora", "generation", "subset", "curriculum", "per_model", "trial"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,29 +14,10 @@ from harness.errors import GateError
 from harness.gate.decision import judge
 from harness.gate.verdict import Gate, Verdict
 from harness.metrics.perplexity import DEFINITION
-from harness.results.snapshot import Rows, Snapshot
-
-N = 250
-TOKENS = tuple(20 + i % 30 for i in range(N))
-RNG = np.random.default_rng(3)
-# The spread of SmolLM2's zero-shot log perplexities on 250 real rows: 0.86.
-LOGS = RNG.normal(2.95, 0.86, N)
-IDS = [f"row-{i:03d}" for i in range(N)]
+from harness.results.snapshot import Rows
+from tests.builders.snapshots import IDS, LOGS, TOKENS, N, rows, run
 
 Change = Callable[[np.ndarray[Any, Any]], Any]
-
-
-def rows(logs: Sequence[float] | np.ndarray[Any, Any], key: str = "k", **facts: Any) -> Rows:
-    nll = tuple(round(float(log) * n, 6) for log, n in zip(logs, TOKENS, strict=False))
-    return Rows(key, TOKENS[: len(nll)], nll, {"model": "m", "prompt": "p1", **facts})
-
-
-def run(cells: Mapping[str, Rows], n: int = N, where: str = "there.json", **more: Any) -> Snapshot:
-    contents = {name: f"text {name}" for name in IDS[:n]}
-    return replace(
-        Snapshot(where, "task", contents, tuple(3 * t for t in TOKENS[:n]), cells, {}, DEFINITION),
-        **more,
-    )
 
 
 def noise(spread: float, seed: int) -> np.ndarray[Any, Any]:

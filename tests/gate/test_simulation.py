@@ -13,7 +13,7 @@ from harness.cli import PASSED, main
 from harness.errors import GateError
 from harness.gate.simulation import EFFECTS, PLAIN, Rate, simulate, table
 from harness.results.baseline import write_baseline
-from tests.gate.test_decision import LOGS, rows, run
+from tests.builders.snapshots import LOGS, rows, run
 
 RUNS = 160
 

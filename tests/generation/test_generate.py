@@ -13,7 +13,7 @@ from harness.generation.generate import generate
 from harness.models.loading import LoadedModel, load
 from harness.prompts.rendering import load_template
 from harness.training.train import encode_rows
-from tests.conftest import row
+from tests.builders.tasks import row
 
 TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(3))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files
+from tests.builders import ROOT
+from tests.builders.tasks import Files
 
 THEIRS = '''
 from dataclasses import dataclass

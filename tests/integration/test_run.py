@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Run, make_llama, write_rows
-from tests.integration import SWEEP, summary
+from tests.builders import ROOT
+from tests.builders.commands import SWEEP, Run, summary
+from tests.builders.models import make_llama
+from tests.builders.tasks import Files, write_rows
 
 
 def test_a_run_and_its_repetition(suites: Run, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Run
+from tests.builders import ROOT
+from tests.builders.commands import Run
 
 SPEED, CONFORMANCE = ROOT / "suites/test_speed.py", ROOT / "suites/test_conformance.py"
 

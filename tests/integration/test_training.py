@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Run, row, write_rows
+from tests.builders import ROOT
+from tests.builders.commands import Run
+from tests.builders.tasks import Files, row, write_rows
 
 QUICK = ("--strategy=qlora", "--quant=none", "--seeds=0")
 

@@ -21,8 +21,8 @@ from harness.results.manifest import example, write_manifest
 from harness.results.reading import read_run, rebuild
 from harness.results.store import Store
 from harness.results.surprisal import encode
-from tests.report.test_content import HOSTILE
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
+from tests.builders.texts import HOSTILE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03")

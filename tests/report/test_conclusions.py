@@ -11,7 +11,7 @@ from harness.core import Score
 from harness.report import content as report
 from harness.report.conclusions import conclusions, sureness
 from harness.results.reading import read_run
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
 
 RNG = np.random.default_rng(5)
 LOGS = RNG.normal(2.9, 0.8, 80)

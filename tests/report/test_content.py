@@ -21,17 +21,10 @@ from harness.report.learning import draw
 from harness.report.publish import write
 from harness.results.manifest import describe
 from harness.run.plan import Plan, make_plan
-from tests.conftest import Files
-from tests.results.test_store import MEASUREMENT
+from tests.builders.cells import MEASUREMENT, PROVENANCE
+from tests.builders.tasks import Files
+from tests.builders.texts import HOSTILE
 
-PROVENANCE = {
-    "adaptbench": "0.1.0",
-    "prefix_token": "BOS",
-    "matmul": "torch default",
-    "pool_digest": "sha",
-    "versions": {"torch": "2.13.0"},
-    "hardware": {"processor": "test", "cores": 2},
-}
 TRAINING = {
     "settings": {"r": 16, "learning_rate": 1e-3, "seed": 0},
     "optimizer": "adamw_torch",
@@ -216,30 +209,6 @@ def test_nonfinite_cells_are_shown_as_such(plan: Plan) -> None:
     assert cell["mean_perplexity"] is None
     assert content["groups"][1]["change"] is None  # nothing to compare with
     json.dumps(content, allow_nan=False)
-
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(1)>",
-    '"><svg onload=alert(1)>',
-    "javascript:alert(1)",
-    "| a | b |",
-    "[click](http://example.invalid)",
-    "![x](http://example.invalid/x.png)",
-    "`code` **bold** _it_",
-    "# heading",
-    "line\nbreak | cell",
-    "{{ 7*7 }}{% for x in y %}",
-    "{{ ''.__class__ }}",
-    "\u202egnp.exe",
-    "\u2066hidden\u2069",
-    "zero\u200bwidth",
-    "&lt;b&gt;",
-    "<!-- comment",
-    "\\input{/etc/passwd} $x^2$",
-    "a\x00b\x1b[31m",
-    "~~strike~~ <u>under</u>",
-]
 
 
 class Tags(html.parser.HTMLParser):

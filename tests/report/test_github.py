@@ -12,8 +12,8 @@ from harness.gate.verdict import Gate, Verdict
 from harness.report import content as report
 from harness.report import github
 from harness.results.reading import read_run
-from tests.gate.test_decision import LOGS, rows, run
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
+from tests.builders.snapshots import LOGS, rows, run
 
 ON = {"GITHUB_ACTIONS": "true"}
 

@@ -20,7 +20,7 @@ from harness.report.formatting import TEMPLATES
 from harness.report.html import block, page, pictures
 from harness.results.reading import read_run
 from harness.results.surprisal import ALPHABET, STEP
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

@@ -9,7 +9,7 @@ import pytest
 from harness.cli import PASSED, WRONG, main
 from harness.report.publish import Style
 from harness.results.reading import rebuild
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
 
 
 @pytest.fixture

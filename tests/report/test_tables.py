@@ -12,8 +12,8 @@ import pytest
 from harness.report import content as report
 from harness.report.tables import tex, to_csv, to_latex
 from harness.results.reading import read_run
-from tests.report.test_content import HOSTILE
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
+from tests.builders.texts import HOSTILE
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from harness.core import digest
 from harness.errors import StoreError
 from harness.results.baseline import read_baseline, update_baseline, write_baseline
 from harness.results.snapshot import Snapshot
-from tests.gate.test_decision import LOGS, rows, run
+from tests.builders.snapshots import LOGS, rows, run
 
 
 @pytest.fixture

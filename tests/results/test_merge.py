@@ -13,7 +13,7 @@ from harness.report import content as report
 from harness.results.manifest import read_manifest, write_manifest
 from harness.results.merge import merge
 from harness.results.reading import read_run
-from tests.results.test_reading import SEEDS, make_run
+from tests.builders.runs import SEEDS, make_run
 
 
 def test_two_models_stand_side_by_side(tmp_path: Path) -> None:

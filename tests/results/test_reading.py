@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import random
 import subprocess
 import sys
 import time
@@ -14,86 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.cli import FAILED, PASSED, WRONG, main
-from harness.config.export import effective
-from harness.config.options import Options
-from harness.core import Score
 from harness.errors import StoreError
-from harness.metrics.perplexity import DEFINITION
 from harness.results.baseline import write_baseline
-from harness.results.manifest import Entry, Manifest, read_manifest, write_manifest
+from harness.results.manifest import read_manifest, write_manifest
 from harness.results.reading import matched, read_run, snapshot
-from harness.results.store import Store
-from tests.conftest import ROOT
-from tests.report.test_content import PROVENANCE
-from tests.results.test_store import MEASUREMENT
-
-SEEDS, ROWS = 3, 40
-
-
-def make_run(
-    folder: Path,
-    shift: float = 0.0,
-    model: str = "m",
-    labels: tuple[str, ...] = ("zeroshot", "fewshot-random-k01"),
-    rows: int = ROWS,
-    tokens: int = 10,
-) -> Path:
-    """A results directory as a run leaves it: ``shift`` raises the few-shot cells' logarithms."""
-    store, entries = Store(folder), []
-    store.prepare()
-    ids = [f"r{i:03d}" for i in range(rows)]
-    for label in labels:
-        for seed in (None,) if label == "zeroshot" else range(SEEDS):
-            rng = random.Random(f"{label}{seed}")
-            up = 0.0 if label == "zeroshot" else shift
-            name = f"{model}-plain-{label}" + ("" if seed is None else f"-s{seed}")
-            cell = dataclasses.replace(
-                MEASUREMENT.cell,
-                id=name,
-                label=label,
-                strategy=label.partition("-")[0],
-                seed=seed,
-                n=rows,
-                demonstrations_digest=f"{label}{shift}",
-                model=dataclasses.replace(MEASUREMENT.cell.model, name=model, digest=model),
-            )
-            base = random.Random(0)
-            scores = tuple(
-                Score(i, tokens * (base.gauss(3, 0.8) + rng.gauss(0, 0.01) + up), tokens, 3, 9, 20)
-                for i in ids
-            )
-            measurement = dataclasses.replace(
-                MEASUREMENT, cell=cell, scores=scores, provenance=PROVENANCE, training=None
-            )
-            path = store.put(measurement)
-            entries.append(
-                Entry(
-                    *(name, model, "none", "float32", "plain", label, label, seed, cell),
-                    file=str(path.relative_to(folder)),
-                    cached=True,
-                )
-            )
-    task = {
-        "name": "task",
-        "data": "gone.json",
-        "n": rows,
-        "digest": "d",
-        "pool": 3,
-        "rows": dict.fromkeys(ids, "text"),
-        "train_data": "gone.json",
-        "pool_digest": "p",
-        "trainable": 3,
-        "excluded": [],
-        "leaked": False,
-    }
-    prompt = {"name": "plain", "preamble": "", "demonstration": "", "query": "", "chat": False}
-    recipe = effective(Options())
-    questions = tuple({"id": i, "instruction": f"ask {i}", "output": "答"} for i in ids)
-    manifest = Manifest(
-        "0.1.0", DEFINITION, task, (prompt,), recipe, False, questions, {}, {}, tuple(entries)
-    )
-    write_manifest(folder, manifest)
-    return folder
+from tests.builders import ROOT
+from tests.builders.runs import SEEDS, make_run
 
 
 @pytest.fixture

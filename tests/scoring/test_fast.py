@@ -21,8 +21,8 @@ from harness.scoring.batches import BUDGETS, Budget, plan_batches
 from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
 from harness.scoring.prefix import COPIED, IN_PLACE, NONE, SharedPrefix
 from harness.scoring.score import reference
-from tests.conftest import make_llama
-from tests.scoring.test_score import PREFIX, QUIET, encode, spec
+from tests.builders.models import make_llama
+from tests.builders.scoring import PREFIX, QUIET, encode, spec
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from harness.run.registry import find_strategies, select_strategies
 from strategies.fewshot import FewShot
 from strategies.qlora import QLoRA
 from strategies.zeroshot import ZeroShot
-from tests.conftest import ROOT, Files
+from tests.builders import ROOT
+from tests.builders.tasks import Files
 
 POOL = [
     Example(f"p{i:02d}", f"問{i}", f"答{i}", (("direction", "ab"[i % 3 == 0]),)) for i in range(30)

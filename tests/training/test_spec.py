@@ -14,7 +14,7 @@ from harness.core import Example, TrainingSettings, TrainingSpec
 from harness.errors import DataError, OptionError
 from harness.run.plan import Plan, make_plan
 from harness.training.spec import EVERY_FIFTH, hold_out, tailor
-from tests.conftest import Files, row
+from tests.builders.tasks import Files, row
 
 POOL = tuple(Example(**row(i, 5, "train")) for i in range(40))
 OPTIONS = Options(per_model={"a/b": {"r": 8, "quantization": "int8"}})

@@ -27,7 +27,8 @@ from harness.training.cache import (
 )
 from harness.training.collation import IGNORED, collate
 from harness.training.train import encode_rows
-from tests.conftest import make_llama, row
+from tests.builders.models import make_llama
+from tests.builders.tasks import row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
 SPEC = ModelSpec("tiny", "sha-tiny")

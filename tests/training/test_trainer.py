@@ -24,7 +24,8 @@ from harness.training import checkpoints
 from harness.training import trainer as trainer_module
 from harness.training.cache import adapter_key, read_record, train_once
 from harness.training.train import TrainingWarning, encode_rows
-from tests.conftest import make_llama, row
+from tests.builders.models import make_llama
+from tests.builders.tasks import row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(16))
 TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(6))

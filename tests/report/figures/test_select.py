@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -25,73 +24,10 @@ from harness.report.figures.svg import standalone
 from harness.results.manifest import write_manifest
 from harness.results.reading import read_run
 from harness.results.store import Store
-from tests.conftest import ROOT
-from tests.report.figures.test_svg import HOSTILE, SVG, description, marks, words
-from tests.results.test_reading import make_run
-
-PROMPTS = {0: 90.0, 1: 250.0, 3: 560.0, 5: 870.0}
-LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03", "fewshot-random-k05", "qlora")
-MEANS = {"zeroshot": 33.0, "fewshot": 26.0, "qlora": 9.6}
-
-
-def content(
-    *more: dict[str, Any],
-    labels: tuple[str, ...] = LABELS,
-    n: int = 50,
-    scatter: float = 0.3,
-    **common: Any,
-) -> dict[str, Any]:
-    """What a report says of groups, as far as the pictures look at it."""
-    base = random.Random(0)
-    rows = [base.gauss(0, 0.86) for _ in range(n)]
-    groups: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
-    explored = []
-    for changes in [*({"label": label} for label in labels), *more]:
-        label = str(changes["label"])
-        strategy = label.partition("-")[0]
-        group = {
-            "strategy": strategy,
-            "model": "m",
-            "quantization": "none",
-            "dtype": "float32",
-            "prompt": "plain",
-            "k": int(label[-2:]) if label[-2:].isdigit() else 0,
-            "training_tokens": 40_000 if strategy == "qlora" else None,
-            "training_seconds": 137.0 if strategy == "qlora" else None,
-            **common,
-            **changes,
-        }
-        seeds: list[int | None] = [None] if strategy == "zeroshot" else [0, 1, 2]
-        group.setdefault("context_tokens", PROMPTS.get(group["k"], 90.0))
-        name = "/".join(str(group[key]) for key in ("model", "quantization", "dtype", "prompt"))
-        found = []
-        for seed in seeds:
-            rng = random.Random(f"{label}{seed}")
-            middle = MEANS.get(strategy, 20.0) * math.exp(-(0.86**2) / 2)
-            noise = 0.0 if seed is None else scatter
-            values = [middle * math.exp(row + rng.gauss(0, noise)) for row in rows]
-            cell = {
-                key: group[key] for key in ("model", "quantization", "dtype", "prompt", "label")
-            }
-            cell |= {"id": f"{name}/{label}/{seed}", "seed": seed}
-            metrics = {
-                "mean_perplexity": statistics.fmean(values),
-                "geometric_mean_perplexity": statistics.geometric_mean(values),
-                "median_perplexity": statistics.median(values),
-            }
-            cells.append({**cell, **metrics})
-            explored.append({**cell, "perplexity": values})
-            found.append(metrics)
-        for metric in found[0]:
-            group.setdefault(metric, statistics.fmean(one[metric] for one in found))
-        group.setdefault("mean", group["mean_perplexity"])
-        limits = [0.9 * (group["mean"] or 1), 1.1 * (group["mean"] or 1)]
-        group.setdefault("mean_interval", limits)
-        group.setdefault("mean_seeds_interval", None if len(seeds) == 1 else limits)
-        groups.append(group)
-    questions = [{"id": f"r{i:03d}"} for i in range(n)]
-    return {"groups": groups, "cells": cells, "explorer": {"rows": questions, "cells": explored}}
+from tests.builders import ROOT
+from tests.builders.contents import LABELS, content, some
+from tests.builders.runs import make_run
+from tests.builders.svg import HOSTILE, SVG, description, marks, words
 
 
 def only(made: dict[str, Any], kind: str) -> Any:
@@ -109,14 +45,9 @@ def column(table: dict[str, Any], header: str) -> list[Any]:
     return [row[place] for row in table["rows"]]
 
 
-def some() -> str:
-    made, _ = pictures(content())
-    return "".join(svg for _, svg in made.values())
-
-
 PROGRAM = """
 import hashlib, sys
-from tests.report.figures.test_select import some
+from tests.builders.contents import some
 print(hashlib.sha256(some().encode()).hexdigest())
 assert not {"torch", "matplotlib.pyplot"} & set(sys.modules)
 """
