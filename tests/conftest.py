@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 from tests.builders import ROOT
 from tests.builders.commands import Outcome, Run
 from tests.builders.models import make_llama
+from tests.builders.processes import ForkServer
 from tests.builders.tasks import Files, row, write_rows
 
 
@@ -38,20 +36,27 @@ def files(tmp_path: Path) -> Files:
     )
 
 
-def outside_of_workers() -> dict[str, str]:
-    """The environment without what tells a worker of xdist that it is one."""
-    return {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
+@pytest.fixture(scope="session")
+def processes() -> Iterator[ForkServer]:
+    """Runs ``python -m`` in processes of their own, the usual ones without a cold start."""
+    server = ForkServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
-    """Run ``pytest suites/`` on the tiny model and the small task in a process of its own."""
+def suites(files: Files, tiny_model: Path, tmp_path: Path, processes: ForkServer) -> Run:
+    """Run ``pytest suites/`` on the tiny model and the small task in a process of its own.
+
+    The process has torch and its like already; ``cold=True`` starts one that has nothing.
+    """
 
     def run(
         *flags: str,
         defaults: bool = True,
         env: dict[str, str] | None = None,
         only: Path = ROOT / "suites",
+        cold: bool = False,
     ) -> Outcome:
         given = {flag.partition("=")[0] for flag in flags}
         own = {
@@ -60,19 +65,10 @@ def suites(files: Files, tiny_model: Path, tmp_path: Path) -> Run:
             "--train-data": files.train,
             "--results-dir": tmp_path / "results",
         }
-        command = [sys.executable, "-m", "pytest", str(only), "-p", "no:cacheprovider"]
+        arguments = [str(only), "-p", "no:cacheprovider"]
         if defaults:
-            command += [f"{name}={value}" for name, value in own.items() if name not in given]
-        done = subprocess.run(
-            [*command, *flags],
-            cwd=ROOT,
-            env={**outside_of_workers(), **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+            arguments += [f"{name}={value}" for name, value in own.items() if name not in given]
+        return processes.run("pytest", *arguments, *flags, env=env, cold=cold)
 
     return run
 
