@@ -62,6 +62,7 @@ class ForkServer:
     def __init__(self) -> None:
         self.environment = outside_of_workers()
         self.process: subprocess.Popen[bytes] | None = None
+        self.failed = False
         # CUDA does not survive a fork, and macOS aborts some children of a process with threads.
         self.usable = sys.platform == "linux" and not Path("/dev/nvidiactl").exists()
 
@@ -91,7 +92,7 @@ class ForkServer:
 
     def start(self) -> bool:
         """Start the process unless it runs; tell whether it does."""
-        if self.usable and self.process is None:
+        if self.usable and not self.failed and self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, str(SERVER)],
                 cwd=ROOT,
@@ -103,9 +104,9 @@ class ForkServer:
                 start_new_session=True,  # so that its children can be ended with it
             )
             if not self.hear():
-                self.usable = False
+                self.failed = True
                 self.stop()
-        return self.usable
+        return self.process is not None
 
     def fork(
         self, module: str, arguments: Sequence[str], folder: Path, environment: dict[str, str]
