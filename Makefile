@@ -16,7 +16,8 @@ bench: $(VENV)/installed
 	@echo "Report: $(abspath $(RESULTS))/report.html"
 
 test: $(VENV)/installed
-# In the order of files, the slow ones first: by the number of tests, a worker would wait for them.
+# In the order of tests/__init__.py, the slow files first: by the number of tests, a worker would
+# wait for them.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 gate: $(VENV)/installed

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import SLOW_FIRST
 from tests.builders import ROOT
 from tests.builders.commands import Outcome, Run
 from tests.builders.models import make_llama
@@ -16,6 +17,17 @@ from tests.builders.tasks import Files, row, write_rows
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: uses the real small model (fetched once through pip)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first, so that no worker is left alone with one at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(ROOT).as_posix()
+        found = (i for i, name in enumerate(SLOW_FIRST) if file.startswith(name))
+        return next(found, len(SLOW_FIRST))
+
+    items.sort(key=rank)  # keeps the order within a rank
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import SLOW_FIRST
 from tests.builders import ROOT
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "pandas", "jinja2"}
@@ -61,3 +62,12 @@ def test_a_test_file_imports_no_other_test_file() -> None:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         names = imported(path, top_level_only=False)
         assert not [name for name in names if ".test_" in name or name == "tests.conftest"], path
+
+
+def test_the_slow_files_are_there_and_come_first(request: pytest.FixtureRequest) -> None:
+    assert all((ROOT / name).exists() for name in SLOW_FIRST)
+    slow = [
+        item.path.relative_to(ROOT).as_posix().startswith(SLOW_FIRST)
+        for item in request.session.items
+    ]
+    assert slow == sorted(slow, reverse=True)
