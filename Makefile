@@ -16,7 +16,8 @@ bench: $(VENV)/installed
 	@echo "Report: $(abspath $(RESULTS))/report.html"
 
 test: $(VENV)/installed
-# In the order of files, the slow ones first: by the number of tests, a worker would wait for them.
+# In the order of tests/__init__.py, the slow files first: by the number of tests, a worker would
+# wait for them.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 gate: $(VENV)/installed
@@ -30,6 +31,8 @@ check: $(VENV)/installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+# The walls between the rooms: who may import whom.
+	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 format: $(VENV)/installed
 	$(BIN)/python -m ruff check --fix .
@@ -38,7 +41,7 @@ format: $(VENV)/installed
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adaptbench needs Python 3.10 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"

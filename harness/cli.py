@@ -1,4 +1,7 @@
-"""``python -m harness``: what can be done with stored results, without data, model or torch."""
+"""The console script ``adaptbench``: ``run`` is pytest; the rest reads stored results.
+
+What reads stored results needs no data, model or torch.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.config.flags import BY_FIELD
 from harness.errors import AdaptbenchError, OptionError
+from harness.flag import OFFLINE
 from harness.gate.verdict import Gate, Terms
 from harness.report.formatting import visible
-from harness.report.terminal import Plain, show_gate, show_report
+from harness.report.terminal import Plain, show_changes, show_gate, show_report
 
 PASSED, FAILED, WRONG = 0, 1, 4  # pytest's numbers for the same
 
@@ -29,9 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file.
+        0 done; 1 the gate failed or the store is damaged; 4 a wrong argument or unusable file. Of
+        ``run``: pytest's exit status.
     """
-    parsed = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:  # all of its arguments are pytest's, --help too
+        from harness.plugin import run
+
+        return run(given[1:])
+    parsed = _parser().parse_args(given)
     text = io.StringIO()
     try:
         status: int = parsed.run(parsed, Plain(text, sys.stdout.isatty()))
@@ -49,47 +58,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m harness",
-        description="Stored results, without data, model or torch.",
+        prog="adaptbench",
+        description="Which adaptation of a language model is worth it? run measures; the other "
+        "commands read stored results, without data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
-        "or an unusable file.",
+        "or an unusable file; of run, pytest's.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Never parsed here; it stands in the list of commands.
+    commands.add_parser("run", help="measure: pytest with the harness; see adaptbench run --help")
+    for add in (_add_report, _add_compare, _add_gate, _add_check, _add_simulate):
+        add(commands)
+    return parser
 
-    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        added.set_defaults(run=run)
-        return added
 
-    made = command("report", _report, "write the reports anew, of one run or of several together")
+Commands = Any  # argparse keeps the class of what add_subparsers() returns to itself
+
+
+def _command(commands: Commands, name: str, run: object, text: str) -> argparse.ArgumentParser:
+    description = text[0].upper() + text[1:] + "."
+    added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
+    added.set_defaults(run=run)
+    return added
+
+
+def _add_report(commands: Commands) -> None:
+    text = "write the reports anew, of one run or of several together"
+    made = _command(commands, "report", _report, text)
     made.add_argument("results", type=Path, nargs="+", help="results directory")
     made.add_argument(
         "--into", type=Path, metavar="DIR", help="where the report of several runs belongs"
     )
     _terms(made, required=False)
     for name in ("report", "templates"):
-        flag = BY_FIELD[name]
+        flag = OFFLINE[name]
         made.add_argument(f"--{name}", metavar=flag.metavar, help=flag.help)
 
-    made = command("compare", _compare, "compare two results directories or baselines, row by row")
+
+def _add_compare(commands: Commands) -> None:
+    text = "compare two results directories or baselines, row by row"
+    made = _command(commands, "compare", _compare, text)
     made.add_argument("before", type=Path, help="results directory or baseline")
     made.add_argument("after", type=Path, help="results directory or baseline")
 
-    made = command("gate", _gate, "hold a stored run to a baseline")
+
+def _add_gate(commands: Commands) -> None:
+    made = _command(commands, "gate", _gate, "hold a stored run to a baseline")
     made.add_argument("results", type=Path, help="results directory, or a baseline of the run")
     _terms(made, required=True)
     made.add_argument(
-        "--update-baseline", action="store_true", help=BY_FIELD["update_baseline"].help
+        "--update-baseline", action="store_true", help=OFFLINE["update-baseline"].help
     )
 
-    made = command("check", _check, "verify the files of results directories or baselines")
+
+def _add_check(commands: Commands) -> None:
+    text = "verify the files of results directories or baselines"
+    made = _command(commands, "check", _check, text)
     made.add_argument("results", type=Path, nargs="+", help="results directory or baseline")
 
-    made = command(
-        "simulate",
-        _simulate,
-        "how often the gate raises false alarms and finds real changes, with rows drawn from a run",
+
+def _add_simulate(commands: Commands) -> None:
+    text = (
+        "how often the gate raises false alarms and finds real changes, with rows drawn from a run"
     )
+    made = _command(commands, "simulate", _simulate, text)
     made.add_argument("results", type=Path, help="results directory or baseline, with seeds")
     made.add_argument(
         "after", type=Path, nargs="?", help="the same run after a change that is to count as none"
@@ -100,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         "--centred", action="store_true", help="let all rows of a cell point one way: harder"
     )
     made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
-    return parser
 
 
 def _positive(text: str) -> int:
@@ -110,8 +141,8 @@ def _positive(text: str) -> int:
 
 
 def _terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    for name in ("baseline", "tolerance", "gate_strict"):
-        flag = BY_FIELD[name]
+    for name in ("baseline", "tolerance", "gate-strict"):
+        flag = OFFLINE[name]
         text = flag.help.replace("%", "%%")
         if flag.default is False:
             parser.add_argument(f"--{flag.name}", action="store_true", help=text)
@@ -121,7 +152,7 @@ def _terms(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _parsed(name: str, text: str | None) -> Any:
-    flag = BY_FIELD[name]
+    flag = OFFLINE[name]
     try:
         return flag.default if text is None else flag.parse(text)
     except ValueError as error:
@@ -151,14 +182,15 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
         merge(parsed.results, folder)
     elif len(parsed.results) > 1:
         raise OptionError("report: several results directories need --into=DIR for their report")
-    content, files, gate = rebuild(folder, terms, style)
+    report, files, gate = rebuild(folder, terms, style)
     show_gate(writer, gate)
-    show_report(writer, content, files, Path.cwd())
+    show_report(writer, report, files, Path.cwd())
     return _status(gate)
 
 
 def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.gate.decision import hold
+    from harness.metrics.find import select_metrics
     from harness.results.baseline import update_baseline
     from harness.results.reading import snapshot
 
@@ -168,7 +200,7 @@ def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
     if parsed.update_baseline:
         show_gate(writer, None, updated=update_baseline(terms.baseline, current))
         return PASSED
-    gate = hold(terms, current)
+    gate = hold(terms, current, select_metrics(tuple(current.definitions)))
     show_gate(writer, gate)
     return _status(gate)
 
@@ -197,9 +229,9 @@ def _check(parsed: argparse.Namespace, writer: Plain) -> int:
 
 
 def _compare(parsed: argparse.Namespace, writer: Plain) -> int:
-    from harness.gate.compare import changes, show
+    from harness.gate.compare import changes
 
-    show(writer, changes(parsed.before, parsed.after))
+    show_changes(writer, changes(parsed.before, parsed.after))
     return PASSED
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -173,7 +173,7 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training with rows of its own, and epochs and a learning rate if it has them."""
+    """A part of a training run: its rows, and its epochs and learning rate if they differ."""
 
     examples: tuple[Example, ...]
     num_train_epochs: float | None = None
@@ -297,21 +297,36 @@ class Cell:
 class Strategy(Protocol):
     """A pure function from (training pool, seed) to an :class:`Adaptation`.
 
-    Subclass it as a frozen dataclass and give it a ``name``; the rest has defaults that fit a
-    deterministic strategy without settings. A strategy imports no torch and touches no file.
+    Subclass it as a frozen dataclass and give it a ``name``; the rest has defaults. Its fields are
+    its settings: those of ``[name]`` in a recipe and of ``--set name.field=value``. Several values
+    of a field make several variants. A strategy imports no torch and touches no file.
+
+    Attributes:
+        name: what ``--strategy`` calls it; ASCII letters, digits, - and _.
+        checks: field → what returns its value, given that of the recipe, or raises ValueError
+            saying what would be right. Without one, a field may be what its annotation says.
+        flags: fields that are set by flags of the same name.
     """
 
     name: ClassVar[str]
+    checks: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    flags: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def variants(cls, options: Options) -> Iterable[Self]:
-        """Yield one strategy for every combination of the flags this strategy listens to."""
-        yield cls()
+        """Yield one strategy for every combination of the values that its settings are given."""
+        for settings in options.variants(cls):
+            yield cls(**settings)
 
     @property
     def label(self) -> str:
         """An ASCII name of this variant, numbers zero-padded: ``fewshot-random-k03``."""
         return self.name
+
+    @property
+    def title(self) -> str:
+        """What sentences call it where others are compared with it, e.g. ``zero-shot``."""
+        return self.label
 
     @property
     def stochastic(self) -> bool:
@@ -326,3 +341,22 @@ class Strategy(Protocol):
     def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
         """Choose demonstrations and training from ``pool``; equal arguments, equal result."""
         ...
+
+
+class TaskSource:
+    """A task that code makes rather than two files: a test set and a training pool.
+
+    Subclass it and give it a ``name``. It is found in ``tasks/`` of the working directory, or by an
+    entry point of ``adaptbench.tasks``, and asked for with ``--task``. Training rows that stand in
+    the test set, or nearly do, are taken out, as they are of files.
+    """
+
+    name: ClassVar[str]
+
+    def test(self) -> Sequence[Example]:
+        """Return the test rows: at least one, each with an id of its own."""
+        raise NotImplementedError
+
+    def train(self) -> Sequence[Example]:
+        """Return the rows that demonstrations and training rows come from."""
+        raise NotImplementedError

@@ -6,9 +6,10 @@
     ├── OptionError      a flag or a key of [tool.adaptbench]
     ├── DataError        a file of rows: which file, row, field; what was found
     ├── PromptError      a prompt file, or a prompt longer than the model can read
+    ├── MetricError      a metric that cannot be found, or what it is made of
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
-    ├── TrainingError    a training that went wrong (out of memory)
+    ├── TrainingError    a training run that went wrong (out of memory)
     │   └── DivergenceError  its loss was not finite
     ├── ConformanceError a model that gives one row two numbers
     ├── StoreError       a results directory or baseline that cannot be written or read
@@ -43,6 +44,10 @@ class StrategyError(AdaptbenchError):
     """A strategy cannot be loaded, or returned something that is not an ``Adaptation``."""
 
 
+class MetricError(AdaptbenchError):
+    """A metric cannot be found or loaded."""
+
+
 class ModelError(AdaptbenchError):
     """A model or an adapter cannot be found, fetched or loaded, or its numbers drifted."""
 
@@ -52,11 +57,11 @@ class ConformanceError(AdaptbenchError):
 
 
 class TrainingError(AdaptbenchError):
-    """A training cannot be brought to its end."""
+    """A training run cannot be brought to its end."""
 
 
 class DivergenceError(TrainingError):
-    """The loss of a training was not finite."""
+    """The loss of a training run was not finite."""
 
 
 class StoreError(AdaptbenchError):

@@ -28,4 +28,23 @@ def folders(name: str) -> list[Path]:
     return [first, own] if there else [first]
 
 
+def find_files(folder: str, file: str) -> list[Path]:
+    """Return the files called ``file`` in the folders called ``folder``, the shipped one first.
+
+    A copy of the shipped file is not another one. Where two are returned, the user has a file of
+    their own under the name of a shipped one: neither hides the other.
+    """
+    found = [path for place in folders(folder) if _is_file(path := place / file)]
+    if len(found) > 1 and found[0].read_bytes() == found[1].read_bytes():
+        return found[:1]
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 TEMPLATES = shipped("templates")

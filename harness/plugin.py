@@ -1,44 +1,74 @@
 """The pytest side: hooks that translate between pytest and the harness, and nothing else.
 
-``conftest.py`` registers this module under its own name; outside a checkout,
-``pytest -p harness.plugin --pyargs suites`` does the same.
+``adaptbench run`` is pytest with this plugin. In a checkout, ``conftest.py`` registers it under its
+own name, so that plain ``pytest suites/`` does the same.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest starts.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from harness.config.flags import FLAGS, Flag
+from harness.config.flags import FLAGS, described
 from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
-from harness.conformance.model_under_test import Subject
 from harness.errors import AdaptbenchError
-from harness.metrics.perplexity import summarize
-from harness.places import shipped
+from harness.flag import Flag
+from harness.places import folders, shipped
 from harness.records import Measurement
 from harness.report import terminal
 from harness.run.plan import Case, make_plan
 from harness.session import Session
 
-KEY = pytest.StashKey[Session]()
+_KEY = pytest.StashKey[Session]()
 ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run pytest with this plugin, in the working directory unless ``--rootdir`` says otherwise.
+
+    Args:
+        arguments: pytest's. Where no path is among them, the shipped suites run, and those in
+            ``suites/`` of the working directory.
+
+    Returns:
+        pytest's exit status.
+    """
+    # Two folders far apart would make a folder above both the root, and results belong here.
+    rooted = any(argument.partition("=")[0] == "--rootdir" for argument in arguments)
+    suites = [shlex.quote(glob.escape(_from_here(folder))) for folder in folders("suites")]
+    ours = ["-p", "harness.plugin", "-o", f"testpaths={' '.join(suites)}"]
+    return int(pytest.main([*ours, *([] if rooted else ["--rootdir=."]), *arguments]))
+
+
+def _from_here(folder: Path) -> str:
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The run that this pytest is: for the fixtures of suites."""
+    return config.stash[_KEY]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add every flag, as text: validation happens once, in ``pytest_configure``."""
     group = parser.getgroup("adaptbench", "adaptbench: compare adaptations of language models")
     for flag in FLAGS:
-        help_text = (flag.help + _default(flag)).replace("%", "%%")
+        help_text = (described(flag) + _default(flag)).replace("%", "%%")
         if flag.default is False:
             group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
         elif flag.name == "set":
@@ -70,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
             session.check_baseline()
         except AdaptbenchError as error:
             raise pytest.UsageError(str(error)) from None
-    config.stash[KEY] = session
+    config.stash[_KEY] = session
 
 
 def _options(config: pytest.Config) -> Options:
@@ -95,31 +125,15 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of every cell for a test that asks for ``case``."""
-    session = metafunc.config.stash[KEY]
     if "case" in metafunc.fixturenames:
-        cases = session.plan.cases
+        cases = session_of(metafunc.config).plan.cases
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
-    if "subject" in metafunc.fixturenames:
-        metafunc.parametrize("subject", session.subject_names(), indirect=True, scope="session")
-    if "trial" in metafunc.fixturenames:
-        trials = session.contest.trials()
-        metafunc.parametrize("trial", trials, ids=[trial.id for trial in trials])
-
-
-@pytest.fixture(scope="session")
-def subject(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
-    """Return a model for the conformance suite: the user's, or a tiny one of some family."""
-    made = request.config.stash[KEY].subject(request.param, tmp_path_factory.mktemp("subject"))
-    yield made
-    made.close()
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurement]:
     """Return a function that measures the test's cell, or takes it from the store."""
-    session = request.config.stash[KEY]
+    session = session_of(request.config)
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     properties = request.node.user_properties
     properties.append((CASE, case.id))
@@ -127,8 +141,7 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
     def run() -> Measurement:
         result = session.measure(case, lambda: _column(reporter))
         properties.append((STATE, "cached" if result.cached else "computed"))
-        mean = summarize(result.measurement.observations).mean_perplexity
-        properties.append(("mean_perplexity", repr(mean)))
+        properties.extend(session.headlines(result.measurement))
         return result.measurement
 
     return run
@@ -147,7 +160,7 @@ def _column(reporter: pytest.TerminalReporter | None) -> int:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
     """Say what is going to be measured."""
-    return config.stash[KEY].headline() if any(map(_is_cell, items)) else None
+    return session_of(config).headline() if any(map(_is_cell, items)) else None
 
 
 def _is_cell(item: pytest.Item) -> bool:
@@ -160,7 +173,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
         return
     try:
-        session.config.stash[KEY].start()
+        session_of(session.config).start()
     except AdaptbenchError as error:
         # A worker of xdist has no way to end the run; its cells fail with the same line.
         if not _is_worker(session.config):
@@ -205,7 +218,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Listen in the process that writes the report."""
     config = session.config
     if not _is_worker(config):
-        config.pluginmanager.register(Listener(config.stash[KEY]), "adaptbench-listener")
+        config.pluginmanager.register(Listener(session_of(config)), "adaptbench-listener")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the JUnit file is written
@@ -213,14 +226,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and write the reports, once, also after Ctrl-C."""
     if _is_worker(session.config):
         return
-    config, state = session.config, session.config.stash[KEY]
+    config, state = session.config, session_of(session.config)
     state.finish()
     asked = config.getoption("baseline") is not None and not config.option.collectonly
     if asked and not state.active:
         state.gate_trouble = "--baseline: nothing was compared, because no cell was measured"
     if state.gate is not None:
         for verdict in state.gate.failing:
-            _report_failure(config, verdict.cell, f"{verdict.status}: {verdict.line}")
+            _report_failure(
+                config, state.gate.name_of(verdict), f"{verdict.status}: {verdict.line}"
+            )
         if state.gate.problem is not None:
             _report_failure(config, "baseline", state.gate.problem)
     if not state.passed and session.exitstatus == pytest.ExitCode.OK:
@@ -249,21 +264,19 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Show the gate's word, the main table, what is missing, and where the reports are."""
-    session = config.stash[KEY]
+    session = session_of(config)
     terminalreporter.ensure_newline()
     if session.trouble:
         terminalreporter.section("adaptbench")
         terminalreporter.write_line(session.trouble, red=True)
     terminal.show_gate(terminalreporter, session.gate, session.gate_trouble, session.updated)
-    if session.contest.results:
-        terminal.show_speed(terminalreporter, session.contest)
-    if session.content is not None:
+    if session.report is not None:
         here = config.invocation_params.dir
-        terminal.show_report(terminalreporter, session.content, session.files, here)
+        terminal.show_report(terminalreporter, session.report, session.files, here)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of the model."""
-    session = config.stash.get(KEY, None)
+    session = config.stash.get(_KEY, None)
     if session is not None:
         session.close()

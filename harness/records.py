@@ -155,7 +155,7 @@ class TrainingRecord:
         adapter: name of the adapter's folder.
         sha256: of its weights.
         base: what tells the base's architecture from others.
-        settings: every setting, by name.
+        settings: every setting, by name; of as many types as TrainingSettings has.
         optimizer: the one that was used.
         rows, tokens: training rows, and their tokens.
         trained_rows, trained_tokens: rows and tokens seen over all steps.
@@ -175,7 +175,7 @@ class TrainingRecord:
 
     adapter: str
     sha256: str
-    base: Mapping[str, Any]
+    base: Mapping[str, str | int | None]
     settings: Mapping[str, Any]
     optimizer: str
     rows: int
@@ -214,7 +214,7 @@ class Provenance:
     pool_digest: str
     matmul: str
     versions: Mapping[str, str] = field(default_factory=dict)
-    hardware: Mapping[str, Any] = field(default_factory=dict)
+    hardware: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,9 @@ class Measurement:
     cell: Cell
     observations: tuple[Observation, ...]
     seconds: float
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] | None = None
+    provenance: Provenance
+    training: TrainingRecord | None = None
     peak_memory_bytes: int | None = None
-    scoring: Mapping[str, Any] = field(default_factory=dict)
-    samples: tuple[Mapping[str, Any], ...] = ()
+    scoring: Scoring = field(default_factory=Scoring)
+    samples: tuple[Sample, ...] = ()
     skeletons: Mapping[str, str] = field(default_factory=dict)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from harness.conformance import model_under_test as subjects
-from harness.conformance.model_under_test import Subject
-from harness.conformance.tiny_models import FAMILIES
 from harness.core import Cell
 from harness.errors import AdaptbenchError, ModelError
-from harness.gate.decision import check_metric, check_rows, hold
+from harness.gate.decision import check_metrics, check_rows, hold
 from harness.gate.verdict import Gate, Terms
-from harness.metrics.perplexity import DEFINITION
+from harness.metrics.base import Metric
+from harness.metrics.find import select_metrics
 from harness.records import Measurement
+from harness.report.nouns import Report
 from harness.report.publish import Style, publish
 from harness.results.baseline import check_replaceable, read_baseline, update_baseline
-from harness.results.manifest import row_digests, write_manifest
+from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run.bench import Bench, Result
 from harness.run.describe import describe
 from harness.run.plan import Case, Plan
 from harness.run.progress import ProgressLine
-from harness.speed.contest import Contest
 
 
 class Session:
@@ -43,14 +40,13 @@ class Session:
         self.plan = plan
         self.bench = Bench(plan, terminal, workers)
         self.active = False
-        self.content: dict[str, Any] | None = None
+        self.report: Report | None = None
         self.files: list[Path] = []
         self.trouble: str | None = None
         self.gate: Gate | None = None
         self.gate_trouble: str | None = None
         self.updated: list[str] = []
         self._line = ProgressLine(terminal, width) if terminal is not None else None
-        self.contest = Contest(self.bench)
         self._measured: set[str] = set()
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
@@ -84,6 +80,16 @@ class Session:
         finally:
             line.clear()
 
+    def headlines(self, measurement: Measurement) -> list[tuple[str, str]]:
+        """Each metric's headline of a cell, by name, for JUnit and other listeners."""
+        rows = self.plan.task.examples
+        found = []
+        for metric in select_metrics(self.plan.options.metrics):
+            name = metric.headline.name
+            value = metric.read(measurement.observations, rows).aggregates[name]
+            found.append((name, repr(value)))
+        return found
+
     def saw(self, case_id: str, state: str | None, failure: str | None) -> None:
         """Hear of a finished test, which another process may have run."""
         self.active = True
@@ -98,33 +104,41 @@ class Session:
         """Write the reports over everything the plan asks for and the store has."""
         if not self.active:
             return
-        found: dict[str, tuple[Cell, str]] = {}
-        measured: dict[str, Measurement] = {}
         try:
-            for case in self.plan.cases:
-                if not self._counts(case):
-                    continue
-                try:
-                    measurement = self.bench.stored(case)
-                except ModelError as error:  # a model out of reach spoils its own cells only
-                    self._failures.setdefault(case.id, str(error))
-                    continue
-                if measurement is not None:
-                    path = self.bench.store.path(measurement.cell)
-                    measured[case.id] = measurement
-                    found[case.id] = (
-                        measurement.cell,
-                        str(path.relative_to(self.bench.store.folder)),
-                    )
-            manifest = describe(self.plan, found, frozenset(self._computed), self._failures)
-            folder = self.bench.store.folder
-            write_manifest(folder, manifest)
-            self._judge(take(str(folder), manifest, measured))
-            options = self.plan.options
+            manifest, measured = self.record()
+            folder, options = self.bench.store.folder, self.plan.options
+            metrics = select_metrics(options.metrics)
+            self._judge(take(str(folder), manifest, measured, metrics), metrics)
             style = Style(options.report, options.templates)
-            self.content, self.files = publish(folder, manifest, measured, self.gate, style)
+            self.report, self.files = publish(folder, manifest, measured, metrics, self.gate, style)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+
+    def record(self) -> tuple[Manifest, dict[str, Measurement]]:
+        """Write ``run.json`` over everything the plan asks for and the store has.
+
+        Returns:
+            What it says, and case id → measurement.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        found: dict[str, tuple[Cell, str]] = {}
+        measured: dict[str, Measurement] = {}
+        store = self.bench.store
+        for case in filter(self._counts, self.plan.cases):
+            try:
+                measurement = self.bench.stored(case)
+            except ModelError as error:  # a model out of reach spoils its own cells only
+                self._failures.setdefault(case.id, str(error))
+                continue
+            if measurement is not None:
+                path = store.path(measurement.cell)
+                measured[case.id] = measurement
+                found[case.id] = measurement.cell, str(path.relative_to(store.folder))
+        manifest = describe(self.plan, found, frozenset(self._computed), self._failures)
+        write_manifest(store.folder, manifest)
+        return manifest, measured
 
     def check_baseline(self) -> None:
         """See that the baseline can be compared with, or written, before anything is computed.
@@ -138,17 +152,18 @@ class Session:
         elif options.baseline is not None:
             task = self.plan.task
             baseline = read_baseline(options.baseline)
-            check_metric(baseline, DEFINITION)
+            metrics = select_metrics(options.metrics)
+            check_metrics(baseline, {metric.name: metric.definition for metric in metrics})
             check_rows(baseline, task.name, row_digests(task))
 
-    def _judge(self, snapshot: Snapshot) -> None:
+    def _judge(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:
         """Hold the run to its baseline, or make it the baseline."""
         options = self.plan.options
         if options.baseline is None:
             return
         if not options.update_baseline:
             terms = Terms(options.baseline, options.tolerance, options.gate_strict)
-            self.gate = hold(terms, snapshot)
+            self.gate = hold(terms, snapshot, metrics)
             return
         try:
             self.updated = update_baseline(options.baseline, snapshot)
@@ -170,34 +185,6 @@ class Session:
         if case.id in self._failures and case.id not in self._measured:
             return False
         return case.id in self._computed or not self.plan.options.fresh
-
-    def subject_names(self) -> list[str]:
-        """What conformance is tested on: the models that flags ask for, or one of each family."""
-        return list(self._subjects if self._own_models else FAMILIES)
-
-    @property
-    def _own_models(self) -> bool:
-        return any(map(self.plan.options.given, ("model", "quant", "dtype", "device", "adapter")))
-
-    @cached_property
-    def _subjects(self) -> dict[str, Case]:
-        found: dict[str, Case] = {}
-        plain = [case for case in self.plan.cases if case.training is None]
-        for case in plain or self.plan.cases:
-            quantized = f"-{case.quantization}" if case.quantization != "none" else ""
-            found.setdefault(f"{case.model_name}{quantized}", case)
-        return found
-
-    def subject(self, name: str, folder: Path) -> Subject:
-        """Return what ``name`` stands for; a tiny model is written to ``folder``."""
-        if not self._own_models:
-            return subjects.tiny(name, folder)
-        case = self._subjects[name]
-        return Subject(
-            name,
-            lambda: (self.bench.spec(case), self.bench.folder(case), case.adapter),
-            pool=self.bench.pool,
-        )
 
     def headline(self) -> str:
         """What is going to be measured, in one line."""

@@ -54,6 +54,7 @@ class FewShot(Strategy):
     demo_ids: tuple[str, ...] = ()
 
     name = "fewshot"
+    flags = ("k", "select", "draw", "demo_ids")
 
     @classmethod
     def variants(cls, options: Options) -> Iterable[FewShot]:

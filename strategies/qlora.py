@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from harness.core import Adaptation, Example, Strategy, TrainingSettings, TrainingSpec
 from harness.data.selection import Curriculum, Subset, choose, make_stages
-
-if TYPE_CHECKING:
-    from harness.config.options import Options
+from harness.training.settings import ROWS, TRAINING
 
 
 @dataclass(frozen=True)
-class QLoRA(Strategy):
-    """Training on the pool or a part of it; the seed sets initialization and row order."""
+class QLoRA(TrainingSettings, Strategy):
+    """Training on the pool or a part of it; the seed sets initialization and row order.
 
-    settings: TrainingSettings = TrainingSettings()
+    Attributes:
+        subset: which rows of the pool are trained on; None for all.
+        curriculum: the stages of a training run; None for one.
+    """
+
     subset: Subset | None = None
     curriculum: Curriculum | None = None
 
     name = "qlora"
-
-    @classmethod
-    def variants(cls, options: Options) -> Iterable[QLoRA]:
-        yield cls(options.qlora, options.subset, options.curriculum)
+    checks = MappingProxyType({**TRAINING, **ROWS})
 
     @property
     def stochastic(self) -> bool:
@@ -33,10 +32,11 @@ class QLoRA(Strategy):
 
     def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
         rows = choose(pool, self.subset)
+        settings = {one.name: getattr(self, one.name) for one in fields(TrainingSettings)}
         return Adaptation(
             training=TrainingSpec(
                 examples=rows,
-                settings=replace(self.settings, seed=seed),
+                settings=TrainingSettings(**(settings | {"seed": seed})),
                 stages=make_stages(rows, self.curriculum),
             )
         )

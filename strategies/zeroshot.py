@@ -10,9 +10,13 @@ from harness.core import Adaptation, Example, Strategy
 
 @dataclass(frozen=True)
 class ZeroShot(Strategy):
-    """The model as it is; what every other strategy is compared with."""
+    """The model as it is; what other strategies are compared with unless asked otherwise."""
 
     name = "zeroshot"
+
+    @property
+    def title(self) -> str:
+        return "zero-shot"
 
     def adapt(self, pool: Sequence[Example], seed: int) -> Adaptation:
         return Adaptation()

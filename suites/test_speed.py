@@ -9,7 +9,39 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.errors import NotApplicableError
-from harness.speed.contest import Trial
+from harness.plugin import session_of
+from harness.speed import table
+from harness.speed.contest import Contest, Trial, entrant_id, entrants
+
+
+class SpeedTable:
+    """Shows the table when the run is over."""
+
+    def __init__(self, contest: Contest) -> None:
+        self.contest = contest
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.contest.results:
+            terminalreporter.ensure_newline()
+            table.show(terminalreporter, self.contest)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    found = entrants(session_of(metafunc.config).plan.options)
+    ids = [entrant_id(*one) for one in found]
+    metafunc.parametrize("trial", found, ids=ids, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def contest(request: pytest.FixtureRequest) -> Contest:
+    made = Contest(session_of(request.config).bench)
+    request.config.pluginmanager.register(SpeedTable(made), "adaptbench-speed")
+    return made
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, contest: Contest) -> Trial:
+    return Trial(contest, *request.param)
 
 
 def test_speed(trial: Trial, benchmark: BenchmarkFixture) -> None:

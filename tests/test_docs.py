@@ -11,7 +11,7 @@ import yaml
 
 from harness.config.flags import FLAGS
 from harness.config.options import parse_options
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SWITCHES = {flag.name for flag in FLAGS if flag.default is False}

@@ -13,7 +13,7 @@ import pytest
 from harness.config.flags import SHIPPED
 from harness.errors import ModelError
 from harness.models.embedded import SMOLLM2, fetch
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 pytestmark = pytest.mark.real
 LIMIT = 6
@@ -92,12 +92,12 @@ def test_perplexity_is_that_of_a_language_model_that_knows_some_chinese(results:
 def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     from harness.core import ModelSpec, TrainingSpec
     from harness.data.task import load_rows
-    from harness.metrics.perplexity import summarize
     from harness.models.loading import load
     from harness.prompts.files import load_template
     from harness.prompts.rendering import render
     from harness.scoring.score import score
     from harness.training.cache import train_once
+    from tests.builders import cells
 
     spec = ModelSpec("smollm2-135m", SMOLLM2.digest, quantization="nf4")
     template = load_template("plain")
@@ -108,7 +108,7 @@ def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
         loaded = load(spec, model, adapter)
         rows = [loaded.encoder.encode(render(template, example)) for example in examples]
         scores, _ = score(loaded, rows, "fast", lambda done: None)
-        return summarize(scores).geometric_mean_perplexity
+        return cells.perplexity(scores, "geometric_mean_perplexity")
 
     before = perplexity(None)
     adapter = train_once(tmp_path / "a", spec, model, template, training, lambda *args: None)

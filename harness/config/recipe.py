@@ -5,17 +5,17 @@ A recipe is TOML. Its top level takes every flag by name; tables hold the rest::
     model = ["owner/model-a", "owner/model-b"]
     strategy = ["zeroshot", "qlora"]
 
-    [qlora]                         # harness.core.TrainingSettings
+    [qlora]                         # a strategy's settings: the fields of its dataclass
     learning_rate = 1e-4
 
     [for."owner/model-b".qlora]     # what differs for one of the models
     r = 16
 
-    [subset]                        # train on the best 100 rows of the pool
+    [subset]                        # a table of [qlora]: train on the best 100 rows
     top = 100
     by = {length = 0.5, score = 0.5}
 
-    [curriculum]                    # easiest third first
+    [curriculum]                    # another: easiest third first
     levels = 3
     by = "length"
 
@@ -37,18 +37,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.flags import BY_FIELD, FLAGS
-from harness.config.training_settings import (
-    GENERATION,
-    check_settings,
-    check_table,
-    is_number,
-    number,
-    whole,
-)
-from harness.data.selection import MEASURES, Curriculum, StagePlan, Subset, Weights
+from harness.config.flags import BY_FIELD
 from harness.errors import OptionError, one_line, suggest
-from harness.places import shipped
+from harness.places import find_files, folders, shipped
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -56,7 +47,6 @@ else:
     import tomli as tomllib
 
 RECIPES = shipped("recipes")
-TABLES = ("qlora", "generation", "subset", "curriculum", "for", "trial")
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ class Layer:
         where: what an error line begins with.
         folder: where relative paths start; None for where the user stands.
         flags: field name → value as it stands there.
-        tables: checked values of every table but ``trial``.
+        tables: every other key, with its value as it stands there.
         trial: the recipe's ``[trial]``, as a layer of its own; at most one.
         is_trial: whether this is one, or a recipe that was made of a run with one.
     """
@@ -81,25 +71,33 @@ class Layer:
 
 
 def read_recipe(path: Path) -> Layer:
-    """Read a recipe: a file, or the name of one in ``recipes/``.
+    """Read a recipe: a file, or the name of one in ``recipes/``, the shipped or the user's own.
 
     Raises:
         OptionError: one line naming the file and the key.
     """
-    shipped = RECIPES / f"{path}.toml"
-    if not _is_file(path) and _is_file(shipped):
-        path = shipped
     if not _is_file(path):
-        known = sorted(file.stem for file in RECIPES.glob("*.toml"))
-        raise OptionError(
-            f"--recipe={path}: no such file{suggest(str(path), known)}; "
-            f"shipped are {', '.join(known)}"
-        )
+        path = _named(path)
     values = _toml(path)
     values.pop("description", None)
     if "recipe" in values:
         raise OptionError(f"{path}: recipe: a recipe cannot name another one")
     return _layer(f"{path}: ", path.parent, values)
+
+
+def _named(name: Path) -> Path:
+    files = find_files("recipes", f"{name}.toml")
+    if not files:
+        known = sorted({file.stem for one in folders("recipes") for file in one.glob("*.toml")})
+        raise OptionError(
+            f"--recipe={name}: no such file{suggest(str(name), known)}; known are "
+            f"{', '.join(known)}"
+        )
+    if len(files) > 1:
+        raise OptionError(
+            f"--recipe={name}: both {files[0]} and {files[1]} are called so; give the path of one"
+        )
+    return files[0]
 
 
 def _is_file(path: Path) -> bool:
@@ -152,52 +150,6 @@ def parse_setting(text: str) -> Layer:
     return _layer("--set ", None, values)
 
 
-def merge_tables(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Lay the tables of several layers over one another, weakest first.
-
-    Returns:
-        ``qlora`` and ``generation`` (settings); ``subset``, ``curriculum`` and ``per_model``, each
-        if it is there.
-
-    Raises:
-        OptionError: a table without what it cannot do without.
-    """
-    merged: dict[str, dict[str, Any]] = {}
-    for layer in layers:
-        for name, values in layer.tables.items():
-            if name != "for":
-                merged[name] = merged.get(name, {}) | values
-    found: dict[str, Any] = {name: merged.get(name, {}) for name in ("qlora", "generation")}
-    if "subset" in merged:
-        if "top" not in merged["subset"]:
-            raise OptionError("[subset]: needs top, the number of rows to train on")
-        found["subset"] = Subset(**merged["subset"])
-    if "curriculum" in merged:
-        curriculum = Curriculum(**merged["curriculum"])
-        for stage in curriculum.stages:
-            if max(stage.levels) > curriculum.levels:
-                raise OptionError(
-                    f"[curriculum]: a stage trains on level {max(stage.levels)}, and there are "
-                    f"only {curriculum.levels}; raise levels"
-                )
-        found["curriculum"] = curriculum
-    models = {model for layer in layers for model in layer.tables.get("for", {})}
-    if models:
-        found["per_model"] = {model: _for_model(layers, model) for model in sorted(models)}
-    return found
-
-
-def _for_model(layers: Sequence[Layer], model: str) -> dict[str, Any]:
-    """What differs for a model; what a stronger layer says of all models holds for it, too."""
-    settings: dict[str, Any] = {}
-    differing: set[str] = set()
-    for layer in layers:
-        own = layer.tables.get("for", {}).get(model, {})
-        settings |= layer.tables.get("qlora", {}) | own
-        differing |= own.keys()
-    return {name: value for name, value in settings.items() if name in differing}
-
-
 def check_models(layers: Sequence[Layer], models: Sequence[str]) -> None:
     """See that settings of a model's own are those of a model that is run.
 
@@ -235,15 +187,12 @@ def _layer(where: str, folder: Path | None, values: Mapping[str, Any]) -> Layer:
             if inside.trial or inside.is_trial:
                 raise OptionError(f"{where}[trial]: a trial has no trial of its own")
             trial = (replace(inside, is_trial=True),)
-        elif key in TABLES:
-            tables[key] = _READERS[key](f"{where}[{key}]", _table(where, key, value))
-        elif name in BY_FIELD and name != "set":
+        elif name in BY_FIELD and name != "set" and not isinstance(value, dict):
             flags[name] = value
+        elif key == "for":
+            tables[key] = _table(where, key, value)
         else:
-            known = [*(flag.name for flag in FLAGS if flag.name != "set"), *TABLES]
-            raise OptionError(
-                f"{where}no key {key!r}{suggest(key, known)}; known: {', '.join(known)}"
-            )
+            tables[key] = value
     _check_models(where, flags.get("model"), tables.get("for", {}))
     if folder is not None and "for" in tables:
         tables["for"] = {anchor(name, folder): own for name, own in tables["for"].items()}
@@ -280,63 +229,3 @@ def _check_models(where: str, models: Any, differing: Mapping[str, Any]) -> None
                 f"{where}[for.{json.dumps(name)}]: not one of the models"
                 f"{suggest(name, known)}; they are {', '.join(known)}"
             )
-
-
-def _by(value: Any) -> Weights:
-    """A measure's name, or a table of measures and their weights."""
-    table = {value: 1.0} if isinstance(value, str) else value
-    what = 'a measure ("length" or "score"), or a table of weights such as {length = 0.5}'
-    if not isinstance(table, dict) or not table or not set(table) <= set(MEASURES):
-        raise ValueError(what)
-    if not all(is_number(weight) for weight in table.values()):
-        raise ValueError(what + " that are finite numbers")
-    weights = tuple((name, float(table[name])) for name in sorted(table))
-    if not any(w for _, w in weights):
-        raise ValueError(what + ", not all of them 0")
-    return weights
-
-
-def _levels(value: Any) -> tuple[int, ...]:
-    levels = value if isinstance(value, list) else [value]
-    if not levels or len(set(map(str, levels))) < len(levels):
-        raise ValueError("a list of levels in which nothing stands twice")
-    return tuple(whole(1)(level) for level in levels)
-
-
-def _stages(value: Any) -> tuple[StagePlan, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("a list of stages, [[curriculum.stages]]")
-    stages = []
-    for place, table in enumerate(value, start=1):
-        checks = {
-            "levels": _levels,
-            "num_train_epochs": number(0, open_low=True),
-            "learning_rate": number(0, open_low=True),
-        }
-        stage = check_table(f"stage {place}", table, checks)
-        if "levels" not in stage:
-            raise ValueError(f"stage {place} to have levels, a list of those it trains on")
-        stages.append(StagePlan(**stage))
-    return tuple(stages)
-
-
-def _read_for(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for model, value in table.items():
-        inside = f"{where} {model}"
-        tables = _table(f"{inside}: ", "value", value)
-        if set(tables) != {"qlora"}:
-            raise OptionError(f"{inside}: expected the table qlora, found {', '.join(tables)}")
-        found[model] = check_settings(f"{inside} [qlora]", tables["qlora"])
-    return found
-
-
-_READERS = {
-    "qlora": check_settings,
-    "generation": lambda where, table: check_table(where, table, GENERATION),
-    "subset": lambda where, table: check_table(where, table, {"top": whole(1), "by": _by}),
-    "curriculum": lambda where, table: check_table(
-        where, table, {"levels": whole(1), "by": _by, "stages": _stages}
-    ),
-    "for": _read_for,
-}

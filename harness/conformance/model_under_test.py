@@ -1,11 +1,12 @@
-"""A model under test in the conformance suite: a tiny one of some family, or a user's own."""
+"""Models under test in the conformance suite: a tiny one of every family, or the user's own."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import ModelSpec, Prompt, Span
@@ -17,11 +18,16 @@ from harness.scoring.batches import Budget
 from harness.scoring.fast import fast
 from harness.scoring.score import score
 
+if TYPE_CHECKING:
+    from harness.run.bench import Bench
+    from harness.run.plan import Case
+
+OWN = ("model", "quant", "dtype", "device", "adapter")  # a flag that says which model is tested
 SHARED = "前提共用之文，諸行皆始於此。天地玄黃，宇宙洪荒；日月盈昃，辰宿列張。\n"
 SMALL = Budget(tokens=200, keys=1 << 12, logits=1 << 26, softmax=1 << 12)  # several batches
 
 
-class Subject:
+class ModelUnderTest:
     """A model under test: where its files are, and rows that suit it.
 
     Args:
@@ -77,8 +83,8 @@ class Subject:
         return fast(self.loaded, rows, silent, SMALL, share).nlls
 
 
-def tiny(name: str, folder: Path) -> Subject:
-    """A subject made of a tiny random model of the family ``name``, written to ``folder``."""
+def tiny(name: str, folder: Path) -> ModelUnderTest:
+    """A tiny random model of the family ``name``, written to ``folder``."""
     family = FAMILIES[name]
 
     def source() -> tuple[ModelSpec, Path, Path | None]:
@@ -89,4 +95,33 @@ def tiny(name: str, folder: Path) -> Subject:
                 raise NotApplicableError(str(error)) from None
         return ModelSpec(name, name, quantization=family.quantization), folder, None
 
-    return Subject(name, source, family.sharing)
+    return ModelUnderTest(name, source, family.sharing)
+
+
+def models_under_test(bench: Bench) -> dict[str, Callable[[Path], ModelUnderTest]]:
+    """What conformance is tested on: the models that flags ask for, or one of each family.
+
+    Returns:
+        A name → what makes the model; a tiny one is written into the folder that it is given.
+    """
+    if any(map(bench.plan.options.given, OWN)):
+        return {name: partial(_users, bench, name, case) for name, case in _cases(bench).items()}
+    return {name: partial(tiny, name) for name in FAMILIES}
+
+
+def _cases(bench: Bench) -> dict[str, Case]:
+    """One case of each of the user's models, without training where there is such a case."""
+    found: dict[str, Case] = {}
+    plain = [case for case in bench.plan.cases if case.training is None]
+    for case in plain or bench.plan.cases:
+        quantized = f"-{case.quantization}" if case.quantization != "none" else ""
+        found.setdefault(f"{case.model_name}{quantized}", case)
+    return found
+
+
+def _users(bench: Bench, name: str, case: Case, folder: Path) -> ModelUnderTest:
+    return ModelUnderTest(
+        name,
+        lambda: (bench.spec(case), bench.folder(case), case.adapter),
+        pool=bench.pool,
+    )

@@ -1,19 +1,19 @@
 """Does a model get the same numbers however its rows are computed? One function per rule.
 
-Each check takes a :class:`Subject`, tiny and random or a user's own, and raises
+Each check takes a :class:`ModelUnderTest`, tiny and random or a user's own, and raises
 :class:`ConformanceError` with the row and the two numbers that should have been one.
 """
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.conformance.model_under_test import SHARED, SMALL, Subject
+from harness.conformance.definition import in_float64, nll
+from harness.conformance.model_under_test import SHARED, SMALL, ModelUnderTest
 from harness.core import Example, ModelSpec, PromptTemplate
 from harness.errors import ConformanceError, NotApplicableError
 from harness.models.encoding import Encoded
@@ -30,53 +30,53 @@ CHAT = replace(TEMPLATE, chat=True)
 
 
 def _same(
-    subject: Subject, rows: Sequence[Encoded], one: Any, other: Any, found: Any, right: Any
+    model: ModelUnderTest, rows: Sequence[Encoded], one: Any, other: Any, found: Any, right: Any
 ) -> None:
     for row, a, b in zip(rows, found, right, strict=True):
-        limit = allowed(subject.files[0].dtype, b, len(row.answer))
+        limit = allowed(model.files[0].dtype, b, len(row.answer))
         if not abs(a - b) <= limit:
             raise ConformanceError(
-                f"{subject.name}: row {row.prompt.id!r} has an NLL of {a:.6f} {one} and {b:.6f} "
+                f"{model.name}: row {row.prompt.id!r} has an NLL of {a:.6f} {one} and {b:.6f} "
                 f"{other}; a difference of {limit:.1g} is allowed"
             )
 
 
-def one_row_or_many(subject: Subject) -> None:
+def one_row_or_many(model: ModelUnderTest) -> None:
     """A row's number does not depend on the rows that are computed with it."""
-    rows = subject.rows()
-    alone = [subject.nlls([row])[0] for row in rows]
-    _same(subject, rows, "in a batch", "alone", subject.nlls(rows), alone)
+    rows = model.rows()
+    alone = [model.nlls([row])[0] for row in rows]
+    _same(model, rows, "in a batch", "alone", model.nlls(rows), alone)
 
 
-def prefix_shared_or_not(subject: Subject) -> None:
+def prefix_shared_or_not(model: ModelUnderTest) -> None:
     """Sharing what rows begin with changes nothing, also for a second set of rows."""
-    if subject.files[0].quantization == "int8":
+    if model.files[0].quantization == "int8":
         raise NotApplicableError("int8 rows are scored alone: outlier columns depend on the batch")
     for seed in (0, 1):
-        rows = subject.rows(seed=seed)
-        scored = fast(subject.loaded, rows, silent, SMALL)
-        whole = [whole_row(subject.loaded, row) for row in rows]
-        _same(subject, rows, "with a shared prefix", "as a whole row", scored.nlls, whole)
-        way = scored.how["prefix"]
-        if subject.sharing is not None and way != subject.sharing:
+        rows = model.rows(seed=seed)
+        scored = fast(model.loaded, rows, silent, SMALL)
+        whole = [whole_row(model.loaded, row) for row in rows]
+        _same(model, rows, "with a shared prefix", "as a whole row", scored.nlls, whole)
+        way = scored.how.prefix
+        if model.sharing is not None and way != model.sharing:
             raise ConformanceError(
-                f"{subject.name}: its prefix is shared {way!r}, expected {subject.sharing!r}: "
-                f"{scored.how['refused']}"
+                f"{model.name}: its prefix is shared {way!r}, expected {model.sharing!r}: "
+                f"{scored.how.refused}"
             )
-        if way != NONE and scored.how["prefix_tokens"] != common_prefix(rows):
-            raise ConformanceError(f"{subject.name}: {scored.how['prefix_tokens']} tokens shared")
+        if way != NONE and scored.how.prefix_tokens != common_prefix(rows):
+            raise ConformanceError(f"{model.name}: {scored.how.prefix_tokens} tokens shared")
 
 
-def padding_right_or_left(subject: Subject) -> None:
+def padding_right_or_left(model: ModelUnderTest) -> None:
     """Padded rows have the numbers of unpadded ones, on whichever side the padding stands."""
-    rows = subject.rows(4)
-    whole = [whole_row(subject.loaded, row) for row in rows]
-    right = subject.nlls(rows, share=False)
-    _same(subject, rows, "with padding on the right", "without padding", right, whole)
-    if subject.files[0].quantization == "int8":
+    rows = model.rows(4)
+    whole = [whole_row(model.loaded, row) for row in rows]
+    right = model.nlls(rows, share=False)
+    _same(model, rows, "with padding on the right", "without padding", right, whole)
+    if model.files[0].quantization == "int8":
         return
-    left = _left_padded(subject.loaded, rows)
-    _same(subject, rows, "with padding on the left", "without padding", left, whole)
+    left = _left_padded(model.loaded, rows)
+    _same(model, rows, "with padding on the left", "without padding", left, whole)
 
 
 def _left_padded(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
@@ -99,9 +99,7 @@ def _left_padded(loaded: LoadedModel, rows: Sequence[Encoded]) -> list[float]:
     }
     with torch.inference_mode():
         logits = loaded.model(**moved).logits
-        return [
-            _definition(logits[index, width - len(row) :], row) for index, row in enumerate(rows)
-        ]
+        return [nll(logits[index, width - len(row) :], row) for index, row in enumerate(rows)]
 
 
 def _takes_positions(model: Any) -> bool:
@@ -111,179 +109,126 @@ def _takes_positions(model: Any) -> bool:
     return "position_ids" in inspect.signature(base.forward).parameters
 
 
-def _definition(logits: Any, row: Encoded) -> float:
-    """NLL of a row from its full logits, shape (tokens, vocabulary), by the definition."""
-    import torch
-
-    wanted = logits[len(row.context) - 1 : len(row) - 1].double()
-    picked = wanted.gather(1, torch.tensor(row.answer, device=logits.device)[:, None]).squeeze(1)
-    return float((torch.logsumexp(wanted, dim=-1) - picked).sum().item())
-
-
-def float64(subject: Subject) -> None:
+def float64(model: ModelUnderTest) -> None:
     """The numbers are those of the same weights in float64."""
     import torch
 
-    rows = [*subject.rows(4), *subject.rows(1, shared="", seed=5)]
-    exact = _in_float64(subject)
+    rows = [*model.rows(4), *model.rows(1, shared="", seed=5)]
+    exact = in_float64(model.loaded, model.files[0].quantization)
     with torch.inference_mode():
         right = [
-            _definition(
-                exact(input_ids=torch.tensor([row.ids], device=exact.device)).logits[0], row
-            )
+            nll(exact(input_ids=torch.tensor([row.ids], device=exact.device)).logits[0], row)
             for row in rows
         ]
-    _same(subject, rows, "as a run scores it", "in float64", subject.nlls(rows), right)
-    plain = reference(subject.loaded, rows, silent).nlls
-    _same(subject, rows, "by the reference scorer", "in float64", plain, right)
+    _same(model, rows, "as a run scores it", "in float64", model.nlls(rows), right)
+    plain = reference(model.loaded, rows, silent).nlls
+    _same(model, rows, "by the reference scorer", "in float64", plain, right)
 
 
-def _in_float64(subject: Subject) -> Any:
-    """A copy of the model with every weight, also 4-bit ones, as float64."""
-    import torch
-
-    spec, model = subject.files[0], subject.loaded.model
-    if spec.quantization == "int8":
-        raise NotApplicableError("int8 layers also quantize what goes into them")
-    # A packed weight holds two values in a byte.
-    values = sum(w.numel() * (2 if _packed(w) else 1) for w in model.parameters())
-    size = 8 * values
-    if size > _memory(subject.loaded.device) / 2:
-        raise NotApplicableError(f"{size / 1e9:.0f} GB of float64 weights do not fit into memory")
-    exact = copy.deepcopy(model)
-    if hasattr(exact, "set_experts_implementation"):
-        exact.set_experts_implementation("eager")  # grouped products know no float64
-    for name, module in list(exact.named_modules()):
-        weight = getattr(module, "weight", None)
-        if weight is not None and _packed(weight):
-            from bitsandbytes.functional import dequantize_4bit
-
-            unpacked = dequantize_4bit(weight.data, weight.quant_state).double()
-            plain = torch.nn.Linear(*unpacked.T.shape, bias=module.bias is not None, device="meta")
-            plain.weight = torch.nn.Parameter(unpacked, requires_grad=False)
-            plain.bias = module.bias
-            exact.set_submodule(name, plain)
-    return exact.double().eval()
-
-
-def _packed(weight: Any) -> bool:
-    return type(weight).__name__ == "Params4bit"
-
-
-def _memory(device: Any) -> float:
-    import os
-
-    import torch
-
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def begins_with_one_prefix_token(subject: Subject) -> None:
+def begins_with_one_prefix_token(model: ModelUnderTest) -> None:
     """The prefix token (BOS, or EOS for want of one) stands first, and once."""
-    encoder = subject.loaded.encoder
+    encoder = model.loaded.encoder
     example = Example("r0", "天地玄黃", "日月盈昃")
     templates = [TEMPLATE, CHAT] if encoder.chat else [TEMPLATE]
     for template in templates:
         row = encoder.encode(render(template, example, (), encoder.chat))
         if row.context[0] != encoder.prefix or row.context[1] == encoder.prefix:
             raise ConformanceError(
-                f"{subject.name}: the row begins with the tokens {row.context[:3]}, expected "
+                f"{model.name}: the row begins with the tokens {row.context[:3]}, expected "
                 f"{encoder.prefix} ({encoder.prefix_kind}) first and once"
             )
         if not template.chat and encoder.prefix in row.context[1:]:
-            raise ConformanceError(f"{subject.name}: {encoder.prefix_kind} stands inside the row")
+            raise ConformanceError(f"{model.name}: {encoder.prefix_kind} stands inside the row")
 
 
-def ends_with_one_scored_eos(subject: Subject) -> None:
+def ends_with_one_scored_eos(model: ModelUnderTest) -> None:
     """The EOS stands last, once, and is scored."""
-    row, encoder = subject.rows(1)[0], subject.loaded.encoder
+    row, encoder = model.rows(1)[0], model.loaded.encoder
     plain = encoder.tokenizer(row.prompt.answer, add_special_tokens=False).input_ids
     if list(row.answer) != [*plain, encoder.eos]:
         raise ConformanceError(
-            f"{subject.name}: the answer's tokens are {row.answer}, expected {plain} and one EOS "
+            f"{model.name}: the answer's tokens are {row.answer}, expected {plain} and one EOS "
             f"({encoder.eos})"
         )
-    (scored,), _ = score(subject.loaded, [row], "fast", silent)
+    (scored,), _ = score(model.loaded, [row], "fast", silent)
     if scored.n_tokens != len(plain) + 1:
-        raise ConformanceError(f"{subject.name}: {scored.n_tokens} tokens scored")
+        raise ConformanceError(f"{model.name}: {scored.n_tokens} tokens scored")
     without = replace(row, answer=row.answer[:-1])
-    shorter = whole_row(subject.loaded, without)
+    shorter = whole_row(model.loaded, without)
     if not scored.nll > shorter:
         raise ConformanceError(
-            f"{subject.name}: an NLL of {scored.nll:.6f} with the EOS and {shorter:.6f} without it"
+            f"{model.name}: an NLL of {scored.nll:.6f} with the EOS and {shorter:.6f} without it"
         )
 
 
-def padding_id_in_an_answer(subject: Subject) -> None:
+def padding_id_in_an_answer(model: ModelUnderTest) -> None:
     """A token that pads elsewhere is scored where it stands in an answer."""
-    tokenizer, encoder = subject.loaded.encoder.tokenizer, subject.loaded.encoder
+    tokenizer, encoder = model.loaded.encoder.tokenizer, model.loaded.encoder
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else encoder.eos
-    first, *others = subject.rows(4)
+    first, *others = model.rows(4)
     odd = replace(first, answer=(padding, 0, encoder.eos, *first.answer))
     rows = [odd, *others]
-    whole = [reference(subject.loaded, [row], silent).nlls[0] for row in rows]
-    _same(subject, rows, "in a batch", "by the reference scorer", subject.nlls(rows), whole)
+    whole = [reference(model.loaded, [row], silent).nlls[0] for row in rows]
+    _same(model, rows, "in a batch", "by the reference scorer", model.nlls(rows), whole)
 
 
-def special_tokens_spelled_in_a_row(subject: Subject) -> None:
+def special_tokens_spelled_in_a_row(model: ModelUnderTest) -> None:
     """Text that spells a special token is text."""
-    encoder = subject.loaded.encoder
+    encoder = model.loaded.encoder
     special = sorted(set(encoder.tokenizer.all_special_tokens))
     text = "".join(special)
-    row = subject.encode("r0", f"天{text}地", f"日{text}月")
+    row = model.encode("r0", f"天{text}地", f"日{text}月")
     for part, ids in (("context", row.context[1:]), ("answer", row.answer[:-1])):
         found = set(ids) & set(encoder.tokenizer.all_special_ids)
         if found:
             raise ConformanceError(
-                f"{subject.name}: the {part} spells {text!r} and has the special tokens {found}"
+                f"{model.name}: the {part} spells {text!r} and has the special tokens {found}"
             )
 
 
-def answer_of_one_token(subject: Subject) -> None:
+def answer_of_one_token(model: ModelUnderTest) -> None:
     """An answer of one token, or none but the EOS, is scored like any other."""
-    rows = subject.rows(3)
-    eos = subject.loaded.encoder.eos
+    rows = model.rows(3)
+    eos = model.loaded.encoder.eos
     rows += [replace(rows[0], answer=(rows[0].answer[0],)), replace(rows[1], answer=(eos,))]
-    whole = [reference(subject.loaded, [row], silent).nlls[0] for row in rows]
-    _same(subject, rows, "in a batch", "by the reference scorer", subject.nlls(rows), whole)
+    whole = [reference(model.loaded, [row], silent).nlls[0] for row in rows]
+    _same(model, rows, "in a batch", "by the reference scorer", model.nlls(rows), whole)
 
 
-def shuffled_rows(subject: Subject) -> None:
+def shuffled_rows(model: ModelUnderTest) -> None:
     """The order of the rows changes no row's number."""
-    rows = subject.rows()
+    rows = model.rows()
     order = sorted(range(len(rows)), key=lambda index: index * 5 % len(rows))
-    shuffled = subject.nlls([rows[index] for index in order])
+    shuffled = model.nlls([rows[index] for index in order])
     back = [shuffled[order.index(index)] for index in range(len(rows))]
-    _same(subject, rows, "in shuffled order", "in order", back, subject.nlls(rows))
+    _same(model, rows, "in shuffled order", "in order", back, model.nlls(rows))
 
 
-def two_cells_in_a_row(subject: Subject) -> None:
+def two_cells_in_a_row(model: ModelUnderTest) -> None:
     """A cell has the same bits again after the model has scored another one."""
-    rows = subject.rows(seed=1)
-    before = subject.nlls(rows)
-    subject.nlls(subject.rows(seed=2, shared=SHARED[:-6]))
-    if subject.nlls(rows) != before:
-        raise ConformanceError(f"{subject.name}: other bits after another cell was scored")
+    rows = model.rows(seed=1)
+    before = model.nlls(rows)
+    model.nlls(model.rows(seed=2, shared=SHARED[:-6]))
+    if model.nlls(rows) != before:
+        raise ConformanceError(f"{model.name}: other bits after another cell was scored")
 
 
-def adapter_on_then_off(subject: Subject) -> None:
+def adapter_on_then_off(model: ModelUnderTest) -> None:
     """An adapter changes the numbers while it is attached, and not one bit afterwards."""
-    spec, folder, adapter = subject.files
-    pool, rows = ModelPool(), subject.rows()
+    spec, folder, adapter = model.files
+    pool, rows = ModelPool(), model.rows()
     if adapter is not None:
         spec = replace(spec, adapter=None, adapter_digest=None)
 
     def numbers(spec: ModelSpec, adapter: Path | None) -> list[float]:
-        other = Subject(subject.name, lambda: (spec, folder, adapter), pool=pool)
+        other = ModelUnderTest(model.name, lambda: (spec, folder, adapter), pool=pool)
         found = other.nlls(rows)
         if adapter is not None:
             whole = [whole_row(other.loaded, row) for row in rows]
-            _same(subject, rows, "with an adapter in a batch", "alone", found, whole)
+            _same(model, rows, "with an adapter in a batch", "alone", found, whole)
         return found
 
-    subject.close()
+    model.close()
     with tempfile.TemporaryDirectory() as made:
         if adapter is None:
             adapter = _random_adapter(spec, folder, Path(made))
@@ -292,9 +237,9 @@ def adapter_on_then_off(subject: Subject) -> None:
         after = numbers(spec, None)
     pool.clear()
     if adapted == before:
-        raise ConformanceError(f"{subject.name}: an adapter changes no number")
+        raise ConformanceError(f"{model.name}: an adapter changes no number")
     if after != before:
-        raise ConformanceError(f"{subject.name}: other bits after an adapter was attached")
+        raise ConformanceError(f"{model.name}: other bits after an adapter was attached")
 
 
 def _random_adapter(spec: ModelSpec, folder: Path, made: Path) -> Path:
@@ -315,7 +260,7 @@ def _random_adapter(spec: ModelSpec, folder: Path, made: Path) -> Path:
     return made
 
 
-CHECKS: dict[str, Callable[[Subject], None]] = {
+CHECKS: dict[str, Callable[[ModelUnderTest], None]] = {
     check.__name__: check
     for check in (
         float64,

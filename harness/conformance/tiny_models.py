@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one of every family that has to be scored rightly.
+"""Tiny models with random weights, one of every family that scoring knows.
 
 They are checkpoints like any other (safetensors, a tokenizer of one token a byte) and take a tenth
 of a second to make. Their weights are spread out, so that a wrong position, a missing token or a

@@ -51,6 +51,14 @@ class Curriculum:
     by: Weights = (("length", 1.0),)
     stages: tuple[StagePlan, ...] = ()
 
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if max(stage.levels) > self.levels:
+                raise ValueError(
+                    f"a stage trains on level {max(stage.levels)}, and there are only "
+                    f"{self.levels}; raise levels"
+                )
+
 
 def measure(example: Example, name: str) -> float:
     """A row's length or score.

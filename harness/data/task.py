@@ -58,31 +58,50 @@ def load_task(
     format: str = "auto",
     allow_leakage: bool = False,
 ) -> Task:
-    """Read both files and take out of the training pool what stands in the test set.
-
-    A training row that equals a test row or nearly copies one (see :mod:`harness.data.leakage`) is
-    left out whether or not ``limit`` reaches that test row, so that ``limit`` changes no draw.
-    With ``allow_leakage`` it may be trained on, never shown, and is named all the same.
+    """Read both files and make a task of them: see :func:`make_task`.
 
     Raises:
         DataError: one line naming the file, the row and the field.
         OptionError: no such format.
     """
     test, train = load_rows(test_file, format), load_rows(train_file, format)
+    names = _task_name(test_file), str(test_file), str(train_file)
+    return make_task(*names, test, train, limit, allow_leakage)
+
+
+def make_task(
+    name: str,
+    source: str,
+    pool_source: str,
+    test: Sequence[Example],
+    train: Sequence[Example],
+    limit: int | None = None,
+    allow_leakage: bool = False,
+) -> Task:
+    """Return a task, without the rows of its training pool that stand in the test set.
+
+    A training row that equals a test row or nearly copies one (see :mod:`harness.data.leakage`) is
+    left out whether or not ``limit`` (of test rows) reaches that test row, so that it changes no
+    draw. With ``allow_leakage`` it may be trained on, never shown, and is named all the same.
+    ``source`` and ``pool_source`` are what error lines and reports call the rows.
+
+    Raises:
+        DataError: no training row is left.
+    """
     excluded = near_copies(train, test)
     pool = tuple(example for example in train if example.id not in excluded)
     leaks = tuple(example for example in train if example.id in excluded)
     if not pool:
         raise DataError(
-            f"{train_file}: every row is a test row of {test_file} or a near copy of one; "
-            f"--train-data needs rows of its own"
+            f"{pool_source}: every row is a test row of {source} or a near copy of one; training "
+            f"needs rows of its own"
         )
     return Task(
-        name=_task_name(test_file),
+        name=name,
         examples=tuple(test if limit is None else test[:limit]),
         pool=pool,
-        source=str(test_file),
-        pool_source=str(train_file),
+        source=source,
+        pool_source=pool_source,
         excluded=tuple(excluded.items()),
         leaks=leaks if allow_leakage else (),
     )
@@ -204,6 +223,16 @@ def _conversation(where: str, row: dict[str, Any]) -> tuple[History, str, str]:
         what = kind_of(found) if found != [] else "an empty one"
         raise DataError(f"{where}, field 'conversations': expected an array of turns, found {what}")
     turns = [_turn(f"{where}, turn {number}", turn) for number, turn in enumerate(found, start=1)]
+    check_turns(where, turns)
+    return tuple(turns[:-2]), turns[-2][1], turns[-1][1]
+
+
+def check_turns(where: str, turns: Sequence[tuple[str, str]]) -> None:
+    """See that (role, text) pairs are a conversation that ends with the assistant's answer.
+
+    Raises:
+        DataError: the roles do not take turns; the line begins with ``where``.
+    """
     before = 1 if turns[0][0] == "system" else 0
     for number, (role, _) in enumerate(turns[before:], start=1):
         due = "user" if number % 2 else "assistant"
@@ -217,7 +246,6 @@ def _conversation(where: str, row: dict[str, Any]) -> tuple[History, str, str]:
             f"{where}, turn {len(turns)}: the last turn is the {turns[-1][0]}'s; it must be the "
             f"assistant's, which is the answer"
         )
-    return tuple(turns[:-2]), turns[-2][1], turns[-1][1]
 
 
 def _turn(where: str, turn: Any) -> tuple[str, str]:

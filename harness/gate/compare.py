@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from harness.errors import GateError
-from harness.gate.decision import check_metric, check_rows
-from harness.gate.verdict import ALPHA, Difference
-from harness.report.formatting import difference, p_value, percent, ratio, visible
-from harness.report.terminal import DOUBTFUL, Writer
+from harness.gate.decision import check_metrics, check_rows
+from harness.gate.words import Words
+from harness.metrics.base import Effect, Metric
+from harness.metrics.find import find_metric
 from harness.results.reading import matched, snapshot
-from harness.results.snapshot import Rows, differences
+from harness.results.snapshot import Difference, Rows, differences
+from harness.statistics.family import Pair, Shift, compare_totals, compare_values
+from harness.statistics.paired import ALPHA, holm
 
-TOKENS, BITS = "geometric mean perplexity", "bits per byte"
+LARGEST = 3  # rows that are named
 
 
 @dataclass(frozen=True)
 class Change:
-    """One cell before and after.
+    """One cell before and after, under one metric.
 
-    ``metric`` says what ``ratio`` (estimate, low, high) is of; ``word`` is ``better``, ``worse``
-    or ``no difference shown``; ``rows`` are those whose share in it is largest, each with the rise
-    of its log perplexity, or for bits per byte of its NLL.
+    Attributes:
+        cell: its name.
+        metric: what was compared.
+        what: what ``effect`` is of, in words.
+        by_total: whether totals were compared, because the denominators differ.
+        effect: after against before, with its 95 % interval.
+        p: two-sided, adjusted for all cells and metrics.
+        word: ``better``, ``worse`` or ``no difference shown``.
+        rows: those whose part in it is largest, each with its rise on the scale that is tested, or
+            of its total.
     """
 
     cell: str
-    metric: str
-    ratio: tuple[float, float, float]
+    metric: Metric
+    what: str
+    by_total: bool
+    effect: Effect
     p: float
     word: str
     rows: tuple[tuple[str, float], ...]
@@ -47,26 +58,58 @@ class Changes:
     skipped: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A cell under a metric."""
+
+    cell: str
+    metric: Metric
+    after: Rows
+    before: Rows
+
+    @property
+    def pair(self) -> Pair:
+        before, after = (rows.metrics[self.metric.name].array for rows in (self.before, self.after))
+        return Pair(self.metric, before, after)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the values have the same denominators."""
+        name = self.metric.name
+        one, other = (rows.metrics[name].denominators for rows in (self.before, self.after))
+        return one == other
+
+
 def changes(before: Path, after: Path) -> Changes:
     """Compare two results directories or baselines.
 
-    Cells with the same tokens are compared by perplexity, others by bits per byte; all of them
-    are one family for the adjustment of p.
+    Values with the same denominators are compared as they are, others by their totals (perplexity
+    by bits per byte); all of them are one family for the adjustment of p.
 
     Raises:
         StoreError: one can not be read.
-        GateError: they are not about the same rows, or have no cell in common.
+        GateError: they are not about the same rows, or have no cell or no metric in common.
     """
     old, new = snapshot(before), snapshot(after)
-    check_metric(old, new.metric)
+    shared = {name: words for name, words in new.definitions.items() if name in old.definitions}
+    if not shared:
+        raise GateError(f"{after}: has no metric in common with {before}")
+    check_metrics(replace(old, definitions={n: old.definitions[n] for n in shared}), shared)
     check_rows(old, new.task, new.rows, remedy="")
     pairs = matched(new, old)
     if not pairs:
         raise GateError(f"{after}: has no cell in common with {before}")
+    metrics = [find_metric(name, f"{after}: metric {name!r}") for name in shared]
     whole = {name: pair for name, pair in pairs.items() if not any(r.nonfinite for r in pair)}
     used = {id(rows) for pair in pairs.values() for rows in pair}
+    cases = [
+        _Case(name, metric, *pair)
+        for name, pair in whole.items()
+        for metric in metrics
+        if all(metric.name in rows.metrics for rows in pair)
+    ]
     return Changes(
-        cells=tuple(_changes(whole, list(new.rows))),
+        cells=tuple(_changes(cases, list(new.rows))),
         only_before=tuple(name for name, rows in old.cells.items() if id(rows) not in used),
         only_after=tuple(name for name, rows in new.cells.items() if id(rows) not in used),
         differences=tuple(differences(new, old)),
@@ -74,73 +117,41 @@ def changes(before: Path, after: Path) -> Changes:
     )
 
 
-def _changes(pairs: dict[str, tuple[Rows, Rows]], ids: Sequence[str]) -> list[Change]:
-    import numpy as np
-
-    from harness.statistics.family import compare_bits, compare_perplexity
-    from harness.statistics.paired import holm
-
-    alike = {name: pair for name, pair in pairs.items() if pair[0].tokens == pair[1].tokens}
-    other = {name: pair for name, pair in pairs.items() if name not in alike}
-    found: dict[str, dict[str, Any]] = {}
-    for kind, compare in ((alike, compare_perplexity), (other, compare_bits)):
-        if kind:
-            found |= dict(zip(kind, compare(list(kind.values()), len(pairs)), strict=True))
-    adjusted = dict(zip(found, holm([facts["p"] for facts in found.values()]), strict=True))
-    changed = []
-    for name in pairs:
-        facts, p = found[name], adjusted[name]
-        word = "no difference shown"
-        if p < ALPHA:
-            word = "worse" if facts["ratio"][0] > 1 else "better"
-        parts = facts["parts"]
-        largest = np.argsort(-np.abs(parts), kind="stable")[:3]
-        changed.append(
-            Change(
-                cell=name,
-                metric=TOKENS if name in alike else BITS,
-                ratio=facts["ratio"],
-                p=p,
-                word=word,
-                rows=tuple((ids[i], float(parts[i])) for i in largest if parts[i]),
-            )
-        )
-    return changed
+def _changes(cases: Sequence[_Case], ids: Sequence[str]) -> list[Change]:
+    usable = [case for case in cases if case.alike or case.metric.total is not None]
+    found = _shifts(usable)
+    adjusted = dict(zip(found, holm([shift.p for shift in found.values()]), strict=True))
+    return [_change(case, found[place], adjusted[place], ids) for place, case in enumerate(usable)]
 
 
-def show(writer: Writer, found: Changes) -> None:
-    """Show it in a terminal."""
-    from tabulate import tabulate
+def _shifts(cases: Sequence[_Case]) -> Mapping[int, Shift]:
+    """Place of a case → its comparison; those with equal denominators first."""
+    alike = [place for place, case in enumerate(cases) if case.alike]
+    other = [place for place, case in enumerate(cases) if not case.alike]
+    found: dict[int, Shift] = {}
+    if alike:
+        shifts = compare_values([cases[place].pair for place in alike], len(cases))
+        found |= dict(zip(alike, shifts, strict=True))
+    if other:
+        after = [cases[p].after.metrics[cases[p].metric.name].totals for p in other]
+        before = [cases[p].before.metrics[cases[p].metric.name].totals for p in other]
+        found |= dict(zip(other, compare_totals(after, before, len(cases)), strict=True))
+    return found
 
-    def rows(change: Change) -> str:
-        bits = change.metric == BITS
-        return ", ".join(
-            f"{name!r} " + (f"{part:+.1f} nats" if bits else percent(math.expm1(part)))
-            for name, part in change.rows
-        )
 
-    lines = [
-        [
-            visible(change.cell),
-            change.word,
-            ratio(change.ratio),
-            p_value(change.p),
-            visible(rows(change)),
-        ]
-        for change in found.cells
-    ]
-    headers = ["cell", "", "geometric mean", "p", "rows that moved most"]
-    writer.write_line(tabulate(lines, headers=headers, tablefmt="simple", disable_numparse=True))
-    bits = [change.cell for change in found.cells if change.metric == BITS]
-    if bits:
-        writer.write_line(
-            visible(f"By bits per byte, because the tokenizers differ: {', '.join(bits)}"),
-            **DOUBTFUL,
-        )
-    for name in found.skipped:
-        writer.write_line(visible(f"{name}: not compared, because a row is not finite"), **DOUBTFUL)
-    for word, names in (("before", found.only_before), ("after", found.only_after)):
-        for name in names:
-            writer.write_line(visible(f"only {word}: {name}"))
-    for entry in found.differences:
-        writer.write_line(difference(asdict(entry)))
+def _change(case: _Case, shift: Shift, p: float, ids: Sequence[str]) -> Change:
+    word, metric = "no difference shown", case.metric
+    if p < ALPHA:
+        word = "worse" if metric.worsening * shift.effect.estimate > 0 else "better"
+    largest = np.argsort(-np.abs(shift.parts), kind="stable")[:LARGEST]
+    total = None if case.alike or metric.total is None else metric.total.replace("_", " ")
+    return Change(
+        cell=case.cell,
+        metric=metric,
+        what=total or f"{Words(metric).tested} {metric.noun}",
+        by_total=total is not None,
+        effect=shift.effect,
+        p=p,
+        word=word,
+        rows=tuple((ids[i], float(shift.parts[i])) for i in largest if shift.parts[i]),
+    )

@@ -1,25 +1,27 @@
-"""The regression gate: every cell against its stored predecessor, row by row.
+"""The regression gate: every cell against its stored predecessor, row by row, under every metric.
 
-A cell fails only if two things hold: the rise of its geometric mean is beyond chance (one-sided
-paired permutation test on log perplexity, Holm-adjusted over all compared cells, below 0.05), and
-it is larger than the tolerance. Whatever can not be compared fails too, with a line that says why.
+A cell fails only if two things hold: it got worse beyond chance (one-sided paired permutation test
+on the values that a metric tests, Holm-adjusted over all comparisons, below 0.05), and by more than
+the tolerance. Whatever can not be compared fails too, with a line that says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import AdaptbenchError, GateError
-from harness.gate.verdict import ALPHA, FAILING, STATUSES, Gate, Terms, Verdict, regressed
+from harness.gate.verdict import FAILING, STATUSES, Gate, Terms, Verdict, regressed
+from harness.gate.words import Words
+from harness.metrics.base import Metric
 from harness.results.baseline import read_baseline
-from harness.results.snapshot import Snapshot, changes, differences
+from harness.results.snapshot import Rows, Snapshot, Values, changes, differences
+from harness.statistics.family import Change, Pair, compare_family
+from harness.statistics.paired import ALPHA
 
 NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
 SHOWN = 3
-FLOOR = 1e-4  # two machines agree on a mean to this; a smaller rise is none
+FLOOR = 1e-4  # two machines agree on a mean to this; a smaller change is none
 ANEW = ", or write a new one with --update-baseline"
-NEVER = "no number of rows would show one within the tolerance"
 
 
 def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str], remedy: str = ANEW) -> None:
@@ -50,175 +52,248 @@ def check_rows(baseline: Snapshot, task: str, rows: Mapping[str, str], remedy: s
         raise GateError(f"{what}: they stand in another order; {do}")
 
 
-def check_metric(baseline: Snapshot, metric: Mapping[str, str]) -> None:
-    """See that the baseline's numbers mean the same.
+def check_metrics(baseline: Snapshot, definitions: Mapping[str, Mapping[str, str]]) -> None:
+    """See that the baseline's numbers mean the same, and that none of its metrics is left out.
+
+    Args:
+        baseline: what is compared with.
+        definitions: of the run's metrics, by name.
 
     Raises:
-        GateError: they do not.
+        GateError: they do not, or one is.
     """
-    for name in dict.fromkeys([*metric, *baseline.metric]):
-        before, now = baseline.metric.get(name), metric.get(name)
-        if before != now:
+    for name, known in baseline.definitions.items():
+        if name not in definitions:
             raise GateError(
-                f"{baseline.where}: another definition of the metric: its {name} is {before!r}, "
-                f"this adaptbench's {now!r}; write a new one with --update-baseline"
+                f"{baseline.where}: holds the metric {name!r} too, which this run does not read; "
+                f"add it to --metrics, or write a new one with --update-baseline"
             )
+        for part in dict.fromkeys([*definitions[name], *known]):
+            before, now = known.get(part), definitions[name].get(part)
+            if before != now:
+                raise GateError(
+                    f"{baseline.where}: another definition of the metric: its {part} is "
+                    f"{before!r}, this adaptbench's {now!r}; write a new one with "
+                    f"--update-baseline"
+                )
 
 
-def judge(current: Snapshot, baseline: Snapshot, tolerance: float, strict: bool) -> Gate:
+def judge(
+    current: Snapshot,
+    baseline: Snapshot,
+    tolerance: float,
+    strict: bool,
+    metrics: Sequence[Metric],
+) -> Gate:
     """Compare every cell of a run with the baseline's of the same id.
 
     Args:
         current: the run.
         baseline: what it is compared with.
-        tolerance: relative rise of the geometric mean that is acceptable, e.g. 0.01.
-        strict: whether a comparison that could not have seen such a rise fails.
+        tolerance: change for the worse that is acceptable, as a share: on a log scale of what is
+            shown, on a linear scale of the metric's span.
+        strict: whether a comparison that could not have seen such a change fails.
+        metrics: those of the run.
 
     Raises:
         GateError: the two can not be compared at all.
     """
-    check_metric(baseline, current.metric)
+    check_metrics(baseline, current.definitions)
     check_rows(baseline, current.task, current.rows)
-    verdicts, comparable = [], []
-    for name in [*current.cells, *(n for n in baseline.cells if n not in current.cells)]:
-        verdict = _without_numbers(name, current, baseline)
-        if verdict is None:
-            comparable.append(name)
-        else:
-            verdicts.append(verdict)
-    if comparable:
-        from harness.statistics.family import compare
-
-        pairs = [(current.cells[name], baseline.cells[name]) for name in comparable]
-        for name, pair, facts in zip(
-            comparable, pairs, compare(pairs, list(current.rows), tolerance), strict=True
-        ):
-            verdicts.append(_verdict(name, facts, tolerance, strict, changes(*pair)))
+    verdicts, pairs = _sorted_out(current, baseline, metrics)
+    verdicts += _compared(pairs, current, baseline, tolerance, strict)
     order = {name: place for place, name in enumerate([*current.cells, *baseline.cells])}
     verdicts.sort(key=lambda v: (not v.fails, STATUSES.index(v.status), order[v.cell]))
     return Gate(
         baseline.where,
         tolerance,
         strict,
-        len(comparable),
+        len(pairs),
         tuple(verdicts),
         tuple(differences(current, baseline)),
         tuple(_notes(current, baseline, tolerance)),
+        titles=tuple((metric.name, Words(metric).tested) for metric in metrics),
     )
 
 
-def hold(terms: Terms, current: Snapshot) -> Gate:
+def _sorted_out(
+    current: Snapshot, baseline: Snapshot, metrics: Sequence[Metric]
+) -> tuple[list[Verdict], dict[tuple[str, str], Pair]]:
+    """The verdicts on what can not be compared, and by cell and metric what can."""
+    verdicts: list[Verdict] = []
+    pairs: dict[tuple[str, str], Pair] = {}
+    for name in [*current.cells, *(n for n in baseline.cells if n not in current.cells)]:
+        found = _before_numbers(name, current, baseline)
+        verdicts += found
+        for metric in () if found else metrics:
+            verdict = _before_comparing(name, metric, current, baseline)
+            if verdict is None:
+                pairs[name, metric.name] = _pair(name, metric, current, baseline)
+            else:
+                verdicts.append(verdict)
+    return verdicts, pairs
+
+
+def hold(terms: Terms, current: Snapshot, metrics: Sequence[Metric]) -> Gate:
     """Hold a run to its baseline; whatever keeps it from being compared is the gate's problem."""
     try:
-        return judge(current, read_baseline(terms.baseline), terms.tolerance, terms.strict)
+        baseline = read_baseline(terms.baseline)
+        return judge(current, baseline, terms.tolerance, terms.strict, metrics)
     except AdaptbenchError as error:
         where = str(terms.baseline)
         return Gate(where, terms.tolerance, terms.strict, problem=str(error))
 
 
-def _without_numbers(name: str, current: Snapshot, baseline: Snapshot) -> Verdict | None:
-    """The verdict on a cell that can not be compared, or None."""
-    now, before = current.cells.get(name), baseline.cells.get(name)
-    if now is None:
-        reason = current.missing.get(name, "this run does not ask for it")
-        twins = [
-            other
-            for other, rows in current.cells.items()
-            if other not in baseline.cells and rows.key == baseline.cells[name].key
-        ]
-        hint = f"; {twins[0]} computes the same, so it was renamed" if twins else ""
-        return Verdict(
-            name,
-            "MISSING",
-            f"in the baseline, but not measured: {reason}{hint}; run it as it was, or accept "
-            f"the change with --update-baseline",
-            fails=True,
-        )
-    ids = list(current.rows)
+def _pair(name: str, metric: Metric, current: Snapshot, baseline: Snapshot) -> Pair:
+    now, before = (side.cells[name].metrics[metric.name] for side in (current, baseline))
+    return Pair(metric, before.array, now.array)
+
+
+def _compared(
+    pairs: Mapping[tuple[str, str], Pair],
+    current: Snapshot,
+    baseline: Snapshot,
+    tolerance: float,
+    strict: bool,
+) -> Iterator[Verdict]:
+    """The verdicts of all comparisons, which are one family."""
+    if not pairs:
+        return
+    found = compare_family(list(pairs.values()), list(current.rows), tolerance)
+    for (name, _), pair, change in zip(pairs, pairs.values(), found, strict=True):
+        changed = changes(current.cells[name], baseline.cells[name])
+        yield _verdict(name, pair.metric, change, tolerance, strict, changed)
+
+
+def _before_numbers(name: str, current: Snapshot, baseline: Snapshot) -> list[Verdict]:
+    """The verdict on a cell that has nothing to compare with, whatever the metric."""
+    if name not in current.cells:
+        return [_missing(name, current, baseline)]
+    if name in baseline.cells:
+        return []
+    now = current.cells[name]
     if now.nonfinite:
-        shown = ", ".join(repr(ids[index]) for index in now.nonfinite[:SHOWN])
-        return Verdict(
-            name, "FAIL", f"{len(now.nonfinite)} rows are not finite: {shown}", fails=True
-        )
-    if before is None:
-        return Verdict(name, "NEW", "not in the baseline; --update-baseline adds it")
-    for index, (new, old) in enumerate(zip(now.tokens, before.tokens, strict=True)):
+        return [_not_finite(name, "", now.nonfinite, list(current.rows))]
+    return [Verdict(name, "NEW", "not in the baseline; --update-baseline adds it")]
+
+
+def _missing(name: str, current: Snapshot, baseline: Snapshot) -> Verdict:
+    reason = current.missing.get(name, "this run does not ask for it")
+    twins = [
+        other
+        for other, rows in current.cells.items()
+        if other not in baseline.cells and rows.key == baseline.cells[name].key
+    ]
+    hint = f"; {twins[0]} computes the same, so it was renamed" if twins else ""
+    return Verdict(
+        name,
+        "MISSING",
+        f"in the baseline, but not measured: {reason}{hint}; run it as it was, or accept the "
+        f"change with --update-baseline",
+        fails=True,
+    )
+
+
+def _not_finite(name: str, metric: str, places: Sequence[int], ids: Sequence[str]) -> Verdict:
+    shown = ", ".join(repr(ids[index]) for index in places[:SHOWN])
+    line = f"{len(places)} rows are not finite: {shown}"
+    return Verdict(name, "FAIL", line, fails=True, metric=metric)
+
+
+def _before_comparing(
+    name: str, metric: Metric, current: Snapshot, baseline: Snapshot
+) -> Verdict | None:
+    """The verdict on a cell whose values under a metric can not be compared, or None."""
+    now, before = current.cells[name], baseline.cells[name]
+    ours, theirs = now.metrics[metric.name], before.metrics.get(metric.name)
+    ids = list(current.rows)
+    if ours.nonfinite:
+        return _not_finite(name, metric.name, ours.nonfinite, ids)
+    if theirs is None:
+        line = f"the metric {metric.name} is not in the baseline; --update-baseline adds it"
+        return Verdict(name, "NEW", line, metric=metric.name)
+    return _other_denominators(name, metric, ours, theirs, ids, changes(now, before))
+
+
+def _other_denominators(
+    name: str,
+    metric: Metric,
+    ours: Values,
+    theirs: Values,
+    ids: Sequence[str],
+    changed: tuple[str, ...],
+) -> Verdict | None:
+    pairs = zip(ids, ours.denominators or (), theirs.denominators or (), strict=False)
+    for row, new, old in pairs:
         if new != old:
             line = (
-                f"row {ids[index]!r} has {new} scored tokens, in the baseline {old}: the "
-                f"tokenizer is another, and such perplexities can not be compared; "
+                f"row {row!r} has {new} scored tokens, in the baseline {old}: the tokenizer is "
+                f"another, and such values of {metric.noun} can not be compared; "
                 f"--update-baseline begins anew"
             )
-            return Verdict(name, "FAIL", line, fails=True, changed=changes(now, before))
+            return Verdict(name, "FAIL", line, fails=True, metric=metric.name, changed=changed)
     return None
 
 
 def _verdict(
-    name: str, facts: Mapping[str, Any], tolerance: float, strict: bool, changed: tuple[str, ...]
+    name: str,
+    metric: Metric,
+    change: Change,
+    tolerance: float,
+    strict: bool,
+    changed: tuple[str, ...],
 ) -> Verdict:
-    ratio, mean, p = facts["ratio"], facts["mean_ratio"], facts["p"]
-    detectable, needed = facts["detectable"], facts["rows_needed"]
-    failed = regressed(p, ratio[0], tolerance)
-    improved = facts["p_less"] < ALPHA and ratio[0] < 1 / (1 + tolerance)
-    blind = not detectable <= tolerance and not improved
-    change = f"geometric mean {_percent(ratio)}, adjusted p {_p(p)}"
-    notes = []
-    heavy = [part for part in facts["drivers"] if part[1] > tolerance]
-    if failed:
-        status = "FAIL"
-        notes.append(f"tolerance {100 * tolerance:g} %")
-    elif mean[1] > 1 + FLOOR:
-        status = "WARN"
-        change = f"arithmetic mean {_percent(mean)}; {change}"
-    elif blind:
-        status = "INCONCLUSIVE"
-    elif improved:
-        status = "IMPROVED"
-        change = f"geometric mean {_percent(ratio)}, adjusted p {_p(facts['p_less'])}"
-    else:
-        status = "OK"
+    words, status, blind = Words(metric), *_status(metric, change, tolerance)
+    failed = status == "FAIL"
+    improved = status == "IMPROVED"
+    p = change.p_better if improved else change.p_worse
+    line = f"{words.tested} {words.effect(change.effect)}, adjusted p {words.p(p)}"
+    if status == "WARN" and metric.scale == "log":
+        line = f"{words.mean} {words.effect(change.mean_effect)}; {line}"
+    notes = [f"tolerance {words.tolerance(tolerance)}"] if failed else []
     if status in ("FAIL", "WARN"):
-        notes += _drivers(facts["drivers"])
+        notes += words.drivers(change.drivers)
     elif status == "INCONCLUSIVE":
-        notes += _drivers(heavy)
+        heavy = words.allowed(tolerance)
+        notes += words.drivers([part for part in change.drivers if part[1] > heavy])
     if blind and not failed:
-        notes.append(
-            f"a rise of less than {100 * detectable:.3g} % could have gone unseen; "
-            + (f"{needed} rows would show one of {100 * tolerance:g} %" if needed else NEVER)
-        )
+        notes.append(words.unseen(change.detectable, change.rows_needed, tolerance))
     note = "; ".join(notes)
     return Verdict(
         cell=name,
         status=status,
-        line=f"{change}; {note}" if note else change,
+        line=f"{line}; {note}" if note else line,
+        metric=metric.name,
         note=note,
         fails=status in FAILING or (strict and blind),
-        ratio=ratio,
-        p=facts["p_less"] if status == "IMPROVED" else p,
-        mean_ratio=mean,
-        detectable=detectable,
-        rows_needed=needed if blind else None,
-        drivers=tuple(facts["drivers"]),
+        effect=change.effect,
+        p=p,
+        mean_effect=change.mean_effect,
+        detectable=change.detectable,
+        rows_needed=change.rows_needed if blind else None,
+        drivers=change.drivers,
         changed=changed,
     )
 
 
-def _drivers(drivers: Sequence[tuple[str, float]]) -> list[str]:
-    rising = [f"{name!r} {100 * part:+.1f} %" for name, part in drivers if part > 0]
-    return [f"most in the mean: {', '.join(rising)}"] if rising else []
-
-
-def _percent(ratio: Sequence[float]) -> str:
-    estimate, low, high = (100 * (value - 1) for value in ratio)
-    return f"{estimate:+.2f} % [{low:+.2f}, {high:+.2f}]".replace("-", "−")
-
-
-def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"
+def _status(metric: Metric, change: Change, tolerance: float) -> tuple[str, bool]:
+    """The word, and whether a change as large as the tolerance could have gone unseen."""
+    worsening, allowed = metric.worsening * change.effect.estimate, Words(metric).allowed(tolerance)
+    better = worsening < metric.effect(-metric.bound(tolerance))
+    improved = change.p_better < ALPHA and better
+    blind = not change.detectable <= allowed and not improved
+    least = change.mean_effect.low if metric.worsening > 0 else -change.mean_effect.high
+    if regressed(change.p_worse, worsening, allowed):
+        return "FAIL", blind
+    if least > FLOOR * (1.0 if metric.scale == "log" else metric.span):
+        return "WARN", blind
+    if blind:
+        return "INCONCLUSIVE", blind
+    return ("IMPROVED" if improved else "OK"), blind
 
 
 def _notes(current: Snapshot, baseline: Snapshot, tolerance: float) -> list[str]:
-    cells = [*current.cells.items(), *baseline.cells.items()]
+    cells: list[tuple[str, Rows]] = [*current.cells.items(), *baseline.cells.items()]
     noises = [(rows.noise, name) for name, rows in cells if rows.noise is not None]
     if not noises:
         return []

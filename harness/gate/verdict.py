@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from harness.metrics.base import Effect
+from harness.results.snapshot import Difference
+from harness.statistics.paired import ALPHA
 
 # In the order in which they are shown: the worst first.
 STATUSES = ("FAIL", "MISSING", "WARN", "INCONCLUSIVE", "NEW", "IMPROVED", "OK")
 FAILING = ("FAIL", "MISSING")
-ALPHA = 0.05  # false alarms that a whole family may raise
 
 
-def regressed(p: float, ratio: float, tolerance: float) -> bool:
-    """Whether a cell fails: its rise is beyond chance and larger than the tolerance.
+def regressed(p: float, worsening: float, allowed: float) -> bool:
+    """Whether a cell fails: it got worse beyond chance, and by more than is allowed.
 
     Args:
         p: one-sided, adjusted for the family.
-        ratio: of geometric means, after over before.
-        tolerance: relative rise that is acceptable.
+        worsening: of the mean tested value; above 0 is worse.
+        allowed: how much of it is acceptable, in the same unit.
     """
-    return not (p >= ALPHA or ratio <= 1 + tolerance)  # written so that a NaN fails
+    return not (p >= ALPHA or worsening <= allowed)  # written so that a NaN fails
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's word on one cell.
+    """The gate's word on one cell under one metric.
 
     Attributes:
         cell: its id.
         status: one of :data:`STATUSES`.
         line: what happened and what to do, in one line.
-        note: the part of it that is not in the other fields.
+        metric: the metric's name; empty where the whole cell is meant.
+        note: the part of the line that is not in the other fields.
         fails: whether this cell fails the gate.
-        ratio: of geometric means, after over before, with its paired 95 % interval.
-        p: adjusted for the number of cells.
-        mean_ratio: of arithmetic means, with a paired interval at a confidence of 1 − 0.05 / cells.
-        detectable: the smallest relative rise of the geometric mean that this comparison finds in
-            four of five runs.
+        effect: of the mean tested values, after against before, with its paired 95 % interval.
+        p: adjusted for the number of comparisons.
+        mean_effect: of the means of what is shown, with a paired interval at a confidence of
+            1 − 0.05 / comparisons.
+        detectable: the smallest worsening that this comparison finds in four of five runs.
         rows_needed: at which the tolerance would be detectable; None where it is, or never.
-        drivers: (row id, its part of the relative change of the mean), the largest rises first.
+        drivers: (row id, its part of the change of the mean for the worse), the largest first.
         changed: what else is different, by name.
     """
 
@@ -49,27 +52,15 @@ class Verdict:
     status: str
     line: str
     fails: bool = False
-    ratio: tuple[float, float, float] | None = None
+    metric: str = ""
+    effect: Effect | None = None
     p: float | None = None
-    mean_ratio: tuple[float, float, float] | None = None
+    mean_effect: Effect | None = None
     detectable: float | None = None
     rows_needed: int | None = None
     drivers: tuple[tuple[str, float], ...] = ()
     changed: tuple[str, ...] = ()
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something besides the numbers that is not as it was, and for how many cells.
-
-    ``before`` and ``after`` are None where it differs from cell to cell.
-    """
-
-    what: str
-    before: str | None
-    after: str | None
-    cells: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,8 @@ class Terms:
 class Gate:
     """All verdicts, the worst first, and what stands beside them.
 
-    ``problem`` is why nothing could be compared; it fails the gate.
+    ``problem`` is why nothing could be compared; it fails the gate. ``titles`` are the metrics
+    that were compared: name → what the mean tested value is called (``geometric mean``).
     """
 
     baseline: str
@@ -96,6 +88,7 @@ class Gate:
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    titles: tuple[tuple[str, str], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -105,15 +98,23 @@ class Gate:
     def failing(self) -> list[Verdict]:
         return [verdict for verdict in self.verdicts if verdict.fails]
 
-    def content(self) -> dict[str, Any]:
-        """Plain JSON values, for reports."""
-        counts = Counter(verdict.status for verdict in self.verdicts)
-        body = asdict(self) | {
-            "passed": self.passed,
-            "failing": len(self.failing),
-            "baseline": Path(self.baseline).name,  # the same wherever it is called from
-            "counts": {status: counts[status] for status in STATUSES if counts[status]},
-        }
-        # Tuples become lists; infinities, of comparisons on one row, have no word in JSON.
-        plain: dict[str, Any] = json.loads(json.dumps(body), parse_constant=lambda text: None)
-        return plain
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Status → number of verdicts, the worst first; none that is 0."""
+        found = Counter(verdict.status for verdict in self.verdicts)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one metric was compared, so that a verdict has to name its own."""
+        return len(self.titles) > 1
+
+    @property
+    def file(self) -> str:
+        """The baseline's name: the same wherever the gate is called from."""
+        return Path(self.baseline).name
+
+    def name_of(self, verdict: Verdict) -> str:
+        """The cell's id, and the metric where there are several."""
+        named = self.several and verdict.metric
+        return f"{verdict.cell} [{verdict.metric}]" if named else verdict.cell

@@ -6,11 +6,16 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.core import GenerationSettings
-from harness.models.encoding import Encoded
+from harness.models.encoding import Encoded, Encoder
 from harness.models.loading import LoadedModel, quiet
+from harness.records import Sample
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 
 def generate(
@@ -19,7 +24,7 @@ def generate(
     settings: GenerationSettings,
     seed: int,
     progress: Callable[[int], None],
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[Sample, ...]:
     """Let the model answer each row after its context, alone, up to the EOS.
 
     Args:
@@ -31,42 +36,50 @@ def generate(
         progress: called with the number of rows done.
 
     Returns:
-        For each row its ``id``, the ``text``, its length in ``tokens`` (the EOS not among them),
-        and whether it ``finished`` with the EOS rather than at ``max_new_tokens``.
+        What was written for each row; not finished is what ended at ``max_new_tokens``.
     """
+    found: list[Sample] = []
+    for row in rows:
+        answer = _answer(loaded, row, _config(loaded.encoder, row, settings), seed)
+        finished = loaded.encoder.eos in answer
+        if finished:
+            answer = answer[: answer.index(loaded.encoder.eos)]
+        text = loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
+        found.append(Sample(row.prompt.id, text, len(answer), finished))
+        progress(len(found))
+    return tuple(found)
+
+
+def _answer(loaded: LoadedModel, row: Encoded, config: GenerationConfig, seed: int) -> list[int]:
+    """The tokens that the model writes after the row's context."""
     import torch
+
+    ids = torch.tensor([row.context], device=loaded.device)
+    with torch.inference_mode(), torch.random.fork_rng(), quiet(), _neutral(loaded.model):
+        torch.manual_seed(_seed(seed, row.prompt.id))
+        output = loaded.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+        )
+    written: list[int] = output[0, ids.shape[1] :].tolist()
+    return written
+
+
+def _config(encoder: Encoder, row: Encoded, settings: GenerationSettings) -> GenerationConfig:
+    """The settings as transformers takes them, with a limit that the model's positions allow."""
     from transformers import GenerationConfig
 
-    eos = loaded.encoder.eos
     values = {name: value for name, value in asdict(settings).items() if name != "rows"}
     if settings.do_sample:
         values["top_k"] = 0  # unset, transformers takes 50
     else:  # transformers warns of what then has no effect
         del values["temperature"], values["top_p"]
-    found = []
-    for row in rows:
-        room = (loaded.encoder.max_length or len(row) + settings.max_new_tokens) - len(row.context)
-        values["max_new_tokens"] = max(1, min(settings.max_new_tokens, room))
-        config = GenerationConfig(**values, eos_token_id=eos, pad_token_id=eos)
-        ids = torch.tensor([row.context], device=loaded.device)
-        with torch.inference_mode(), torch.random.fork_rng(), quiet(), _neutral(loaded.model):
-            torch.manual_seed(_seed(seed, row.prompt.id))
-            output = loaded.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
-            )
-        written = output[0, ids.shape[1] :].tolist()
-        finished = eos in written
-        answer = written[: written.index(eos)] if finished else written
-        text = loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
-        found.append(
-            {"id": row.prompt.id, "text": text, "tokens": len(answer), "finished": finished}
-        )
-        progress(len(found))
-    return tuple(found)
+    room = (encoder.max_length or len(row) + settings.max_new_tokens) - len(row.context)
+    values["max_new_tokens"] = max(1, min(settings.max_new_tokens, room))
+    return GenerationConfig(**values, eos_token_id=encoder.eos, pad_token_id=encoder.eos)
 
 
 @contextmanager
-def _neutral(model: Any) -> Iterator[None]:
+def _neutral(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Take away what the model's own configuration would fill in."""
     from transformers import GenerationConfig
 

@@ -1,4 +1,4 @@
-"""What a metric is: a pure function from observations to numbers, with a direction and a definition.
+"""What a metric is: a pure function from observations to numbers, with a direction and a meaning.
 
 A metric gives each test row a value on the scale that is tested (for perplexity, its logarithm).
 Everything else follows from these values: the mean over rows, intervals, paired comparisons, the
@@ -15,8 +15,8 @@ gate. A third party's metric is a class in one file::
         def row(self, seen, row):
             return float(seen.nll / seen.n_tokens > math.log(50))
 
-It is found by name in ``harness/metrics/``, in a folder ``metrics/`` of the working directory, or by
-an entry point of ``adaptbench.metrics``.
+It is found by name in ``harness/metrics/``, in a folder ``metrics/`` of the working directory, or
+by an entry point of ``adaptbench.metrics``.
 """
 
 from __future__ import annotations
@@ -101,8 +101,11 @@ class Metric:
         headline: the first aggregate: the mean over rows of what is shown of them.
         more: the other aggregates.
         columns: names of those of ``more`` that stand in the main table.
-        total: what the sum of value × denominator measures, in words, where cells with other
-            denominators can be compared by it (``bits per byte``); None where they cannot.
+        center: on a log scale, the name of the aggregate that is :meth:`shown` of the mean of the
+            tested values: the geometric mean.
+        total: the name of the aggregate by which cells with other denominators are compared: the
+            sum of value × denominator over the rows, up to a factor that the rows fix. None where
+            such cells cannot be compared.
         notes: sentences for the reader of a report.
     """
 
@@ -117,6 +120,7 @@ class Metric:
     headline: ClassVar[Aggregate]
     more: ClassVar[tuple[Aggregate, ...]] = ()
     columns: ClassVar[tuple[str, ...]] = ()
+    center: ClassVar[str | None] = None
     total: ClassVar[str | None] = None
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -187,6 +191,14 @@ class Metric:
     def effect(self, difference: float) -> float:
         """What a difference on the scale that is tested is called: see :class:`Effect`."""
         return self.shown(difference) - 1 if self.scale == "log" else difference
+
+    def bound(self, tolerance: float) -> float:
+        """The difference on the scale that is tested that a tolerance accepts.
+
+        Args:
+            tolerance: a share: of what is shown on a log scale, of ``span`` on a linear one.
+        """
+        return math.log1p(tolerance) if self.scale == "log" else tolerance * self.span
 
     def read(self, seen: Sequence[Observation], rows: Sequence[Example]) -> Reading:
         """Read a cell.

@@ -21,17 +21,24 @@ Whatever is not plain causal softmax attention goes to transformers' own functio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 SPECIAL = ("position_bias", "softcap", "s_aux")  # what makes attention another one
 SHORT = 512  # tokens; longer rows are faster with torch's kernel
 
 
 @contextmanager
-def short_row_attention(model: Any, training: bool = False) -> Iterator[None]:
+def short_row_attention(
+    model: PreTrainedModel | PeftModel, training: bool = False
+) -> Iterator[None]:
     """While active, models on a CPU that attend with torch's kernel ("sdpa") do so with ``attend``.
 
     In ``training``, with ``learn``. The function behind the name is exchanged, and no model's
@@ -51,7 +58,7 @@ def short_row_attention(model: Any, training: bool = False) -> Iterator[None]:
         AttentionInterface.register("sdpa", sdpa_attention_forward)
 
 
-def is_possible(model: Any) -> bool:
+def is_possible(model: PreTrainedModel | PeftModel) -> bool:
     """Whether ``short_row_attention`` concerns this model."""
     name = model.config.get_text_config()._attn_implementation
     return bool(model.device.type == "cpu" and name == "sdpa" and _has_kernel())
@@ -64,8 +71,13 @@ def _has_kernel() -> bool:
 
 
 def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
-) -> tuple[Any, None]:
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
     """Attention of a batch to itself and to the keys that its rows share.
 
     Args:
@@ -82,14 +94,10 @@ def attend(
         Shape (rows, length, heads, size), and no weights.
     """
     import torch
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     shared = getattr(key, "shared", None)
     if shared is None and (attention_mask is not None or not _is_plain(module, query, key, kwargs)):
-        output: tuple[Any, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **kwargs
-        )
-        return output
+        return _default(module, query, key, value, attention_mask, **kwargs)
     if any(kwargs.get(name) is not None for name in SPECIAL):
         raise ValueError(f"shared keys can not be attended to with {', '.join(SPECIAL)}")
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
@@ -102,26 +110,76 @@ def attend(
 
 
 def learn(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
-) -> tuple[Any, None]:
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
     """Attention of a batch to itself, with gradients.
 
     Arguments and result are those of :func:`attend`; nothing is shared.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     if attention_mask is not None or not _is_plain(module, query, key, kwargs):
-        output: tuple[Any, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **kwargs
-        )
-        return output
+        return _default(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     return _recomputed()(query, key, value, scale).transpose(1, 2).contiguous(), None
 
 
+def _default(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' own function for the same arguments."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    output: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, **kwargs
+    )
+    return output
+
+
 @lru_cache(maxsize=1)
-def _recomputed() -> Any:
-    """Causal attention whose backward pass computes the weights again.
+def _recomputed() -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
+    """Causal attention whose backward pass computes the weights again."""
+    import torch
+
+    class Recomputed(torch.autograd.Function):  # type: ignore[misc]
+        # Any: torch's context holds whatever is put on it.
+        @staticmethod
+        def forward(
+            context: Any, query: Tensor, key: Tensor, value: Tensor, scale: float
+        ) -> Tensor:
+            output, log_sum = _causal(query, key, value, scale)
+            context.save_for_backward(query, key, value, output, log_sum)
+            context.scale = scale
+            return output
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+            query, key, value, output, log_sum = context.saved_tensors
+            scale = context.scale
+            return *_gradients(query, key, value, output, log_sum, scale, gradient), None
+
+    apply: Callable[[Tensor, Tensor, Tensor, float], Tensor] = Recomputed.apply
+    return apply
+
+
+def _gradients(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    gradient: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value, from that of the output.
 
     With P = exp(S − logsumexp(S)), S = scale · q kᵀ, o = P v, and ō, the gradient of o:
 
@@ -129,40 +187,26 @@ def _recomputed() -> Any:
     """
     import torch
 
-    class Recomputed(torch.autograd.Function):  # type: ignore[misc]
-        @staticmethod
-        def forward(context: Any, query: Any, key: Any, value: Any, scale: float) -> Any:
-            output, log_sum = _causal(query, key, value, scale)
-            context.save_for_backward(query, key, value, output, log_sum)
-            context.scale = scale
-            return output
-
-        @staticmethod
-        def backward(context: Any, gradient: Any) -> tuple[Any, Any, Any, None]:
-            query, key, value, output, log_sum = context.saved_tensors
-            rows, heads, length, _ = query.shape
-            stacked = (rows * key.shape[1], heads // key.shape[1] * length, -1)
-            keys, values = key.flatten(0, 1), value.flatten(0, 1)
-            scaled = (query * context.scale).reshape(stacked)
-            weights = _products(scaled, keys, rows * heads, length)
-            weights.sub_(log_sum.reshape(stacked)).exp_()
-            gradient = gradient.reshape(stacked)
-            inner = (gradient * output.reshape(stacked)).sum(dim=-1, keepdim=True)
-            values_gradient = weights.transpose(1, 2) @ gradient
-            scores = torch.bmm(gradient, values.transpose(1, 2)).sub_(inner).mul_(weights)
-            query_gradient = (scores @ keys).mul_(context.scale)
-            key_gradient = scores.transpose(1, 2) @ scaled
-            return (
-                query_gradient.view(query.shape),
-                key_gradient.view(key.shape),
-                values_gradient.view(value.shape),
-                None,
-            )
-
-    return Recomputed.apply
+    rows, heads, length, _ = query.shape
+    stacked = (rows * key.shape[1], heads // key.shape[1] * length, -1)
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    scaled = (query * scale).reshape(stacked)
+    weights = _products(scaled, keys, rows * heads, length)
+    weights.sub_(log_sum.reshape(stacked)).exp_()
+    gradient = gradient.reshape(stacked)
+    inner = (gradient * output.reshape(stacked)).sum(dim=-1, keepdim=True)
+    values_gradient = weights.transpose(1, 2) @ gradient
+    scores = torch.bmm(gradient, values.transpose(1, 2)).sub_(inner).mul_(weights)
+    query_gradient = (scores @ keys).mul_(scale)
+    key_gradient = scores.transpose(1, 2) @ scaled
+    return (
+        query_gradient.view(query.shape),
+        key_gradient.view(key.shape),
+        values_gradient.view(value.shape),
+    )
 
 
-def _is_plain(module: Any, query: Any, key: Any, kwargs: dict[str, Any]) -> bool:
+def _is_plain(module: nn.Module, query: Tensor, key: Tensor, kwargs: dict[str, Any]) -> bool:
     import torch
 
     causal = kwargs.get("is_causal")
@@ -175,7 +219,7 @@ def _is_plain(module: Any, query: Any, key: Any, kwargs: dict[str, Any]) -> bool
     )
 
 
-def _causal(query: Any, key: Any, value: Any, scale: float) -> tuple[Any, Any]:
+def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of each row to itself, and the log of its sum of exponentials, both per head."""
     import torch
 
@@ -185,7 +229,7 @@ def _causal(query: Any, key: Any, value: Any, scale: float) -> tuple[Any, Any]:
     if query.dtype != torch.float32 or length > SHORT:
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         keys, values = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-        result: tuple[Any, Any] = flash(query, keys, values, is_causal=True, scale=scale)
+        result: tuple[Tensor, Tensor] = flash(query, keys, values, is_causal=True, scale=scale)
         return result
     stacked = (query * scale).reshape(rows * key_heads, groups * length, size)
     products = _products(stacked, key.flatten(0, 1), rows * heads, length)
@@ -196,7 +240,7 @@ def _causal(query: Any, key: Any, value: Any, scale: float) -> tuple[Any, Any]:
     return output.view(rows, heads, length, -1), log_sum.view(rows, heads, length)
 
 
-def _products(stacked: Any, keys: Any, heads: int, length: int) -> Any:
+def _products(stacked: Tensor, keys: Tensor, heads: int, length: int) -> Tensor:
     """Scores of queries and keys, −∞ where a key stands after its query; in kept memory.
 
     The heads that share a key head stand behind each other in ``stacked``.
@@ -209,7 +253,7 @@ def _products(stacked: Any, keys: Any, heads: int, length: int) -> Any:
     return products
 
 
-def _full(query: Any, keys: Any, values: Any, scale: float) -> tuple[Any, Any]:
+def _full(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of all rows to the same keys, and the log of its sum of exponentials."""
     import torch
 
@@ -227,17 +271,17 @@ def _full(query: Any, keys: Any, values: Any, scale: float) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=4)
-def _future(length: int) -> Any:
+def _future(length: int) -> Tensor:
     """−∞ where a key stands after its query, else 0; shape (length, length)."""
     import torch
 
     return torch.full((length, length), float("-inf")).triu_(1)
 
 
-_kept: list[Any] = []
+_kept: list[Tensor] = []
 
 
-def _workspace(size: int) -> Any:
+def _workspace(size: int) -> Tensor:
     """Memory that is kept between calls: getting it afresh costs more than the products in it."""
     import torch
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.core import Prompt
 from harness.errors import ModelError, PromptError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Some chat templates print today's date, and a score must not depend on the day. They ask either
 # for a variable or for a function; a function can not be handed in, but a macro hides it.
@@ -44,7 +47,9 @@ class Encoder:
         ModelError: the tokenizer has no EOS token.
     """
 
-    def __init__(self, tokenizer: Any, model_name: str, max_length: int | None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, model_name: str, max_length: int | None
+    ) -> None:
         self.tokenizer = tokenizer
         self.model_name = model_name
         self.max_length = max_length

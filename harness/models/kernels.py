@@ -1,4 +1,4 @@
-"""Choosing the machine's fastest float32 matrix product that is still float32 by its error.
+"""The machine's fastest float32 matrix product that is still float32 by its error.
 
 oneDNN offers CPUs with bf16 instructions a product that it calls "bf16" precision. On some
 processors (AMD Zen 4 and later) that selects another kernel, not another precision, and doubles
@@ -23,6 +23,7 @@ def use_exact_kernels() -> str:
     """Switch the faster product on if it is exact here; return what is used, for the record."""
     import torch
 
+    # Any: attributes that not every version of torch has.
     backend: Any = getattr(torch.backends, "mkldnn", None)
     matmul: Any = getattr(backend, "matmul", None)
     if not hasattr(matmul, "fp32_precision") or not backend.is_available():

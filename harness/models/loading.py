@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.core import ModelSpec
 from harness.errors import ModelError, OptionError, one_line
@@ -25,6 +25,13 @@ from harness.models.fingerprint import FOUR_BIT, version
 from harness.models.kernels import use_exact_kernels
 from harness.models.memory import free, is_out_of_memory
 from harness.results.adapter_files import RECORD
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+BaseShape = Mapping[str, str | int | None]  # name in a model's config → value
 
 
 @dataclass
@@ -37,13 +44,13 @@ class LoadedModel:
     """
 
     spec: ModelSpec
-    model: Any
+    model: PreTrainedModel | PeftModel
     encoder: Encoder
     sentinel: tuple[Encoded, float] | None = None
     shared_tokens: dict[str, int] = field(default_factory=dict)
 
     @property
-    def device(self) -> Any:
+    def device(self) -> torch.device:
         return self.model.device
 
 
@@ -126,7 +133,7 @@ def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
     return Encoder(tokenizer, spec.name, limit)
 
 
-def load_base(spec: ModelSpec, folder: Path) -> Any:
+def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
     """Load base weights as ``spec`` says (quantization, dtype, device), without an adapter.
 
     Raises:
@@ -175,7 +182,7 @@ def is_four_bit(spec: ModelSpec) -> bool:
     return spec.quantization in FOUR_BIT
 
 
-def _quantization(spec: ModelSpec, dtype: Any) -> Any:
+def _quantization(spec: ModelSpec, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -192,7 +199,7 @@ def _quantization(spec: ModelSpec, dtype: Any) -> Any:
     )
 
 
-def _attach(model: Any, spec: ModelSpec, adapter: Path) -> Any:
+def _attach(model: PreTrainedModel, spec: ModelSpec, adapter: Path) -> PeftModel:
     from peft import PeftModel
     from safetensors import safe_open
 
@@ -229,14 +236,14 @@ def _attach(model: Any, spec: ModelSpec, adapter: Path) -> Any:
     return adapted
 
 
-def base_shape(model: Any) -> dict[str, Any]:
+def base_shape(model: PreTrainedModel) -> BaseShape:
     """What tells one architecture from another: peft alone accepts a base with more layers."""
     config = model.config.get_text_config()
     names = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
     return {name: getattr(config, name, None) for name in names}
 
 
-def _recorded_shape(adapter: Path) -> dict[str, Any] | None:
+def _recorded_shape(adapter: Path) -> BaseShape | None:
     try:
         record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
         return dict(record["base"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.core import PromptTemplate
 from harness.errors import PromptError, suggest
-from harness.places import TEMPLATES
+from harness.places import TEMPLATES, find_files, folders
 from harness.prompts.rendering import PLACEHOLDER
 
 if sys.version_info >= (3, 11):
@@ -22,21 +22,14 @@ FIELDS = ("preamble", "demonstration", "query")
 
 
 def load_template(name: str) -> PromptTemplate:
-    """Load a prompt by name from ``templates/prompts/``, or from the path of a TOML file.
+    """Load a prompt by name from ``templates/prompts/``, ours or the user's, or from a TOML file.
 
     Raises:
         PromptError: one line naming the file and the key, what was found and what would be right.
     """
-    is_path = "/" in name or name.endswith(".toml")
-    path = Path(name).expanduser() if is_path else PROMPTS / f"{name}.toml"
+    path = Path(name).expanduser() if "/" in name or name.endswith(".toml") else _named(name)
     if not path.is_file():
-        known = sorted(file.stem for file in PROMPTS.glob("*.toml"))
-        if is_path:
-            raise PromptError(f"--prompt={name}: no such file")
-        raise PromptError(
-            f"--prompt={name}: no such prompt{suggest(name, known)}; "
-            f"known: {', '.join(known)}, or the path of a TOML file"
-        )
+        raise PromptError(f"--prompt={name}: no such file")
     try:
         text = path.read_text(encoding="utf-8")
         if text.startswith("\ufeff"):
@@ -49,6 +42,22 @@ def load_template(name: str) -> PromptTemplate:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: not valid TOML: {error}") from None
     return _template(path, values)
+
+
+def _named(name: str) -> Path:
+    files = find_files("templates", f"prompts/{name}.toml")
+    if not files:
+        places = [folder / "prompts" for folder in folders("templates")]
+        known = sorted({file.stem for place in places for file in place.glob("*.toml")})
+        raise PromptError(
+            f"--prompt={name}: no such prompt{suggest(name, known)}; "
+            f"known: {', '.join(known)}, or the path of a TOML file"
+        )
+    if len(files) > 1:
+        raise PromptError(
+            f"--prompt={name}: both {files[0]} and {files[1]} are called so; give the path of one"
+        )
+    return files[0]
 
 
 def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core import Example, Prompt, PromptTemplate, Span
 from harness.errors import PromptError
@@ -58,11 +58,15 @@ def render(
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a prompt as it is sent: ``kind`` says what it is, ``row`` which row's it is."""
+    """A piece of a prompt as it is sent: ``kind`` says what it is, ``row`` which row's it is.
+
+    ``role`` is whose turn of a chat it is; None outside of turns.
+    """
 
     kind: str
     text: str
     row: str | None = None
+    role: str | None = None
 
 
 TEMPLATE = "template"  # what a chat template adds
@@ -134,7 +138,7 @@ def _chat(
                 f"--prompt={template.name}: the model's chat template does not show the {role} "
                 f"message exactly once and in order; use another prompt"
             )
-        found += [Part(TEMPLATE, before), part]
+        found += [Part(TEMPLATE, before), replace(part, role=role)]
     found.append(Part(TEMPLATE, rest))
     return [part for part in found if part.text]
 

@@ -8,66 +8,122 @@ that lies on one side of no change.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from harness.gate.verdict import ALPHA
-from harness.records import Likelihood
+from harness.metrics.base import Array, Effect, Metric
 from harness.report.formatting import number
+from harness.report.nouns import Group, GroupResult
+from harness.results.manifest import Control
+from harness.statistics.paired import ALPHA
+from harness.statistics.uncertainty import Comparison, compare_groups
 
-Group = Mapping[str, Any]
-Scores = Sequence[Sequence[Likelihood]]  # of a group: for each seed, the rows
-PLACE = ("model", "prompt")
+Place = tuple[str, str]  # model, prompt
+Denominators = tuple[int, ...] | None
 
 
-def conclusions(groups: Sequence[Group], scores: Sequence[Scores]) -> list[str]:
+@dataclass(frozen=True)
+class BreakEven:
+    """After so many queries a training run has cost no more tokens than longer prompts would.
+
+    ``against`` is the group with the longer prompts; ``label`` the trained one.
+    """
+
+    label: str
+    against: str
+    model: str
+    prompt: str
+    queries: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A group and what a metric says of it."""
+
+    group: Group
+    result: GroupResult
+    values: Array
+
+    @property
+    def mean(self) -> float:
+        assert self.result.mean is not None
+        return self.result.mean
+
+
+def conclusions(
+    metric: Metric,
+    control: Control,
+    groups: Sequence[Group],
+    results: Sequence[GroupResult],
+    values: Sequence[Array],
+    denominators: Sequence[Denominators],
+) -> list[str]:
     """Sentences about each model and prompt, the most important first.
 
     Args:
+        metric: what the results are of.
+        control: what the others are compared with.
         groups: the rows of the main table.
-        scores: each group's, in the same order.
+        results: each group's, in the same order.
+        values: each group's on the scale that is tested; shape (seeds, rows).
+        denominators: each group's; None where the metric has none.
     """
-    places = list(dict.fromkeys(tuple(group[name] for name in PLACE) for group in groups))
+    say = _Sentences(metric, control)
+    entries = [_Entry(*each) for each in zip(groups, results, values, strict=True)]
+    places = list(dict.fromkeys(map(_place, groups)))
     found = []
     for place in places:
-        members = [i for i, g in enumerate(groups) if tuple(g[name] for name in PLACE) == place]
-        usable = [i for i in members if groups[i]["mean"] is not None]
+        members = [entry for entry in entries if _place(entry.group) == place]
+        usable = [entry for entry in members if entry.result.mean is not None]
         where = _where(place, places)
         if not usable:
-            found.append(f"{where}No strategy has a finite perplexity.")
+            found.append(f"{where}No strategy has a finite {metric.noun}.")
             continue
-        found += [where + text for text in _best([groups[i] for i in usable])]
-        found += [where + text for text in _more_shots(usable, groups, scores)]
-    return found + _across_models(groups, scores)
+        found += [where + text for text in say.best(usable)]
+        found += [where + text for text in say.more_shots(usable)]
+    return found + say.across_models(entries, denominators)
 
 
-def pays_off(groups: Sequence[Group], found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """When a training has cost less than the longer prompts of the best rival, in tokens.
+def pays_off(
+    groups: Sequence[Group],
+    results: Sequence[GroupResult],
+    metric: Metric,
+    found: Sequence[BreakEven],
+) -> list[str]:
+    """When a training run has cost less than the longer prompts of the best other, in tokens.
 
     Args:
         groups: the rows of the main table.
-        found: entries of ``label``, ``rival``, ``model``, ``prompt`` and ``queries``.
-    """
-    places = list(dict.fromkeys(tuple(group[name] for name in PLACE) for group in groups))
-    means = {(g["model"], g["prompt"], g["label"]): g["mean"] for g in groups}
+        results: each group's, under the headline metric.
+        metric: the headline metric.
+        found: every pair of a trained group and one with longer prompts.
+    """  # fmt: skip
+    places = list(dict.fromkeys(map(_place, groups)))
+    pairs = zip(groups, results, strict=True)
+    means = {(g.model, g.prompt, g.label): r.mean for g, r in pairs}
 
-    def rank(entry: Mapping[str, Any]) -> float:
-        # A rival's name may end with what tells it from others of its label.
-        label = entry["rival"].partition(" (")[0]
-        return float(means.get((entry["model"], entry["prompt"], label)) or math.inf)
+    def rank(entry: BreakEven) -> float:
+        # A name may end with what tells it from others of its label.
+        label = entry.against.partition(" (")[0]
+        mean = means.get((entry.model, entry.prompt, label))
+        return math.inf if not mean else metric.worsening * mean
 
-    first: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    first: dict[tuple[str, ...], BreakEven] = {}
     for entry in sorted(found, key=rank):
-        first.setdefault((entry["model"], entry["prompt"], entry["label"]), entry)
+        first.setdefault((entry.model, entry.prompt, entry.label), entry)
     return [
-        f"{_where((entry['model'], entry['prompt']), places)}Counted in tokens, the training of "
-        f"{entry['label']} is paid for after {entry['queries']:,} queries by the shorter prompts, "
-        f"against {entry['rival']}."
+        f"{_where((entry.model, entry.prompt), places)}Counted in tokens, the training of "
+        f"{entry.label} is paid for after {entry.queries:,} queries by the shorter prompts, "
+        f"against {entry.against}."
         for entry in first.values()
     ]
 
 
-def _where(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
+def _place(group: Group) -> Place:
+    return group.model, group.prompt
+
+
+def _where(place: Place, places: Sequence[Place]) -> str:
     """What tells this model and prompt from the others."""
     parts = [
         value for index, value in enumerate(place) if len({other[index] for other in places}) > 1
@@ -75,49 +131,123 @@ def _where(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
     return f"{', '.join(parts)}: " if parts else ""
 
 
-def _best(groups: Sequence[Group]) -> list[str]:
-    best = min(groups, key=lambda group: group["mean"])
-    perplexity = number(best["mean"])
-    rivals = [group for group in groups if group["strategy"] != best["strategy"]]
-    if not rivals:
-        return [f"{best['label']}: mean perplexity {perplexity}; there is nothing to compare with."]
-    if best["versus"] is None:
-        if best["strategy"] == "zeroshot":
-            closest = min(rivals, key=lambda group: group["mean"])
-            text = f"Nothing beats {best['label']}, mean perplexity {perplexity}"
-            return [f"{text}: {closest['label']} is {_against_zero_shot(closest)}."]
-        return [
-            f"{best['label']} has the lowest mean perplexity, {perplexity}; there is no zero-shot "
-            f"to say how sure that is."
+@dataclass(frozen=True)
+class _Sentences:
+    """The sentences of one metric."""
+
+    metric: Metric
+    control: Control
+
+    def best(self, entries: Sequence[_Entry]) -> list[str]:
+        """Which group is the best, and how surely."""
+        best = self._first(entries)
+        title, shown = self.metric.title, number(best.mean, self.metric.headline.digits)
+        extreme = "lowest" if self.metric.better == "lower" else "highest"
+        label = best.group.label
+        others = [entry for entry in entries if entry.group.strategy != best.group.strategy]
+        if not others:
+            return [f"{label}: {title} {shown}; there is nothing to compare with."]
+        if best.result.comparison is None:
+            if best.group.label == self.control.label:
+                closest = self._first(others)
+                text = f"Nothing beats {label}, {title} {shown}"
+                return [f"{text}: {closest.group.label} is {self._against(closest)}."]
+            return [
+                f"{label} has the {extreme} {title}, {shown}; there is no {self.control.title} to "
+                f"say how sure that is."
+            ]
+        found = [f"{label} has the {extreme} {title}, {shown}: row by row {self._against(best)}."]
+        compared = [entry for entry in others if entry.result.comparison is not None]
+        if compared:
+            second = self._first(compared)
+            mean = number(second.mean, self.metric.headline.digits)
+            found.append(
+                f"{second.group.label}, the best of the others ({mean}), is "
+                f"{self._against(second)}."
+            )
+        return found
+
+    def more_shots(self, entries: Sequence[_Entry]) -> list[str]:
+        """Whether the most demonstrations are better than the fewest, for each way of choosing."""
+        ways: dict[tuple[str, ...], list[_Entry]] = {}
+        for entry in entries:
+            group = entry.group
+            if group.k and group.training_tokens is None:
+                name = (group.strategy, str(group.select), group.draw, group.quantization)
+                ways.setdefault(name, []).append(entry)
+        pairs = [
+            (max(members, key=lambda e: e.group.k), min(members, key=lambda e: e.group.k))
+            for members in ways.values()
+            if len({entry.group.k for entry in members}) > 1
         ]
-    found = [
-        f"{best['label']} has the lowest mean perplexity, {perplexity}: row by row "
-        f"{_against_zero_shot(best)}."
-    ]
-    others = [group for group in rivals if group["versus"] is not None]
-    if others:
-        second = min(others, key=lambda group: group["mean"])
-        found.append(
-            f"{second['label']}, the best of the others ({number(second['mean'])}), is "
-            f"{_against_zero_shot(second)}."
+        compared = compare_groups(self.metric, [(most.values, few.values) for most, few in pairs])
+        return [
+            self._shots(most.group, fewest.group, facts)
+            for (most, fewest), facts in zip(pairs, compared, strict=True)
+            if facts is not None
+        ]
+
+    def _shots(self, most: Group, fewest: Group, facts: Comparison) -> str:
+        other, sure = f"{fewest.k}-shot", sureness(facts)
+        if sure == "not sure":
+            change = self._change(facts.widest, "it")
+            return f"{most.label} is not shown to differ from {other}: {change}."
+        return f"{most.label} is {self._change(facts.widest, other)}, {sure}."
+
+    def across_models(
+        self, entries: Sequence[_Entry], denominators: Sequence[Denominators]
+    ) -> list[str]:
+        """Models with different tokenizers share the total of a metric, and nothing else."""
+        if self.metric.total is None:
+            return []
+        total = self.metric.aggregate(self.metric.total)
+        usable = [
+            (entry, counts)
+            for entry, counts in zip(entries, denominators, strict=True)
+            if entry.result.aggregates[total.name].mean is not None
+        ]
+        if len({counts for _, counts in usable}) < 2:
+            return []
+
+        def value(entry: _Entry) -> float:
+            return self.metric.worsening * (entry.result.aggregates[total.name].mean or 0.0)
+
+        best: dict[str, _Entry] = {}
+        for entry, _ in usable:
+            known = best.setdefault(entry.group.model, entry)
+            if value(entry) < value(known):
+                best[entry.group.model] = entry
+        shown = "; ".join(
+            f"{entry.group.model} "
+            f"{number(entry.result.aggregates[total.name].mean, total.digits)} "
+            f"({entry.group.label})"
+            for entry in sorted(best.values(), key=value)
         )
-    return found
+        return [
+            f"The models' tokenizers differ, so only {total.name.replace('_', ' ')} compare them. "
+            f"The best of each: {shown}."
+        ]
 
+    def _first(self, entries: Sequence[_Entry]) -> _Entry:
+        return min(entries, key=lambda entry: self.metric.worsening * entry.mean)
 
-def _against_zero_shot(group: Group) -> str:
-    versus = group["versus"]
-    return f"{_change(versus['seeds_ratio'] or versus['ratio'], 'zero-shot')}, {sureness(versus)}"
+    def _against(self, entry: _Entry) -> str:
+        found = entry.result.comparison
+        assert found is not None
+        return f"{self._change(found.widest, self.control.title)}, {sureness(found)}"
 
-
-def _change(ratio: Sequence[float], rival: str) -> str:
-    """``58 % below zero-shot [55, 60]``, of geometric means."""
-    estimate, low, high = (100 * (value - 1) for value in ratio)
-    if estimate < 0:
-        word, limits, size = "below", (-high, -low), -estimate
-    else:
-        word, limits, size = "above", (low, high), estimate
-    shown = ", ".join(_short(limit) for limit in limits)
-    return f"{_short(size)} % {word} {rival} [{shown}]"
+    def _change(self, effect: Effect, other: str) -> str:
+        """``58 % below zero-shot [55, 60]``: of geometric means, or of a difference."""
+        if self.metric.scale == "log":
+            factor, unit, show = 100.0, " %", _short
+        else:
+            factor, unit, show = 1.0, "", _digits
+        estimate, low, high = (factor * x for x in (effect.estimate, effect.low, effect.high))
+        if estimate < 0:
+            word, limits, size = "below", (-high, -low), -estimate
+        else:
+            word, limits, size = "above", (low, high), estimate
+        return f"{show(size)}{unit} {word} {other} [{', '.join(map(show, limits))}]"
 
 
 def _short(value: float) -> str:
@@ -125,68 +255,14 @@ def _short(value: float) -> str:
     return text.replace("-", "−")
 
 
-def sureness(versus: Mapping[str, Any]) -> str:
+def _digits(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def sureness(found: Comparison) -> str:
     """``sure``, ``sure for these seeds only``, or ``not sure``."""
-    if not versus["p"] < ALPHA:
+    if not found.p < ALPHA:
         return "not sure"
-    _, low, high = versus["seeds_ratio"] or versus["ratio"]
-    if low <= 1 <= high:
-        return "sure for these seeds only" if versus["seeds_ratio"] else "not sure"
+    if found.widest.low <= 0 <= found.widest.high:
+        return "sure for these seeds only" if found.seeds_effect else "not sure"
     return "sure"
-
-
-def _more_shots(
-    usable: Sequence[int], groups: Sequence[Group], scores: Sequence[Scores]
-) -> list[str]:
-    """Whether the most demonstrations are better than the fewest, for each way of choosing them."""
-    from harness.statistics.uncertainty import versus
-
-    ways: dict[tuple[str, ...], list[int]] = {}
-    for index in usable:
-        group = groups[index]
-        if group["k"] and group["training_tokens"] is None:
-            name = (group["strategy"], str(group["select"]), group["draw"], group["quantization"])
-            ways.setdefault(name, []).append(index)
-    pairs = [
-        (max(members, key=lambda i: groups[i]["k"]), min(members, key=lambda i: groups[i]["k"]))
-        for members in ways.values()
-        if len({groups[i]["k"] for i in members}) > 1
-    ]
-    found = []
-    compared = versus([(scores[most], scores[fewest]) for most, fewest in pairs])
-    for (most, fewest), facts in zip(pairs, compared, strict=True):
-        if facts is None:
-            continue
-        rival = f"{groups[fewest]['k']}-shot"
-        ratio = facts["seeds_ratio"] or facts["ratio"]
-        label, sure = groups[most]["label"], sureness(facts)
-        if sure == "not sure":
-            found.append(f"{label} is not shown to differ from {rival}: {_change(ratio, 'it')}.")
-        else:
-            found.append(f"{label} is {_change(ratio, rival)}, {sure}.")
-    return found
-
-
-def _across_models(groups: Sequence[Group], scores: Sequence[Scores]) -> list[str]:
-    """Models with different tokenizers share bits per byte, and nothing else."""
-    usable = [
-        (group, tuple(score.n_tokens for score in seeds[0]))
-        for group, seeds in zip(groups, scores, strict=True)
-        if group["bits_per_byte"] is not None
-    ]
-    if len({tokens for _, tokens in usable}) < 2:
-        return []
-    best: dict[str, Group] = {}
-    for group, _ in usable:
-        known = best.setdefault(group["model"], group)
-        if group["bits_per_byte"] < known["bits_per_byte"]:
-            best[group["model"]] = group
-    ranked = sorted(best.values(), key=lambda group: float(group["bits_per_byte"]))
-    shown = "; ".join(
-        f"{group['model']} {number(group['bits_per_byte'], 3)} ({group['label']})"
-        for group in ranked
-    )
-    return [
-        f"The models' tokenizers differ, so only bits per byte compare them. The best of each: "
-        f"{shown}."
-    ]

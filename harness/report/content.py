@@ -1,27 +1,57 @@
 """From a run's manifest and its measurements to what its reports say.
 
 Everything here is derived: it can be made again from the results directory without data or model
-and without importing torch. The only durations are those of stored trainings, so the same
+and without importing torch. The only durations are those of stored training runs, so the same
 measurements give the same bytes.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import numpy as np
+
+from harness.core import Example
 from harness.gate.verdict import STATUSES, Gate
-from harness.metrics.perplexity import METRICS, Summary, spread, summarize
-from harness.records import COPIED, Likelihood, Measurement
+from harness.metrics.base import Array, Metric, Reading
+from harness.records import COPIED, Measurement
 from harness.report.conclusions import conclusions
-from harness.report.learning import finite, trainings
+from harness.report.learning import training_runs
+from harness.report.nouns import (
+    CellFacts,
+    CellResult,
+    Environment,
+    Group,
+    GroupResult,
+    Known,
+    Missing,
+    ModelFacts,
+    Noise,
+    PrecisionFacts,
+    Report,
+    SampleRow,
+    Section,
+    StdFactor,
+    Unshared,
+    Written,
+    finite,
+)
 from harness.report.rows import explorer
 from harness.results.manifest import Entry, Manifest
+from harness.statistics.uncertainty import (
+    Bounds,
+    Comparison,
+    cell_bounds,
+    compare_groups,
+    group_bounds,
+    spread,
+    std_factors,
+)
 
-SCHEMA_VERSION = 1
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -30,283 +60,288 @@ class Row:
 
     entry: Entry
     measurement: Measurement
-    summary: Summary
 
 
 def build(
-    manifest: Manifest, measured: Mapping[str, Measurement], gate: Gate | None = None
-) -> dict[str, Any]:
-    """Assemble everything a report says, as plain JSON values.
+    manifest: Manifest,
+    measured: Mapping[str, Measurement],
+    metrics: Sequence[Metric],
+    gate: Gate | None = None,
+) -> Report:
+    """Assemble everything a report says.
 
     Args:
         manifest: the run, in its order.
         measured: entry id → measurement, for every entry that has a cell.
+        metrics: what is read from the observations, the headline first.
         gate: what the gate said, if it was asked.
-
-    Returns:
-        The content of summary.json; the templates render the same.
     """
-    rows = [
-        Row(entry, measured[entry.id], summarize(measured[entry.id].observations))
-        for entry in manifest.entries
-        if entry.cell is not None
-    ]
-    cells = _cells(rows, gate)
+    rows = [Row(entry, measured[entry.id]) for entry in manifest.entries if entry.cell is not None]
     members: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         members.setdefault(row.entry.group, []).append(row)
-    scores = [[row.measurement.observations for row in group] for group in members.values()]
-    groups = _groups(manifest, members, scores, cells)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "adaptbench": manifest.adaptbench,
-        "metric": {"headline": "mean_perplexity", "definitions": METRICS},
-        "task": {name: value for name, value in manifest.task.items() if name != "rows"},
-        "models": _unique(_model(row) for row in rows),
-        "prompts": _prompts(manifest, rows),
-        "seeds": sorted({row.entry.seed for row in rows if row.entry.seed is not None}),
-        "scorers": sorted({row.measurement.cell.scorer for row in rows}),
-        "trainings": trainings(
-            ((row.entry, row.measurement) for row in rows), manifest.task["trainable"]
+    planned = Counter(entry.group for entry in manifest.entries)
+    groups = tuple(_group(rows_, planned[name]) for name, rows_ in members.items())
+    sections = tuple(
+        _section(metric, manifest, list(members.values()), rows, groups, gate) for metric in metrics
+    )
+    return Report(
+        adaptbench=manifest.adaptbench,
+        task=manifest.task,
+        control=manifest.control,
+        sections=sections,
+        cells=tuple(map(_cell, rows)),
+        groups=groups,
+        models=_unique(map(_model, rows)),
+        prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
+        seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
+        scorers=tuple(sorted({row.measurement.cell.scorer for row in rows})),
+        trainings=training_runs(
+            ((row.entry, row.measurement) for row in rows), manifest.task.trainable
         ),
-        "samples": _samples(manifest, rows),
-        "explorer": explorer(manifest, measured),
-        "recipe": manifest.recipe,
-        "trial": manifest.trial,
-        "runs": list(manifest.runs),
-        "rounding": _unique(_rounding(row) for row in rows if _scoring(row, "rounding")),
-        "unshared": _unique(_unshared(row) for row in rows if COPIED in _refused(row)),
-        "halved": [row.entry.id for row in rows if _scoring(row, "halved")],
-        "environments": _unique(_environment(row) for row in rows),
-        "cells": cells,
-        "groups": groups,
-        "conclusions": conclusions(groups, scores),
-        "constant": _constant(groups),
-        "spreads": _spreads(groups),
-        "noise": _unique(_noise(row) for row in rows if _scoring(row, "repeat")),
-        "gate": gate.content() if gate else None,
-        "missing": [
-            {"id": entry.id, "reason": entry.reason}
+        samples=_samples(manifest, rows),
+        explorer=explorer(manifest, measured, metrics),
+        recipe=manifest.recipe,
+        trial=manifest.trial,
+        runs=manifest.runs,
+        missing=tuple(
+            Missing(entry.id, entry.reason or "")
             for entry in manifest.entries
             if entry.cell is None
-        ],
-    }
+        ),
+        gate=gate,
+        precision=_unique(one for one in map(_precision, rows) if one is not None),
+        unshared=_unique(
+            Unshared(row.entry.model, row.measurement.scoring.refused[COPIED])
+            for row in rows
+            if COPIED in row.measurement.scoring.refused
+        ),
+        halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
+        environments=_unique(map(_environment, rows)),
+        noise=tuple(
+            Noise(row.entry.id, row.measurement.scoring.repetition)
+            for row in rows
+            if row.measurement.scoring.repetition
+        ),
+    )
 
 
-def _groups(
+def _section(
+    metric: Metric,
     manifest: Manifest,
-    by_group: Mapping[tuple[str, ...], Sequence[Row]],
-    scores_of: Sequence[Sequence[Sequence[Likelihood]]],
-    cells: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    from harness.statistics.uncertainty import group_intervals, versus
-
-    verdicts = {cell["id"]: cell["verdict"] for cell in cells}
-    planned = Counter(entry.group for entry in manifest.entries)
-    groups = []
-    for name, members in by_group.items():
-        cell = members[0].measurement.cell
-        group: dict[str, Any] = {
-            "label": cell.label,
-            "strategy": cell.strategy,
-            "model": members[0].entry.model,
-            "quantization": cell.model.quantization,
-            "dtype": cell.model.dtype,
-            "prompt": cell.prompt,
-            "k": cell.k,
-            "select": cell.select,
-            "draw": cell.draw,
-            "n": cell.n,
-            "seeds": [row.entry.seed for row in members if row.entry.seed is not None],
-            "n_seeds": len(members),
-            "n_seeds_planned": planned[name],
-        }
-        for metric in METRICS:
-            values = spread([row.summary.metric(metric) for row in members])
-            if metric == "mean_perplexity":
-                group["mean"], group["std"] = finite(values.mean), finite(values.std)
-            group[metric] = finite(values.mean)
-            group[f"{metric}_std"] = finite(values.std)
-        group["nonfinite"] = sum(row.summary.nonfinite for row in members)
-        scores = [score for row in members for score in row.measurement.observations]
-        group["context_tokens"] = sum(score.n_context for score in scores) / len(scores)
-        records = [row.measurement.training for row in members if row.measurement.training]
-        group["training_tokens"] = records[0]["trained_tokens"] if records else None
-        group["training_rows"] = records[0]["trained_rows"] if records else None
-        seconds = [record["seconds"] for record in records]
-        group["training_seconds"] = sum(seconds) / len(seconds) if seconds else None
-        words = [verdicts[row.entry.id] for row in members if verdicts[row.entry.id]]
-        group["verdict"] = min(words, key=STATUSES.index, default=None)  # its worst seed's
-        groups.append(group)
-    for group, intervals in zip(groups, group_intervals(scores_of), strict=True):
-        group.update(intervals)
-    rivals = [_rival(group, groups) for group in groups]
-    pairs = [
-        None if rival is None else (ours, scores_of[rival])
-        for ours, rival in zip(scores_of, rivals, strict=True)
+    members: Sequence[Sequence[Row]],
+    rows: Sequence[Row],
+    groups: Sequence[Group],
+    gate: Gate | None,
+) -> Section:
+    """What the report says under one metric."""
+    readings = {
+        row.entry.id: metric.read(row.measurement.observations, manifest.rows) for row in rows
+    }
+    verdicts = {
+        verdict.cell: verdict.status
+        for verdict in (gate.verdicts if gate else ())
+        if verdict.metric in ("", metric.name)
+    }
+    cells = _cell_results(metric, rows, readings, verdicts)
+    values = [np.stack([readings[row.entry.id].values for row in group]) for group in members]
+    results = [
+        _group_result(metric, [readings[row.entry.id] for row in group], _worst(group, verdicts))
+        for group in members
     ]
-    for group, rival, found in zip(groups, rivals, versus(pairs), strict=True):
-        group["change"] = None if rival is None else _change(group, groups[rival])
-        group["versus"] = found
-        group["disagreeing"] = found is not None and _disagreeing(found)
-    return groups
+    controls = [_control(manifest.control.label, group, groups) for group in groups]
+    found = _compared(metric, values, controls)
+    bounds = group_bounds(metric, values)
+    results = [
+        replace(result, bounds=limits, comparison=one, disagreeing=_disagreeing(one))
+        for result, limits, one in zip(results, bounds, found, strict=True)
+    ]
+    denominators = [readings[group[0].entry.id].denominators for group in members]
+    return Section(
+        metric=metric,
+        cells=cells,
+        groups=tuple(results),
+        conclusions=tuple(
+            conclusions(metric, manifest.control, groups, results, values, denominators)
+        ),
+        spreads=_spreads(groups, results),
+    )
 
 
-def _constant(groups: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What all groups have in common, so that a table need not repeat it in every row."""
-    names = ("model", "quantization", "dtype", "prompt")
-    return {name: groups[0][name] for name in names if len({g[name] for g in groups}) == 1}
+def _cell_results(
+    metric: Metric,
+    rows: Sequence[Row],
+    readings: Mapping[str, Reading],
+    verdicts: Mapping[str, str],
+) -> tuple[CellResult, ...]:
+    bounds = cell_bounds(metric, [readings[row.entry.id].values for row in rows])
+    return tuple(
+        CellResult(
+            {name: finite(value) for name, value in readings[row.entry.id].aggregates.items()},
+            limits,
+            len(readings[row.entry.id].nonfinite),
+            verdicts.get(row.entry.id),
+        )
+        for row, limits in zip(rows, bounds, strict=True)
+    )
 
 
-def _disagreeing(versus: Mapping[str, Any]) -> bool:
+def _group_result(metric: Metric, readings: Sequence[Reading], verdict: str | None) -> GroupResult:
+    """A group under a metric, without intervals and comparison."""
+    aggregates = {}
+    for name in readings[0].aggregates:
+        over = spread([reading.aggregates[name] for reading in readings])
+        aggregates[name] = Known(finite(over.mean), finite(over.std))
+    first = aggregates[metric.headline.name]
+    return GroupResult(
+        mean=first.mean,
+        std=first.std,
+        aggregates=aggregates,
+        bounds=Bounds(),
+        nonfinite=sum(len(reading.nonfinite) for reading in readings),
+        verdict=verdict,
+    )
+
+
+def _worst(group: Sequence[Row], verdicts: Mapping[str, str]) -> str | None:
+    words = [verdicts[row.entry.id] for row in group if row.entry.id in verdicts]
+    return min(words, key=STATUSES.index, default=None)
+
+
+def _compared(
+    metric: Metric, values: Sequence[Array], controls: Sequence[int | None]
+) -> list[Comparison | None]:
+    pairs = [
+        None if control is None else (ours, values[control])
+        for ours, control in zip(values, controls, strict=True)
+    ]
+    return compare_groups(metric, pairs)
+
+
+def _disagreeing(found: Comparison | None) -> bool:
     """Whether the two means moved in opposite directions, and one of them surely."""
-    ratio, mean = versus["ratio"], versus["mean_ratio"]
-    sure = any(not low <= 1 <= high for _, low, high in (ratio, mean))
-    return sure and (ratio[0] - 1) * (mean[0] - 1) < 0
+    if found is None or found.mean_effect is None:
+        return False
+    one, other = found.effect, found.mean_effect
+    sure = any(not effect.low <= 0 <= effect.high for effect in (one, other))
+    return sure and one.estimate * other.estimate < 0
 
 
-def _change(group: Mapping[str, Any], rival: Mapping[str, Any]) -> float | None:
-    """Relative change of the mean."""
-    if rival["mean"] is None or group["mean"] is None:
-        return None
-    return float(group["mean"] / rival["mean"] - 1)
-
-
-def _rival(group: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> int | None:
-    """The place of zero-shot with the same model and prompt.
+def _control(label: str, group: Group, groups: Sequence[Group]) -> int | None:
+    """The place of the control with the same model and prompt; None for the control itself.
 
     The quantization may differ (an adapter trained on a 4-bit base against the plain model):
     that is the choice a user has; the table shows both.
     """
-    rivals = [
+    controls = [
         place
         for place, other in enumerate(groups)
-        if other["strategy"] == "zeroshot"
-        and other["model"] == group["model"]
-        and other["prompt"] == group["prompt"]
+        if other.label == label and other.model == group.model and other.prompt == group.prompt
     ]
-    rivals.sort(key=lambda place: groups[place]["quantization"] != group["quantization"])
-    return None if not rivals or groups[rivals[0]] is group else rivals[0]
+    controls.sort(key=lambda place: groups[place].quantization != group.quantization)
+    return None if not controls or groups[controls[0]] is group else controls[0]
 
 
-def _spreads(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _spreads(groups: Sequence[Group], results: Sequence[GroupResult]) -> tuple[StdFactor, ...]:
     """What a standard deviation over so many seeds knows of the true one."""
-    from harness.statistics.uncertainty import std_factors
-
-    sizes = sorted({group["n_seeds"] for group in groups if group["std"] is not None})
-    return [
-        {"seeds": size, "low": low, "high": high}
-        for size in sizes
-        for low, high in [std_factors(size)]
-    ]
+    pairs = zip(groups, results, strict=True)
+    sizes = sorted({group.n_seeds for group, result in pairs if result.std is not None})
+    return tuple(StdFactor(size, *std_factors(size)) for size in sizes)
 
 
-def _cells(rows: Sequence[Row], gate: Gate | None) -> list[dict[str, Any]]:
-    from harness.statistics.uncertainty import cell_intervals
+def _group(members: Sequence[Row], planned: int) -> Group:
+    cell, entry = members[0].measurement.cell, members[0].entry
+    seen = [one for row in members for one in row.measurement.observations]
+    records = [row.measurement.training for row in members if row.measurement.training]
+    seconds = [record.seconds for record in records]
+    return Group(
+        label=cell.label,
+        strategy=cell.strategy,
+        model=entry.model,
+        quantization=cell.model.quantization,
+        dtype=cell.model.dtype,
+        prompt=cell.prompt,
+        k=cell.k,
+        select=cell.select,
+        draw=cell.draw,
+        n=cell.n,
+        seeds=tuple(row.entry.seed for row in members if row.entry.seed is not None),
+        n_seeds=len(members),
+        n_seeds_planned=planned,
+        context_tokens=sum(one.n_context for one in seen) / len(seen),
+        training_tokens=records[0].trained_tokens if records else None,
+        training_rows=records[0].trained_rows if records else None,
+        training_seconds=sum(seconds) / len(seconds) if seconds else None,
+    )
 
-    verdicts = {verdict.cell: verdict.status for verdict in gate.verdicts} if gate else {}
-    intervals = cell_intervals([row.measurement.observations for row in rows])
-    return [
-        {**_cell(row), **found, "verdict": verdicts.get(row.entry.id)}
-        for row, found in zip(rows, intervals, strict=True)
-    ]
 
-
-def _cell(row: Row) -> dict[str, Any]:
+def _cell(row: Row) -> CellFacts:
     cell = row.measurement.cell
-    metrics = {name: finite(row.summary.metric(name)) for name in METRICS}
-    return {
-        "id": row.entry.id,
-        "task": cell.task,
-        "model": row.entry.model,
-        "quantization": cell.model.quantization,
-        "dtype": cell.model.dtype,
-        "strategy": cell.strategy,
-        "label": cell.label,
-        "k": cell.k,
-        "select": cell.select,
-        "draw": cell.draw,
-        "seed": row.entry.seed,
-        "prompt": cell.prompt,
-        "key": cell.key,
-        "n": row.summary.n,
-        **metrics,
-        "nonfinite": row.summary.nonfinite,
-        "seconds": row.measurement.seconds,
-        "cached": row.entry.cached,
-        "file": row.entry.file,
-    }
+    return CellFacts(
+        id=row.entry.id,
+        task=cell.task,
+        model=row.entry.model,
+        quantization=cell.model.quantization,
+        dtype=cell.model.dtype,
+        strategy=cell.strategy,
+        label=cell.label,
+        k=cell.k,
+        select=cell.select,
+        draw=cell.draw,
+        seed=row.entry.seed,
+        prompt=cell.prompt,
+        key=cell.key,
+        n=len(row.measurement.observations),
+        seconds=row.measurement.seconds,
+        cached=row.entry.cached,
+        file=row.entry.file,
+    )
 
 
-def _model(row: Row) -> dict[str, Any]:
-    return asdict(row.measurement.cell.model) | {
-        "prefix_token": row.measurement.provenance["prefix_token"]
-    }
+def _model(row: Row) -> ModelFacts:
+    return ModelFacts(row.measurement.cell.model, row.measurement.provenance.prefix_token)
 
 
-def _prompts(manifest: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    used = {row.entry.prompt for row in rows}
-    return [dict(prompt) for prompt in manifest.prompts if prompt["name"] in used]
-
-
-def _samples(manifest: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _samples(manifest: Manifest, rows: Sequence[Row]) -> tuple[SampleRow, ...]:
     """What was written for each row, by one cell of each group: that of its first seed."""
     first: dict[tuple[str, ...], Row] = {}
     for row in rows:
         if row.measurement.samples:
             first.setdefault(row.entry.group, row)
     if not first:
-        return []
-    asked = manifest.rows[: manifest.recipe["generation"]["rows"]]
-    return [
-        {
-            "id": question["id"],
-            "instruction": question["instruction"],
-            "reference": question["output"],
-            "written": [
-                {"cell": row.entry.id, "text": sample["text"], "finished": sample["finished"]}
+        return ()
+    asked: Sequence[Example] = manifest.rows[: manifest.recipe["generation"]["rows"]]
+    return tuple(
+        SampleRow(
+            question.id,
+            question.instruction,
+            question.output,
+            tuple(
+                Written(row.entry.id, sample.text, sample.finished)
                 for row in first.values()
                 for sample in row.measurement.samples
-                if sample["id"] == question["id"]
-            ],
-        }
+                if sample.id == question.id
+            ),
+        )
         for question in asked
-    ]
+    )
 
 
-def _scoring(row: Row, name: str) -> Any:
-    return row.measurement.scoring.get(name)
+def _precision(row: Row) -> PrecisionFacts | None:
+    cost, model = row.measurement.scoring.precision, row.measurement.cell.model
+    if cost is None:
+        return None
+    return PrecisionFacts(row.entry.model, model.quantization, model.dtype, cost)
 
 
-def _refused(row: Row) -> Mapping[str, str]:
-    return _scoring(row, "refused") or {}
+def _environment(row: Row) -> Environment:
+    found = row.measurement.provenance
+    return Environment(found.versions, found.hardware, found.matmul)
 
 
-def _rounding(row: Row) -> dict[str, Any]:
-    model = row.measurement.cell.model
-    return {
-        "model": row.entry.model,
-        "quantization": model.quantization,
-        "dtype": model.dtype,
-        **_scoring(row, "rounding"),
-    }
-
-
-def _noise(row: Row) -> dict[str, Any]:
-    return {"cell": row.entry.id, **_scoring(row, "repeat")}
-
-
-def _unshared(row: Row) -> dict[str, Any]:
-    return {"model": row.entry.model, "reason": _refused(row)[COPIED]}
-
-
-def _environment(row: Row) -> dict[str, Any]:
-    provenance = row.measurement.provenance
-    return {name: provenance[name] for name in ("versions", "hardware", "matmul")}
-
-
-def _unique(values: Any) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _unique(values: Iterable[Value]) -> tuple[Value, ...]:
+    """Each value once, in order; told apart by what they say, since mappings cannot be hashed."""
+    found: dict[Hashable, Value] = {}
     for value in values:
-        found.setdefault(json.dumps(value, sort_keys=True, ensure_ascii=False), value)
-    return list(found.values())
+        found.setdefault(repr(value), value)
+    return tuple(found.values())

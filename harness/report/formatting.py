@@ -1,72 +1,27 @@
-"""How a report's content is shown: Jinja templates for files, tabulate for the terminal."""
+"""Numbers and texts as a reader sees them; the filters of both reports' templates."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.places import TEMPLATES
+from harness.gate.verdict import Gate
+from harness.metrics.base import Effect, Metric
+from harness.results.snapshot import Difference
 
 NA = "n/a"
+NONE = "–"
 
 
-def render(
-    template: str,
-    content: Mapping[str, Any],
-    figures: Mapping[str, tuple[str, str]] | None = None,
-    overrides: Path | None = None,
-) -> str:
-    """Render one of the Markdown templates; every value is escaped.
-
-    Args:
-        template: its file name.
-        content: what a report says.
-        figures: name → (heading, SVG).
-        overrides: a folder whose files stand in for the project's templates.
-    """
-    import jinja2
-
-    environment = jinja2.Environment(  # noqa: S701  # Markdown has an escaping of its own
-        loader=jinja2.FileSystemLoader([*([overrides] if overrides else []), TEMPLATES]),
-        undefined=jinja2.StrictUndefined,
-        finalize=_markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        number=number,
-        percent=percent,
-        plus_minus=plus_minus,
-        flat=flat,
-        indented=indented,
-        interval=interval,
-        change=change,
-        ratio=ratio,
-        percent_of=percent_of,
-        share=share,
-        p_value=p_value,
-        difference=difference,
-    )
-    return environment.get_template(template).render(
-        **content,
-        varying=[name for name in VARYING if name not in content["constant"]],
-        figures=figures or {},
-        chosen_on_test=chosen_on_test(content),
-        recipe_toml=to_toml(content["recipe"]),
-    )
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
-
-
-def _markdown(value: Any) -> Any:
+def in_markdown(value: Any) -> Any:
     """Escape text so that Markdown shows it as text, on one line; markup stays as it is."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return _MARKDOWN.sub(r"\\\1", visible(value))
+    return MARKDOWN.sub(r"\\\1", visible(value))
 
 
 def visible(text: str) -> str:
@@ -94,9 +49,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if abs(value) < 100_000 else f"{value:.3e}"
 
 
-def plus_minus(mean: float | None, std: float | None) -> str:
+def plus_minus(mean: float | None, std: float | None, digits: int = 2) -> str:
     """``mean ± std``, with n/a where one value says nothing about a spread."""
-    return f"{number(mean)} ± {number(std)}"
+    return f"{number(mean, digits)} ± {number(std, digits)}"
 
 
 def percent(value: float | None) -> str:
@@ -104,22 +59,40 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f} %".replace("-", "−")
 
 
-def interval(limits: Sequence[float] | None) -> str:
+def interval(limits: Sequence[float] | None, digits: int = 2) -> str:
     """``[low, high]``, or n/a."""
-    return NA if limits is None else f"[{number(limits[0])}, {number(limits[1])}]"
+    if limits is None:
+        return NA
+    return f"[{number(limits[0], digits)}, {number(limits[1], digits)}]"
 
 
-def ratio(value: Sequence[float] | None) -> str:
-    """A ratio with its interval as changes in percent; a dash where there is none."""
-    if value is None:
-        return "–"
-    estimate, *limits = (percent(None if one is None else one - 1) for one in value)
-    return f"{estimate} [{', '.join(limit.removesuffix(' %') for limit in limits)}]"
+def relative(effect: Effect | None) -> str:
+    """A relative change with its interval, in percent; a dash where there is none."""
+    if effect is None:
+        return NONE
+    shown = [percent(_known(x)) for x in (effect.estimate, effect.low, effect.high)]
+    return f"{shown[0]} [{', '.join(limit.removesuffix(' %') for limit in shown[1:])}]"
 
 
-def change(versus: Mapping[str, Any] | None) -> str:
-    """A group's change against its rival: for unseen seeds where several were run."""
-    return ratio(None if versus is None else versus["seeds_ratio"] or versus["ratio"])
+def absolute(effect: Effect | None) -> str:
+    """A difference with its interval, in the metric's unit; a dash where there is none."""
+    if effect is None:
+        return NONE
+    estimate, low, high = (_signed(x) for x in (effect.estimate, effect.low, effect.high))
+    return f"{estimate} [{low}, {high}]"
+
+
+def change(effect: Effect | None, metric: Metric) -> str:
+    """An effect as the metric's scale has it: in percent, or in its unit."""
+    return relative(effect) if metric.scale == "log" else absolute(effect)
+
+
+def _known(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def _signed(value: float) -> str:
+    return NONE if _known(value) is None else f"{value:+.3g}".replace("-", "−")
 
 
 def percent_of(value: float | None) -> str:
@@ -127,11 +100,11 @@ def percent_of(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2g} %"
 
 
-def difference(entry: Mapping[str, Any]) -> str:
+def difference(entry: Difference) -> str:
     """What is not as it was, in one line."""
-    values = "others" if entry["before"] is None else f"{entry['before']} → {entry['after']}"
-    cells = f"{entry['cells']} cell{'s' if entry['cells'] > 1 else ''}"
-    return visible(f"{entry['what']}: {values} ({cells})")
+    values = "others" if entry.before is None else f"{entry.before} → {entry.after}"
+    cells = f"{entry.cells} cell{'s' if entry.cells > 1 else ''}"
+    return visible(f"{entry.what}: {values} ({cells})")
 
 
 def share(value: float) -> str:
@@ -151,75 +124,31 @@ def flat(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-VARYING = ("model", "quantization", "dtype", "prompt")  # columns only where they tell rows apart
-COLUMNS = ("strategy", "seeds", "mean ± std", "95 %", "geometric", "vs zero-shot", "p", "bits/byte")
-
-
-def table(content: Mapping[str, Any]) -> str:
-    """The main table for a terminal."""
-    from tabulate import tabulate
-
-    groups = content["groups"]
-    varying = [name for name in VARYING if name not in content["constant"]]
-    lines = [
-        [
-            group["label"],
-            *(group[name] for name in varying),
-            _seeds(group),
-            plus_minus(group["mean"], group["std"]),
-            interval(group["mean_seeds_interval"] or group["mean_interval"]),
-            number(group["geometric_mean_perplexity"]),
-            change(group["versus"]),
-            p_value(group["versus"] and group["versus"]["p"]),
-            number(group["bits_per_byte"], 3),
-        ]
-        for group in groups
-    ]
-    headers = [COLUMNS[0], *varying, *COLUMNS[1:]]
-    return tabulate(
-        lines,
-        headers=headers,
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=["left"] * (1 + len(varying)) + ["right"] * (len(headers) - 1 - len(varying)),
-    )
-
-
-def verdict_lines(gate: Mapping[str, Any], baseline: str) -> list[tuple[str, str]]:
+def verdict_lines(gate: Gate, baseline: str) -> list[tuple[str, str]]:
     """The gate's word for a terminal: (status, line), the worst first.
 
     ``PASSED`` or ``FAILED`` stands before the first line, which names the ``baseline``.
     """
-    word = "PASSED" if gate["passed"] else "FAILED"
-    if gate["problem"]:
-        return [(word, visible(gate["problem"]))]
-    counts = ", ".join(f"{count} {status}" for status, count in gate["counts"].items())
+    word = "PASSED" if gate.passed else "FAILED"
+    if gate.problem:
+        return [(word, visible(gate.problem))]
+    counts = ", ".join(f"{count} {status}" for status, count in gate.counts.items())
     found = [(word, visible(f"against {baseline}: {counts}"))]
     found += [
-        (verdict["status"], visible(f"{verdict['cell']}: {verdict['line']}"))
-        for verdict in gate["verdicts"]
-        if verdict["status"] != "OK"
+        (verdict.status, visible(f"{gate.name_of(verdict)}: {verdict.line}"))
+        for verdict in gate.verdicts
+        if verdict.status != "OK"
     ]
-    found += [("WARN", visible(note)) for note in gate["notes"]]
-    found += [("changed", difference(entry)) for entry in gate["differences"]]
+    found += [("WARN", visible(note)) for note in gate.notes]
+    found += [("changed", difference(entry)) for entry in gate.differences]
     return found
 
 
-def chosen_on_test(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The trainings whose checkpoint was chosen by the rows that it is then scored on."""
-    return [entry for entry in content["trainings"] if entry["select_on"] == "test"]
-
-
-def _seeds(group: Mapping[str, Any]) -> str:
-    if group["n_seeds"] < group["n_seeds_planned"]:
-        return f"{group['n_seeds']} of {group['n_seeds_planned']}"
-    return str(group["n_seeds"]) if group["seeds"] else "–"
-
-
-def to_toml(recipe: Mapping[str, Any]) -> str:
-    """Write a recipe as TOML."""
-    import tomli_w
-
-    return "# What this run was asked for; pytest suites/ --recipe=FILE asks again.\n" + (
-        tomli_w.dumps(recipe)
+# Of the templates of both reports; each writes what it is given, and escapes nothing.
+FILTERS = {
+    one.__name__: one
+    for one in (
+        number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
+        percent_of, share, p_value, difference,
     )
+}  # fmt: skip

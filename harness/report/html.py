@@ -16,88 +16,91 @@ from pathlib import Path
 from typing import Any
 
 from harness.places import TEMPLATES
-from harness.report import formatting as render
-from harness.report.formatting import to_toml
+from harness.report.figures.nouns import Table
+from harness.report.formatting import FILTERS, number, visible
+from harness.report.markdown import Figures, known_to_templates
+from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-FILTERS = (
-    render.number,
-    render.percent,
-    render.plus_minus,
-    render.flat,
-    render.visible,
-    render.lines,
-    render.interval,
-    render.change,
-    render.ratio,
-    render.percent_of,
-    render.share,
-    render.p_value,
-    render.difference,
-)
 OF_TRAININGS = ("curve", "rows")  # figures that stand with their training
 ORDER = ("k", "distribution", "rowwise", "cost")  # the others; what is not named here comes last
 _HAN = re.compile("[\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff𠀀-\U0003ffff]")
 
-Tables = Mapping[str, Mapping[str, Any]]
+Tables = Mapping[str, Table]
 
 
 def page(
-    content: Mapping[str, Any],
-    figures: Mapping[str, tuple[str, str]],
+    report: Report,
+    figures: Figures,
     tables: Tables | None = None,
     overrides: Path | None = None,
 ) -> str:
     """Render the report.
 
     Args:
-        content: what a report says (:func:`harness.report.content.build`).
+        report: what it says.
         figures: name → (heading, SVG to stand inside HTML).
-        tables: a figure's name → its ``headers`` and ``rows``.
+        tables: a figure's name → the numbers behind it.
         overrides: a folder laid out as ``templates/`` is; its files come before ours.
     """
     import jinja2
     from markupsafe import Markup
 
     folders = [folder for folder in (overrides, TEMPLATES) if folder is not None]
-    loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders])
     environment = jinja2.Environment(
-        loader=loader,
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update({name.__name__: name for name in FILTERS})
-    environment.filters.update(lang=lang, sortable=sortable, shown=shown)
-    style, script = (loader.get_source(environment, name)[0] for name in (STYLE, SCRIPT))
-    varying = [name for name in render.VARYING if name not in content["constant"]]
+    environment.filters.update(FILTERS, lang=lang, sortable=sortable, shown=shown)
+    style, script = (_source(environment, name) for name in (STYLE, SCRIPT))
     known = {
-        **content,
-        "conclusions": content.get("conclusions", []),
-        "varying": varying,
-        "trained": any(group["training_tokens"] for group in content["groups"]),
-        "figures": {
-            # Made by our own drawing code, which escapes what it is given.
-            name: (heading, Markup(svg))  # noqa: S704
-            for name, (heading, svg) in figures.items()
-        },
+        **known_to_templates(report),
+        "trained": any(group.training_tokens for group in report.groups),
+        # Made by our own drawing code, which escapes what it is given.
+        "figures": {name: (text, Markup(svg)) for name, (text, svg) in figures.items()},  # noqa: S704
         "pictures": pictures(figures),
         "tables": tables or {},
-        "chosen_on_test": render.chosen_on_test(content),
-        "recipe_toml": to_toml(content["recipe"]),
         # Ours, or the user's own: neither is a template, neither holds anything of a row.
         "policy": Markup(POLICY.format(digest(script))),  # noqa: S704
         "style": Markup(style),  # noqa: S704
         "script": Markup(script),  # noqa: S704
-        "data": Markup(block({**content["explorer"], **_first(content), "varying": varying})),  # noqa: S704
+        "data": Markup(block(_data(report))),  # noqa: S704
     }
     return environment.get_template("report.html.j2").render(known)
+
+
+def _source(environment: Any, name: str) -> str:
+    source: str = environment.loader.get_source(environment, name)[0]
+    return source
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """What the page's script paints."""
+    explorer = report.explorer
+    return {
+        **_plain(explorer),
+        "rows": [_plain(row) for row in explorer.rows],
+        "cells": [_plain(cell) for cell in explorer.cells],
+        "metrics": [
+            {
+                "title": section.metric.title,
+                "noun": section.metric.noun,
+                "relative": section.metric.scale == "log",
+                "sign": section.metric.worsening,
+            }
+            for section in report.sections
+        ],
+        "varying": report.varying,
+        **_first(report),
+    }
 
 
 def digest(script: str) -> str:
@@ -139,29 +142,35 @@ def shown(value: Any) -> str:
     """A value of a figure's table."""
     if value is None:
         return "–"
-    return render.number(value) if isinstance(value, float) else render.visible(str(value))
+    return number(value) if isinstance(value, float) else visible(str(value))
 
 
-def _first(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Which two cells are compared at first: the best strategy's first seed, and zero-shot's."""
-    cells = content["explorer"]["cells"]
-    groups = [group for group in content["groups"] if group["mean"] is not None]
-    best: Sequence[Mapping[str, Any]] = sorted(groups, key=lambda group: group["mean"])
+def _plain(noun: ExplorerRow | ExplorerCell | Explorer) -> dict[str, Any]:
+    """The fields of a noun; unlike ``asdict``, this does not walk through every row."""
+    return {name: getattr(noun, name) for name in noun.__dataclass_fields__}
+
+
+def _first(report: Report) -> dict[str, int]:
+    """Which two cells are compared at first: the best strategy's first seed, and the control's."""
+    cells, section = report.explorer.cells, report.headline
+    sign = section.metric.worsening
+    pairs = zip(report.groups, section.groups, strict=True)
+    usable = [(sign * result.mean, group) for group, result in pairs if result.mean is not None]
+    best = [group for _, group in sorted(usable, key=lambda pair: pair[0])]
     if not best:
         return {"first": 0, "other": min(1, len(cells) - 1)}
-    rivals = [
+    controls = [
         group
-        for group in groups
-        if group["strategy"] == "zeroshot"
-        and all(group[name] == best[0][name] for name in ("model", "prompt"))
+        for group in best
+        if group.label == report.control.label
+        and (group.model, group.prompt) == (best[0].model, best[0].prompt)
     ]
-    rivals.sort(key=lambda group: group["quantization"] != best[0]["quantization"])
-    others = [group for group in (*rivals, *best[1:], *best) if group is not best[0]] or best[:1]
+    controls.sort(key=lambda group: group.quantization != best[0].quantization)
+    others = [group for group in (*controls, *best) if group is not best[0]] or best[:1]
     return {"first": _place(cells, best[0]), "other": _place(cells, others[0])}
 
 
-def _place(cells: Sequence[Mapping[str, Any]], group: Mapping[str, Any]) -> int:
+def _place(cells: Sequence[ExplorerCell], group: Group) -> int:
     """Where a group's first cell stands."""
-    names = ("label", *render.VARYING)
-    found = (i for i, cell in enumerate(cells) if all(cell[name] == group[name] for name in names))
-    return next(found, 0)
+    names = ((cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label) for cell in cells)
+    return next((place for place, name in enumerate(names) if name == group.name), 0)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import OptionError, one_line
 from harness.files import write_atomically
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
+from harness.metrics.base import Metric
 from harness.records import Measurement
-from harness.report import content as report
 from harness.report.conclusions import pays_off
+from harness.report.content import build
 from harness.report.figures.svg import standalone
-from harness.report.formatting import to_toml
+from harness.report.html import Tables
 from harness.report.learning import draw
+from harness.report.markdown import Figures
+from harness.report.nouns import Report
+from harness.report.recipes import to_toml
+from harness.report.summary import summary
 from harness.results.manifest import Manifest
-from harness.results.reading import read_run
+from harness.results.reading import metrics_of, read_run
 from harness.results.snapshot import take
-
-Figures = Mapping[str, tuple[str, str]]  # name → (heading, SVG to stand inside HTML)
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,44 @@ class Style:
     templates: Path | None = None
 
 
+def compose(
+    manifest: Manifest,
+    measured: Mapping[str, Measurement],
+    metrics: Sequence[Metric],
+    gate: Gate | None = None,
+) -> Report:
+    """Assemble a report with all its sentences.
+
+    Args:
+        manifest: the run.
+        measured: entry id → measurement.
+        metrics: what is read from the observations, the headline first.
+        gate: what the gate said, if it was asked.
+    """
+    from harness.report.figures.select import break_even
+
+    report = build(manifest, measured, metrics, gate)
+    first = report.headline
+    more = pays_off(report.groups, first.groups, first.metric, break_even(report))
+    first = replace(first, conclusions=(*first.conclusions, *more))
+    return replace(report, sections=(first, *report.sections[1:]))
+
+
 def publish(
     folder: Path,
     manifest: Manifest,
     measured: Mapping[str, Measurement],
+    metrics: Sequence[Metric],
     gate: Gate | None = None,
     style: Style = Style(),
-) -> tuple[dict[str, Any], list[Path]]:
+) -> tuple[Report, list[Path]]:
     """Write everything that is derived from a run.
 
     Args:
         folder: the results directory.
         manifest: the run.
         measured: entry id → measurement.
+        metrics: what is read from the observations, the headline first.
         gate: what the gate said, if it was asked.
         style: how it is written.
 
@@ -61,27 +88,22 @@ def publish(
         StoreError: a file cannot be written.
         OptionError: one of the user's templates does not work.
     """
-    from harness.report.figures.select import break_even, pictures
+    from harness.report.figures.select import pictures
 
-    content = report.build(manifest, measured, gate)
-    content["conclusions"] += pays_off(content["groups"], break_even(content))
-    pictured, tables = pictures(content)
-    figures = {**pictured, **draw(content["trainings"], manifest.scored_pool)}
-    return content, write(folder, content, figures, tables, style)
+    report = compose(manifest, measured, metrics, gate)
+    pictured, tables = pictures(report)
+    figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
+    return report, write(folder, report, figures, tables, style)
 
 
 def write(
-    folder: Path,
-    content: Mapping[str, Any],
-    figures: Figures,
-    tables: Mapping[str, Mapping[str, Any]],
-    style: Style = Style(),
+    folder: Path, report: Report, figures: Figures, tables: Tables, style: Style = Style()
 ) -> list[Path]:
     """Write a report's files, each atomically; all of them are made before the first is written.
 
     Args:
         folder: the results directory.
-        content: what :func:`harness.report.content.build` returned.
+        report: what they say.
         figures: name → (heading, SVG).
         tables: name of a figure → the numbers behind it.
         style: how it is written.
@@ -93,14 +115,14 @@ def write(
         StoreError: a file cannot be written.
         OptionError: one of the user's templates does not work.
     """
+    plain = json.dumps(summary(report), ensure_ascii=False, indent=1, allow_nan=False)
     first = {
-        "summary.json": json.dumps(_summary(content), ensure_ascii=False, indent=1, allow_nan=False)
-        + "\n",
-        **_rendered(content, figures, tables, style.templates),
-        **_tables(content, style.formats),
+        "summary.json": plain + "\n",
+        **_rendered(report, figures, tables, style.templates),
+        **_tables(report, style.formats),
     }
     others = {f"figures/{name}.svg": standalone(svg) for name, (_, svg) in figures.items()}
-    others["recipe.toml"] = to_toml(content["recipe"])
+    others["recipe.toml"] = to_toml(report.recipe)
     for name, text in {**others, **first}.items():
         write_atomically(folder / name, text)
     for path in (folder / "figures").glob("*.svg"):
@@ -109,26 +131,18 @@ def write(
     return [folder / name for name in first]
 
 
-def _summary(content: Mapping[str, Any]) -> dict[str, Any]:
-    """For programs: everything but the rows' texts, which the cells' files and run.json have."""
-    return {name: value for name, value in content.items() if name != "explorer"}
-
-
 def _rendered(
-    content: Mapping[str, Any],
-    figures: Figures,
-    tables: Mapping[str, Mapping[str, Any]],
-    templates: Path | None,
+    report: Report, figures: Figures, tables: Tables, templates: Path | None
 ) -> dict[str, str]:
     from jinja2 import TemplateError
 
-    from harness.report.formatting import render
     from harness.report.html import page
+    from harness.report.markdown import render
 
     try:
         return {
-            "report.md": render("report.md.j2", content, figures, templates),
-            "report.html": page(content, figures, tables, templates),
+            "report.md": render("report.md.j2", report, figures, templates),
+            "report.html": page(report, figures, tables, templates),
         }
     except TemplateError as error:
         if templates is None:
@@ -139,18 +153,18 @@ def _rendered(
         raise OptionError(f"--templates={templates}: {where}{line}: {one_line(error)}") from None
 
 
-def _tables(content: Mapping[str, Any], formats: tuple[str, ...]) -> dict[str, str]:
+def _tables(report: Report, formats: tuple[str, ...]) -> dict[str, str]:
     if not formats:
         return {}
     from harness.report.tables import to_csv, to_latex
 
     made = {"csv": ("report.csv", to_csv), "latex": ("report.tex", to_latex)}
-    return {made[name][0]: made[name][1](content) for name in formats}
+    return {made[name][0]: made[name][1](report) for name in formats}
 
 
 def rebuild(
     folder: Path, terms: Terms | None, style: Style = Style()
-) -> tuple[dict[str, Any], list[Path], Gate | None]:
+) -> tuple[Report, list[Path], Gate | None]:
     """Write a results directory's reports anew.
 
     Args:
@@ -163,8 +177,11 @@ def rebuild(
 
     Raises:
         StoreError: the run cannot be read or the reports not be written.
+        MetricError: one of its metrics is not there.
     """
     manifest, measured = read_run(folder)
-    gate = hold(terms, take(str(folder), manifest, measured)) if terms else None
-    content, files = publish(folder, manifest, measured, gate, style)
-    return content, files, gate
+    metrics = metrics_of(manifest, folder)
+    current = take(str(folder), manifest, measured, metrics)
+    gate = hold(terms, current, metrics) if terms else None
+    report, files = publish(folder, manifest, measured, metrics, gate, style)
+    return report, files, gate

@@ -1,61 +1,168 @@
 """What a reader needs to look into single rows: texts, and every cell's numbers for each row.
 
-Compact, because it stands inside the HTML report: numbers are rounded to what is shown, a cell's
-demonstrations are named by id, and prompts are put together where they are looked at, by the rules
-of :func:`harness.prompts.rendering.parts`.
+Compact, because it stands inside the HTML report: numbers are rounded to what is shown, and a text
+that stands in many prompts is kept once. Prompts are put together here, by the rules that they were
+sent by (:func:`harness.prompts.rendering.parts`); the page paints the pieces that it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from harness.metrics.perplexity import perplexity
+from harness.core import Example, PromptTemplate
+from harness.errors import PromptError
+from harness.metrics.base import Metric
+from harness.prompts.rendering import ChatTemplate, Part, parts, skeleton
 from harness.records import Measurement
-from harness.report.learning import finite
+from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Number, finite
 from harness.results.manifest import Entry, Manifest
 from harness.results.surprisal import ALPHABET, STEP
 
+Piece = tuple[str, int, int]
+KINDS = {
+    "system": "preamble",
+    "demonstration": "demonstration",
+    "history": "earlier turn",
+    "query": "question",
+    "template": "chat template",
+}
+NO_TEMPLATE = "What the chat template puts around the turns was not kept."
 
-def explorer(manifest: Manifest, measured: Mapping[str, Measurement]) -> dict[str, Any]:
+
+class Strings:
+    """Texts by their places, each kept once."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, text: str) -> int:
+        """Where the text stands; it is added if it is new."""
+        return self._places.setdefault(text, len(self._places))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The texts in order."""
+        return tuple(self._places)
+
+
+def explorer(
+    manifest: Manifest, measured: Mapping[str, Measurement], metrics: Sequence[Metric]
+) -> Explorer:
     """Collect rows and cells.
 
-    Returns:
-        Plain JSON values: ``rows`` and ``shown`` hold the fields of examples; ``prompts`` the
-        fields of prompts by name; ``cells`` one entry for each cell, whose lists are in the order
-        of ``rows``; ``alphabet`` and ``step`` say how ``surprisal`` is written.
+    Args:
+        manifest: the run.
+        measured: entry id → measurement.
+        metrics: what is read from the observations.
     """
-    return {
-        "rows": [dict(row) for row in manifest.rows],
-        "shown": {name: dict(row) for name, row in manifest.shown.items()},
-        "prompts": {str(prompt["name"]): dict(prompt) for prompt in manifest.prompts},
-        "alphabet": ALPHABET,
-        "step": STEP,
-        "cells": [
-            _cell(entry, measured[entry.id]) for entry in manifest.entries if entry.id in measured
-        ],
-    }
+    strings = Strings()
+    prompts = {prompt.name: prompt for prompt in manifest.prompts}
+    cells = tuple(
+        _cell(entry, measured[entry.id], manifest, prompts.get(entry.prompt), metrics, strings)
+        for entry in manifest.entries
+        if entry.id in measured
+    )
+    return Explorer(
+        rows=tuple(
+            ExplorerRow(row.id, row.instruction, row.output, row.tags) for row in manifest.rows
+        ),
+        cells=cells,
+        strings=strings.all,
+        alphabet=ALPHABET,
+        step=STEP,
+    )
 
 
-def _cell(entry: Entry, measurement: Measurement) -> dict[str, Any]:
-    scores = measurement.observations
-    demonstrations = [list(score.demo_ids) for score in scores]
-    same = all(ids == demonstrations[0] for ids in demonstrations)
-    return {
-        "id": entry.id,
-        "model": entry.model,
-        "quantization": entry.quantization,
-        "dtype": entry.dtype,
-        "prompt": entry.prompt,
-        "label": entry.label,
-        "seed": entry.seed,
-        "perplexity": [_rounded(finite(perplexity(score))) for score in scores],
-        "tokens": [score.n_tokens for score in scores],
-        "surprisal": [score.surprisal for score in scores],
-        "demonstrations": demonstrations[:1] if same else demonstrations,
-        "skeletons": dict(measurement.skeletons),
-    }
+def _cell(
+    entry: Entry,
+    measurement: Measurement,
+    manifest: Manifest,
+    template: PromptTemplate | None,
+    metrics: Sequence[Metric],
+    strings: Strings,
+) -> ExplorerCell:
+    seen = measurement.observations
+    pieces, note = _prompts(measurement, manifest, template, strings)
+    shared = _shared(pieces)
+    return ExplorerCell(
+        id=entry.id,
+        model=entry.model,
+        quantization=entry.quantization,
+        dtype=entry.dtype,
+        prompt=entry.prompt,
+        label=entry.label,
+        seed=entry.seed,
+        values=tuple(_values(metric, measurement, manifest.rows) for metric in metrics),
+        tokens=tuple(one.n_tokens for one in seen),
+        surprisal=tuple(one.surprisal for one in seen),
+        shared=tuple(pieces[0][:shared]) if pieces else (),
+        own=tuple(tuple(row[shared:]) for row in pieces),
+        note=note,
+    )
 
 
-def _rounded(value: float | None) -> float | None:
+def _values(
+    metric: Metric, measurement: Measurement, rows: Sequence[Example]
+) -> tuple[Number, ...]:
+    shown = metric.show(metric.read(measurement.observations, rows).values)
+    return tuple(_rounded(finite(float(value))) for value in shown)
+
+
+def _prompts(
+    measurement: Measurement,
+    manifest: Manifest,
+    template: PromptTemplate | None,
+    strings: Strings,
+) -> tuple[list[list[Piece]], str]:
+    """The pieces of each row's prompt, and what is not known of them."""
+    if template is None:
+        return [], "The prompt was not kept."
+    known = {name for one in measurement.observations for name in one.demo_ids}
+    lost = sorted(known - manifest.shown.keys())
+    if lost:
+        return [], f"Not kept: the demonstrations {', '.join(lost)}."
+    found, framed = [], True
+    for row, one in zip(manifest.rows, measurement.observations, strict=True):
+        demonstrations = [manifest.shown[name] for name in one.demo_ids]
+        try:
+            chat, whole = _chat_template(measurement.skeletons)
+            made = parts(template, row, demonstrations, chat)
+        except PromptError:  # what was kept is not of these turns
+            chat, whole = _chat_template({})
+            made = parts(template, row, demonstrations, chat)
+        framed = framed and all(whole)
+        found.append([_piece(part, template.chat, strings) for part in made])
+    return found, "" if framed or not template.chat else NO_TEMPLATE
+
+
+def _chat_template(skeletons: Mapping[str, str]) -> tuple[ChatTemplate, list[bool]]:
+    """What the tokenizer's template made of markers; the markers alone where it was not kept."""
+    whole: list[bool] = []
+
+    def ask(messages: list[dict[str, str]]) -> str:
+        kept = skeletons.get(skeleton(messages))
+        whole.append(kept is not None)
+        return "".join(message["content"] for message in messages) if kept is None else kept
+
+    return ask, whole
+
+
+def _piece(part: Part, chat: bool, strings: Strings) -> Piece:
+    words = [KINDS[part.kind]]
+    if part.kind == "demonstration":
+        words.append(part.row or "")
+    if chat and part.role:
+        words.append(part.role)
+    return part.kind, strings.place(" · ".join(words)), strings.place(part.text)
+
+
+def _shared(rows: Sequence[Sequence[Piece]]) -> int:
+    """How many pieces all rows begin with."""
+    if not rows:
+        return 0
+    count = min(map(len, rows))
+    return next((i for i in range(count) if any(row[i] != rows[0][i] for row in rows)), count)
+
+
+def _rounded(value: Number) -> Number:
     return None if value is None else float(f"{value:.5g}")

@@ -1,21 +1,14 @@
-"""The main table as a data frame: CSV for programs and spreadsheets, LaTeX for papers."""
+"""The main table for a terminal, as a data frame, as CSV for programs and as LaTeX for papers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.report.formatting import (
-    NA,
-    VARYING,
-    change,
-    interval,
-    number,
-    p_value,
-    plus_minus,
-    visible,
-)
+from harness.metrics.base import Effect
+from harness.report.columns import Line, Value, columns, joined, lines
+from harness.report.formatting import NA, NONE, visible
+from harness.report.nouns import VARYING, Report, Section
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -34,63 +27,100 @@ _TEX = {
 }
 
 
-def frame(content: Mapping[str, Any]) -> DataFrame:
-    """One row for each group, every number as it is; what there is not is missing."""
+def frame(report: Report) -> DataFrame:
+    """One row for each group and metric, every number as it is; what there is not is missing."""
     from pandas import DataFrame
 
-    return DataFrame([_row(group) for group in content["groups"]])
+    rows = [
+        flat_group(line, named=len(report.sections) > 1)
+        for section in report.sections
+        for line in lines(report, section)
+    ]
+    return DataFrame(rows)
 
 
-def _row(group: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: group[name] for name in ("label", "strategy", *VARYING, "k", "select", "draw")}
-    row["seeds"] = " ".join(map(str, group["seeds"]))
-    row |= {name: group[name] for name in ("n", "n_seeds", "mean", "std")}
-    for name in ("mean", "geometric"):
-        if name == "geometric":
-            row["geometric_mean"] = group["geometric_mean_perplexity"]
-        for over in ("", "_seeds"):
-            limits = group[f"{name}{over}_interval"] or (None, None)
-            row[f"{name}{over}_low"], row[f"{name}{over}_high"] = limits
-    row["median"] = group["median_perplexity"]
-    row |= {name: group[name] for name in ("token_perplexity", "bits_per_byte", "nonfinite")}
-    versus = group["versus"] or {}
-    for name in ("ratio", "seeds_ratio", "mean_ratio"):
-        limits = versus.get(name) or (None, None, None)
-        column = name.replace("ratio", "vs_zeroshot")
-        row[column], row[f"{column}_low"], row[f"{column}_high"] = limits
-    row["p"] = versus.get("p")
+def flat_group(line: Line, *, named: bool = False) -> dict[str, Value]:
+    """A group under a metric as one row of numbers.
+
+    Args:
+        line: the group.
+        named: whether the row names its metric.
+    """
+    group, result, metric = line.group, line.result, line.section.metric
+    row: dict[str, Value] = {"metric": metric.name} if named else {}
+    row |= {name: getattr(group, name) for name in ("label", "strategy", *VARYING)}
+    row |= {name: getattr(group, name) for name in ("k", "select", "draw")}
+    row["seeds"] = " ".join(map(str, group.seeds))
+    row |= {"n": group.n, "n_seeds": group.n_seeds, "mean": result.mean, "std": result.std}
+    bounds = result.bounds
+    row |= _limits("mean", bounds.mean) | _limits("mean_seeds", bounds.mean_seeds)
+    if metric.center is not None:
+        row["geometric_mean"] = result.aggregates[metric.center].mean
+        row |= _limits("geometric", bounds.center) | _limits("geometric_seeds", bounds.center_seeds)
+    for one in metric.more:
+        if one.name != metric.center:
+            row[one.name] = result.aggregates[one.name].mean
+    row["nonfinite"] = result.nonfinite
+    found = result.comparison
+    row |= _effect("vs_control", found.effect if found else None)
+    row |= _effect("seeds_vs_control", found.seeds_effect if found else None)
+    if metric.scale == "log":
+        row |= _effect("mean_vs_control", found.mean_effect if found else None)
+    row["p"] = found.p if found else None
     names = ("context_tokens", "training_tokens", "training_rows", "training_seconds")
-    return row | {name: group[name] for name in names} | {"verdict": group["verdict"]}
+    return row | {name: getattr(group, name) for name in names} | {"verdict": result.verdict}
 
 
-def to_csv(content: Mapping[str, Any]) -> str:
+def _limits(name: str, limits: tuple[float, float] | None) -> dict[str, Value]:
+    low, high = limits or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _effect(name: str, effect: Effect | None) -> dict[str, Value]:
+    if effect is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    return {name: effect.estimate, f"{name}_low": effect.low, f"{name}_high": effect.high}
+
+
+def table(report: Report, section: Section) -> str:
+    """The main table for a terminal."""
+    from tabulate import tabulate
+
+    shown = columns(report, section, "terminal")
+    return tabulate(
+        [[joined(column.show(line)) for column in shown] for line in lines(report, section)],
+        headers=[column.called("terminal") for column in shown],
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=["right" if column.numeric else "left" for column in shown],
+    )
+
+
+def to_csv(report: Report) -> str:
     """CSV with a header; numbers in full, lines end with a line feed."""
-    text: str = frame(content).to_csv(index=False, lineterminator="\n")
+    text: str = frame(report).to_csv(index=False, lineterminator="\n")
     return text
 
 
-def to_latex(content: Mapping[str, Any]) -> str:
-    """A ``tabular`` for ``booktabs``; texts are escaped, and say no more than they show."""
+def to_latex(report: Report) -> str:
+    """A ``tabular`` for ``booktabs``, one for each metric; texts are escaped."""
+    return "\n".join(_tabular(report, section) for section in report.sections)
+
+
+def _tabular(report: Report, section: Section) -> str:
     from pandas import DataFrame
 
-    varying = [name for name in VARYING if name not in content["constant"]]
-    lines = [
+    shown = columns(report, section, "latex")
+    made = [
         {
-            "strategy": tex(group["label"]),
-            **{name: tex(group[name]) for name in varying},
-            "mean perplexity": _math(plus_minus(group["mean"], group["std"])),
-            "95\\,\\%": _math(interval(group["mean_seeds_interval"] or group["mean_interval"])),
-            "geometric": _math(number(group["geometric_mean_perplexity"])),
-            "vs zero-shot": _math(change(group["versus"])),
-            "$p$": _math(p_value(group["versus"] and group["versus"]["p"])),
-            "bits/byte": _math(number(group["bits_per_byte"], 3)),
+            column.called("latex"): (_math(text) if column.numeric else tex(text))
+            for column in shown
+            for text in [joined(column.show(line))]
         }
-        for group in content["groups"]
+        for line in lines(report, section)
     ]
-    width = 1 + len(varying)
-    text: str = DataFrame(lines).to_latex(
-        index=False, escape=False, column_format="l" * width + "r" * 6
-    )
+    alignment = "".join("r" if column.numeric else "l" for column in shown)
+    text: str = DataFrame(made).to_latex(index=False, escape=False, column_format=alignment)
     return text
 
 
@@ -101,7 +131,7 @@ def tex(text: object) -> str:
 
 def _math(text: str) -> str:
     """A number as shown, with TeX's signs."""
-    if text in ("–", NA):
-        return "--" if text == "–" else NA
+    if text in (NONE, NA):
+        return "--" if text == NONE else NA
     signs = {"±": r"\pm", "%": r"\%", "−": "-", "n/a": r"\mathrm{n/a}", " ": r"\,"}
     return f"${re.sub('±|%|−|n/a| ', lambda found: signs[found[0]], text)}$"

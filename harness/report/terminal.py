@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Protocol
 
-from harness.errors import AdaptbenchError
+from harness.gate.compare import Change, Changes
 from harness.gate.verdict import Gate
-from harness.report import formatting as render
 from harness.report import github
-
-if TYPE_CHECKING:
-    from harness.speed.contest import Contest
+from harness.report.columns import verdict_columns
+from harness.report.formatting import (
+    change,
+    difference,
+    p_value,
+    percent,
+    relative,
+    verdict_lines,
+    visible,
+)
+from harness.report.nouns import Report
+from harness.report.tables import table
 
 BAD, DOUBTFUL, GOOD = {"red": True, "bold": True}, {"yellow": True}, {"green": True}
 COLORS = {
@@ -64,58 +73,57 @@ def show_gate(
 ) -> None:
     """Show what CI has to act on: the verdicts, or what became of a new baseline."""
     if gate is not None:
-        content = gate.content()
         writer.section("adaptbench: gate", "=", **(GOOD if gate.passed else BAD))
-        for status, line in render.verdict_lines(content, gate.baseline):
+        for status, line in verdict_lines(gate, gate.baseline):
             writer.write(status, **COLORS.get(status, {}))
             writer.write_line(f" {line}")
-        for command in github.commands(content):
+        for command in github.commands(gate):
             writer.write_line(command)
     elif trouble is not None:
         writer.section("adaptbench: gate", "=", **BAD)
-        writer.write_line(render.visible(trouble), red=True)
+        writer.write_line(visible(trouble), red=True)
     elif updated:
         writer.section("adaptbench: new baseline")
         for line in updated:
-            writer.write_line(render.visible(line))
+            writer.write_line(visible(line))
 
 
-def show_report(
-    writer: Writer, content: Mapping[str, Any], files: Sequence[Path], here: Path
-) -> None:
-    """Show the main table, what is missing or should be known, and where the reports are.
+def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Path) -> None:
+    """Show the main tables, what is missing or should be known, and where the reports are.
 
     Args:
         writer: where to.
-        content: what the reports say.
+        report: what the reports say.
         files: the reports.
         here: the folder that their paths are shown relative to.
     """
-    writer.section("adaptbench: mean perplexity, lower is better")
-    if content["groups"]:
-        writer.write_line(render.table(content))
-    warnings = [*_missing(content), *_chosen(content)]
+    for section in report.sections:
+        metric = section.metric
+        writer.section(f"adaptbench: {metric.title}, {metric.better} is better")
+        if report.groups:
+            writer.write_line(table(report, section))
+    warnings = [*_missing(report), *_chosen(report)]
     for line in warnings:
         writer.write_line("")
         writer.write_line(line, yellow=True)
     writer.write_line("")
     for path in files:
         writer.write_line(_relative(path, here))
-    trouble = github.add_job_summary(content)
+    trouble = github.add_job_summary(report)
     if trouble is not None:
         writer.write_line(trouble, yellow=True)
 
 
-def _missing(content: Mapping[str, Any]) -> list[str]:
-    missing = content["missing"]
+def _missing(report: Report) -> list[str]:
+    missing = report.missing
     if not missing:
         return []
-    names = ", ".join(entry["id"] for entry in missing[:3]) + (", …" if len(missing) > 3 else "")
-    return [f"{len(missing)} of {len(missing) + len(content['cells'])} cells are missing: {names}"]
+    names = ", ".join(entry.id for entry in missing[:3]) + (", …" if len(missing) > 3 else "")
+    return [f"{len(missing)} of {len(missing) + len(report.cells)} cells are missing: {names}"]
 
 
-def _chosen(content: Mapping[str, Any]) -> list[str]:
-    chosen = dict.fromkeys(entry["label"] for entry in render.chosen_on_test(content))
+def _chosen(report: Report) -> list[str]:
+    chosen = dict.fromkeys(entry.label for entry in report.chosen_on_test)
     if not chosen:
         return []
     return [
@@ -124,16 +132,52 @@ def _chosen(content: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def show_speed(writer: Writer, contest: Contest) -> None:
-    """Show how fast the contenders were, and write it down."""
-    writer.section("adaptbench: speed of scoring, the same rows in one session")
-    writer.write_line(contest.table())
-    writer.write_line("")
-    writer.write_line(contest.remarks())
-    try:
-        writer.write_line(str(contest.write()))
-    except AdaptbenchError as error:
-        writer.write_line(str(error), red=True)
+def show_changes(writer: Writer, found: Changes) -> None:
+    """Show what changed between two runs."""
+    from tabulate import tabulate
+
+    several = len({change.metric.name for change in found.cells}) > 1
+    lines = [
+        [
+            visible(one.cell),
+            *([one.metric.name] if several else []),
+            one.word,
+            relative(one.effect) if one.by_total else change(one.effect, one.metric),
+            p_value(one.p),
+            visible(_moved(one)),
+        ]
+        for one in found.cells
+    ]
+    tested = verdict_columns([one.metric for one in found.cells]) or "geometric mean"
+    headers = ["cell", *(["metric"] if several else []), "", tested, "p", "rows that moved most"]
+    writer.write_line(tabulate(lines, headers=headers, tablefmt="simple", disable_numparse=True))
+    totals: dict[str, list[str]] = {}
+    for one in found.cells:
+        if one.by_total:
+            totals.setdefault(one.what, []).append(one.cell)
+    for what, cells in totals.items():
+        line = f"By {what}, because the tokenizers differ: {', '.join(cells)}"
+        writer.write_line(visible(line), **DOUBTFUL)
+    for name in found.skipped:
+        writer.write_line(visible(f"{name}: not compared, because a row is not finite"), **DOUBTFUL)
+    for word, names in (("before", found.only_before), ("after", found.only_after)):
+        for name in names:
+            writer.write_line(visible(f"only {word}: {name}"))
+    for entry in found.differences:
+        writer.write_line(difference(entry))
+
+
+def _moved(one: Change) -> str:
+    """The rows that moved most, each with how much."""
+
+    def size(part: float) -> str:
+        if one.by_total:
+            return f"{part:+.1f} nats"
+        if one.metric.scale == "log":
+            return percent(math.expm1(part))
+        return f"{part:+.3g}"
+
+    return ", ".join(f"{name!r} {size(part)}" for name, part in one.rows)
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -7,23 +7,22 @@ checksum over all of it.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.core import digest
 from harness.errors import StoreError
 from harness.files import write_atomically
-from harness.gate.verdict import Difference
-from harness.metrics.perplexity import Summary, summarize
-from harness.records import Likelihood
-from harness.results.snapshot import Rows, Snapshot, differences
+from harness.results.snapshot import DECIMALS, Difference, Rows, Snapshot, Values, differences
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "adaptbench baseline"
-# For who reads the file; never read back.
-HEADLINE = ("mean_perplexity", "geometric_mean_perplexity", "bits_per_byte")
+HEADLINES = 3  # aggregates of each cell that are written for who reads the file; never read back
 
 
 def write_baseline(path: Path, snapshot: Snapshot) -> None:
@@ -53,35 +52,37 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
     tokens: dict[str, list[int]] = {}
     cells: dict[str, Any] = {}
     for name, rows in snapshot.cells.items():
-        counts = list(rows.tokens)
         machine = {key: value for key, value in rows.facts.items() if _of_environment(key)}
         cells[name] = {
             "key": rows.key,
-            **{metric: round(_summary(snapshot, rows).metric(metric), 4) for metric in HEADLINE},
             "facts": {key: value for key, value in rows.facts.items() if key not in machine},
             "environment": _known(places, "environment", machine),
-            "tokens": _known(tokens, "tokenizer", counts),
+            "group": rows.group,
             "noise": rows.noise,
-            "nll": list(rows.nll),
         }
+        for metric, values in rows.metrics.items():
+            counts = values.denominators
+            shown = list(values.aggregates.items())[:HEADLINES]
+            cells[name] |= {f"{metric}.{key}": round(value, 4) for key, value in shown}
+            if counts is None:
+                cells[name][f"{metric}.values"] = list(values.values)
+            else:  # what is divided, which takes fewer digits
+                cells[name] |= {
+                    f"{metric}.denominators": _known(tokens, "rows", list(counts)),
+                    f"{metric}.totals": [round(float(x), DECIMALS) for x in values.totals],
+                }
     body = {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
         "adaptbench": snapshot.adaptbench,
-        "metric": dict(snapshot.metric),
+        "metrics": {name: dict(words) for name, words in snapshot.definitions.items()},
         "task": snapshot.task,
         "rows": dict(snapshot.rows),
-        "bytes": list(snapshot.bytes),
-        "tokens": tokens,
+        "denominators": tokens,
         "environments": places,
         "cells": cells,
     }
     return {**body, "checksum": digest(body)}
-
-
-def _summary(snapshot: Snapshot, rows: Rows) -> Summary:
-    columns = zip(snapshot.rows, rows.nll, rows.tokens, snapshot.bytes, strict=True)
-    return summarize([Likelihood(name, nll, n, 0, size, 0) for name, nll, n, size in columns])
 
 
 def _of_environment(fact: str) -> bool:
@@ -131,9 +132,10 @@ def read_baseline(path: Path) -> Snapshot:
     if not isinstance(body, dict) or body.get("kind") != KIND:
         raise StoreError(f"{path}: is no baseline of adaptbench; name the right file")
     version = body.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in _DECODERS:
         raise StoreError(
-            f"{path}: baseline schema {version}, this adaptbench reads {SCHEMA_VERSION}; {again}"
+            f"{path}: baseline schema {version}, this adaptbench reads up to {SCHEMA_VERSION}; "
+            f"{again}"
         )
     checksum = body.pop("checksum", None)
     if checksum != digest(body):
@@ -142,7 +144,7 @@ def read_baseline(path: Path) -> Snapshot:
             f"it, or {again}"
         )
     try:
-        return _decode(str(path), body)
+        return _checked(_DECODERS[version](str(path), body))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{path}: damaged ({type(error).__name__}: {error}); restore it, or {again}"
@@ -150,25 +152,83 @@ def read_baseline(path: Path) -> Snapshot:
 
 
 def _decode(where: str, body: Mapping[str, Any]) -> Snapshot:
+    definitions = body["metrics"]
     cells = {
         name: Rows(
             key=cell["key"],
-            tokens=tuple(body["tokens"][cell["tokens"]]),
-            nll=tuple(cell["nll"]),
+            metrics={
+                metric: _values(metric, cell, body["denominators"])
+                for metric in definitions
+                if f"{metric}.values" in cell or f"{metric}.totals" in cell
+            },
             facts={**cell["facts"], **body["environments"][cell["environment"]]},
+            group=cell["group"],
             noise=cell["noise"],
         )
         for name, cell in body["cells"].items()
     }
-    rows, sizes = dict(body["rows"]), tuple(body["bytes"])
-    if not rows or not cells:
-        raise ValueError("it has no rows or no cells")
-    for name, cell in cells.items():
-        if not len(rows) == len(sizes) == len(cell.nll) == len(cell.tokens):
-            raise ValueError(f"cell {name} does not have a number for each row")
-        if not all(n > 0 for n in cell.tokens) or cell.nonfinite:
-            raise ValueError(f"cell {name} has a number that is not finite")
-    return Snapshot(where, body["task"], rows, sizes, cells, {}, body["metric"], body["adaptbench"])
+    rows = dict(body["rows"])
+    return Snapshot(where, body["task"], rows, cells, {}, definitions, body["adaptbench"])
+
+
+def _values(metric: str, cell: Mapping[str, Any], tables: Mapping[str, Any]) -> Values:
+    found = {
+        key.removeprefix(f"{metric}."): value
+        for key, value in cell.items()
+        if key.startswith(f"{metric}.")
+    }
+    if "totals" not in found:
+        return Values(tuple(found.pop("values")), None, found)
+    totals, counts = found.pop("totals"), tuple(tables[found.pop("denominators")])
+    values = tuple(total / n for total, n in zip(totals, counts, strict=True))
+    return Values(values, counts, found)
+
+
+def _decode_first(where: str, body: Mapping[str, Any]) -> Snapshot:
+    """A baseline of schema 1, which held log-likelihoods and their tokens: perplexity's values."""
+    cells = {}
+    for name, cell in body["cells"].items():
+        counts = tuple(body["tokens"][cell["tokens"]])
+        values = tuple(nll / n for nll, n in zip(cell["nll"], counts, strict=True))
+        seen = {key: cell[key] for key in cell if isinstance(cell[key], float) and key != "noise"}
+        cells[name] = Rows(
+            key=cell["key"],
+            metrics={"perplexity": Values(values, counts, seen)},
+            facts={**cell["facts"], **body["environments"][cell["environment"]]},
+            group=_group_of(name),
+            noise=cell["noise"],
+        )
+    rows, definitions = dict(body["rows"]), {"perplexity": body["metric"]}
+    return Snapshot(where, body["task"], rows, cells, {}, definitions, body["adaptbench"])
+
+
+def _group_of(cell: str) -> str:
+    """Schema 1 kept no group: a cell's id ended with its seed."""
+    stem, _, last = cell.rpartition("-")
+    return stem if last[:1] == "s" and last[1:].isdigit() else ""
+
+
+_DECODERS = {1: _decode_first, SCHEMA_VERSION: _decode}
+
+
+def _checked(snapshot: Snapshot) -> Snapshot:
+    """The snapshot, if every cell has a finite value for each row.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if not snapshot.rows or not snapshot.cells or not snapshot.definitions:
+        raise ValueError("it has no rows, no cells or no metric")
+    for name, cell in snapshot.cells.items():
+        if not cell.metrics:
+            raise ValueError(f"cell {name} has no values")
+        for values in cell.metrics.values():
+            sizes = {len(values.values), len(values.denominators or values.values)}
+            if sizes != {len(snapshot.rows)}:
+                raise ValueError(f"cell {name} does not have a number for each row")
+            if values.nonfinite or not all(n > 0 for n in values.denominators or ()):
+                raise ValueError(f"cell {name} has a number that is not finite")
+    return snapshot
 
 
 def _no_number(text: str) -> float:
@@ -202,10 +262,10 @@ def update_baseline(path: Path, snapshot: Snapshot) -> list[str]:
         before = old.cells.get(name)
         if before is None:
             lines.append(f"added {name}")
-        elif (before.nll, before.tokens) == (rows.nll, rows.tokens):
+        elif _same(before, rows):
             same += 1
         else:
-            lines.append(f"{name}: {_change(_summary(old, before), _summary(snapshot, rows))}")
+            lines.append(f"{name}: {_change(before, rows)}")
     lines.append(f"{same} of {len(snapshot.cells)} cells as they were")
     return [*lines, *map(_difference, differences(snapshot, old))]
 
@@ -242,12 +302,26 @@ def _difference(entry: Difference) -> str:
     return f"changed {entry.what}: {values} ({entry.cells} cells)"
 
 
-def _change(before: Summary, now: Summary) -> str:
-    return ", ".join(
-        f"{word} {before.metric(name):.2f} → {now.metric(name):.2f} "
-        f"({100 * (now.metric(name) / before.metric(name) - 1):+.2f} %)"
-        for word, name in (
-            ("mean perplexity", "mean_perplexity"),
-            ("geometric mean", "geometric_mean_perplexity"),
-        )
+def _same(before: Rows, now: Rows) -> bool:
+    """Whether the metrics that both have say the same of every row, to how a baseline rounds."""
+    shared = [name for name in now.metrics if name in before.metrics]
+    return len(shared) == len(now.metrics) and all(
+        now.metrics[name].denominators == before.metrics[name].denominators
+        and np.array_equal(now.metrics[name].array.round(7), before.metrics[name].array.round(7))
+        for name in shared
     )
+
+
+def _change(before: Rows, now: Rows) -> str:
+    """What the aggregates were and are, as far as both are known."""
+    parts = []
+    for metric, values in now.metrics.items():
+        known = before.metrics[metric].aggregates if metric in before.metrics else {}
+        for name, value in list(values.aggregates.items())[:2]:
+            word = name.replace("_", " ")
+            if name in known:
+                share = 100 * (value / known[name] - 1) if known[name] else math.nan
+                parts.append(f"{word} {known[name]:.2f} → {value:.2f} ({share:+.2f} %)")
+            else:
+                parts.append(f"{word} {value:.2f}, new")
+    return ", ".join(parts)

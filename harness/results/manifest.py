@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness.core import Cell, Example, Task, digest
+from harness.core import Cell, Example, PromptTemplate, Task, digest
 from harness.errors import StoreError
 from harness.files import write_atomically
 from harness.results.store import cell_from_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "run.json"
 
 
@@ -26,7 +26,7 @@ class Entry:
     """One planned case and what became of it.
 
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
-    ``training_label`` names its training, which several cases can share.
+    ``training_label`` names its training run, which several cases can share.
     """
 
     id: str
@@ -49,42 +49,73 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """A run as its reports need it; every field is made of plain JSON values.
+class TaskRecord:
+    """The task of a run.
 
     Attributes:
-        metric: what the numbers of a row are, in words.
-        task: its name, files, digests (also of each row), sizes, and what was left out of the pool.
-        prompts: the fields of every prompt.
-        recipe: everything that was asked for, as a recipe.
-        rows: every test row, as the fields of an example that are not empty.
-        shown: the rows of the pool that were shown as demonstrations, in the same way, by id.
-        runs: the results directories that it puts together, if it does.
+        name: of the task.
+        data, train_data: where its rows came from.
+        n: test rows.
+        digest, pool_digest: of the test rows and of the training pool.
+        rows: id of a test row → a short digest of what it says.
+        pool: rows that may be shown.
+        trainable: rows that may be trained on.
+        excluded: (training id, test id) of copies and near copies.
+        leaked: whether these may be trained on all the same.
+    """
+
+    name: str
+    data: str
+    n: int
+    digest: str
+    rows: Mapping[str, str]
+    train_data: str
+    pool: int
+    pool_digest: str
+    trainable: int
+    excluded: tuple[tuple[str, str], ...] = ()
+    leaked: bool = False
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the others are compared with: the label of a strategy, and its name in sentences."""
+
+    label: str = "zeroshot"
+    title: str = "zero-shot"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run as its reports need it.
+
+    Attributes:
+        adaptbench: the version that ran.
+        metrics: metric's name → what its numbers mean, in words; the headline metric first.
+        task: what was asked.
+        prompts: every prompt that was used.
+        recipe: everything that was asked for, as a recipe: TOML values.
+        trial: whether the recipe's trial settings were in force.
+        rows: every test row.
+        shown: the rows of the pool that were shown as demonstrations, by id.
         scored_pool: id → (characters of the output, score) where every row of the pool is scored.
+        entries: every planned case.
+        runs: the results directories that it puts together, if it does.
+        control: what the others are compared with.
     """
 
     adaptbench: str
-    metric: Mapping[str, str]
-    task: Mapping[str, Any]
-    prompts: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, Mapping[str, str]]
+    task: TaskRecord
+    prompts: tuple[PromptTemplate, ...]
     recipe: Mapping[str, Any]
     trial: bool
-    rows: tuple[Mapping[str, Any], ...]
-    shown: Mapping[str, Mapping[str, Any]]
+    rows: tuple[Example, ...]
+    shown: Mapping[str, Example]
     scored_pool: Mapping[str, tuple[int, float]]
     entries: tuple[Entry, ...]
     runs: tuple[str, ...] = ()
-
-
-def example(fields: Mapping[str, Any]) -> Example:
-    """The row that these fields are of; its score is not kept."""
-    return Example(
-        id=fields["id"],
-        instruction=fields["instruction"],
-        output=fields["output"],
-        tags=tuple((str(name), str(value)) for name, value in fields.get("tags", ())),
-        history=tuple((str(role), str(text)) for role, text in fields.get("history", ())),
-    )
+    control: Control = Control()
 
 
 def row_digests(task: Task) -> dict[str, str]:
@@ -98,14 +129,48 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    body = {"schema_version": SCHEMA_VERSION, **asdict(manifest)}
+    plain = {one.name: getattr(manifest, one.name) for one in fields(manifest)}
+    body = {
+        "schema_version": SCHEMA_VERSION,
+        **plain,
+        "task": asdict(manifest.task),
+        "control": asdict(manifest.control),
+        "prompts": [asdict(prompt) for prompt in manifest.prompts],
+        "rows": [_fields(row) for row in manifest.rows],
+        "shown": {name: _fields(row) for name, row in manifest.shown.items()},
+        "entries": [asdict(entry) for entry in manifest.entries],
+    }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
     write_atomically(folder / FILE, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
 
 
+def _fields(row: Example) -> dict[str, Any]:
+    """The fields of a row that are not empty; its score is not kept."""
+    values: dict[str, Any] = {
+        "id": row.id,
+        "instruction": row.instruction,
+        "output": row.output,
+    }
+    if row.tags:
+        values["tags"] = [list(tag) for tag in row.tags]
+    if row.history:
+        values["history"] = [list(turn) for turn in row.history]
+    return values
+
+
+def _example(fields: Mapping[str, Any]) -> Example:
+    return Example(
+        id=fields["id"],
+        instruction=fields["instruction"],
+        output=fields["output"],
+        tags=tuple((str(name), str(value)) for name, value in fields.get("tags", ())),
+        history=tuple((str(role), str(text)) for role, text in fields.get("history", ())),
+    )
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Read ``run.json`` of a results directory.
+    """Read ``run.json`` of a results directory, also one of schema 1.
 
     Raises:
         StoreError: it is not there, damaged, or of another version.
@@ -122,23 +187,42 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{path}: damaged ({error}); {again}") from None
     checksum = body.pop("checksum", None) if isinstance(body, dict) else None
     try:
-        version = body.pop("schema_version")
-        if version != SCHEMA_VERSION:
+        version = body["schema_version"]
+        if version not in (1, SCHEMA_VERSION):
             raise StoreError(
-                f"{path}: schema version {version}, this adaptbench reads {SCHEMA_VERSION}; {again}"
+                f"{path}: schema version {version}, this adaptbench reads up to "
+                f"{SCHEMA_VERSION}; {again}"
             )
-        _verify(checksum, {"schema_version": version, **body})
-        entries = tuple(
-            Entry(**{**entry, "cell": cell_from_json(entry["cell"]) if entry["cell"] else None})
-            for entry in body.pop("entries")
-        )
-        lists: dict[str, Any] = {
-            name: tuple(body.pop(name)) for name in ("prompts", "rows", "runs")
-        }
-        pool = {name: (size, score) for name, (size, score) in body.pop("scored_pool").items()}
-        return Manifest(**body, **lists, scored_pool=pool, entries=entries)
+        _verify(checksum, body)
+        return _decode(body)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: damaged ({type(error).__name__}: {error}); {again}") from None
+
+
+def _decode(body: dict[str, Any]) -> Manifest:
+    if body.pop("schema_version") == 1:  # which knew one metric and one control
+        body["metrics"] = {"perplexity": body.pop("metric")}
+        body["control"] = asdict(Control())
+    task = body.pop("task")
+    excluded = tuple((str(a), str(b)) for a, b in task.pop("excluded"))
+    shown = {name: _example(row) for name, row in body.pop("shown").items()}
+    pool = {name: (size, score) for name, (size, score) in body.pop("scored_pool").items()}
+    return Manifest(
+        task=TaskRecord(**task, excluded=excluded),
+        control=Control(**body.pop("control")),
+        prompts=tuple(PromptTemplate(**prompt) for prompt in body.pop("prompts")),
+        rows=tuple(map(_example, body.pop("rows"))),
+        shown=shown,
+        scored_pool=pool,
+        entries=tuple(map(_entry, body.pop("entries"))),
+        runs=tuple(body.pop("runs")),
+        **body,
+    )
+
+
+def _entry(fields: Mapping[str, Any]) -> Entry:
+    cell = cell_from_json(fields["cell"]) if fields["cell"] else None
+    return Entry(**{**fields, "cell": cell})
 
 
 def _verify(checksum: str | None, body: Mapping[str, Any]) -> None:

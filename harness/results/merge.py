@@ -52,19 +52,21 @@ def _moved(manifest: Manifest, folder: Path, into: Path) -> Manifest:
 
 
 def _joined(one: Manifest, other: Manifest, folder: Path) -> Manifest:
-    if one.task["rows"] != other.task["rows"] or one.metric != other.metric:
+    if one.task.rows != other.task.rows or one.metrics != other.metrics:
         raise GateError(
-            f"{folder / FILE}: its test rows or its metric are not those of the runs before it; "
+            f"{folder / FILE}: its test rows or its metrics are not those of the runs before it; "
             f"one report takes runs on the same rows"
         )
     name = folder.resolve().name
-    known = {prompt["name"]: prompt for prompt in one.prompts}
+    known = {prompt.name: prompt for prompt in one.prompts}
     renamed = {
-        prompt["name"]: f"{prompt['name']}@{name}"
+        prompt.name: f"{prompt.name}@{name}"
         for prompt in other.prompts
-        if known.get(prompt["name"], prompt) != prompt
+        if known.get(prompt.name, prompt) != prompt
     }
-    prompts = [{**p, "name": renamed.get(p["name"], p["name"])} for p in other.prompts]
+    prompts = [
+        replace(prompt, name=renamed.get(prompt.name, prompt.name)) for prompt in other.prompts
+    ]
     entries = {entry.id: entry for entry in one.entries}
     for entry in other.entries:
         entry = replace(entry, prompt=renamed.get(entry.prompt, entry.prompt))
@@ -76,7 +78,7 @@ def _joined(one: Manifest, other: Manifest, folder: Path) -> Manifest:
         entries[entry.id] = entry
     return replace(
         one,
-        prompts=tuple({p["name"]: p for p in (*one.prompts, *prompts)}.values()),
+        prompts=tuple({p.name: p for p in (*one.prompts, *prompts)}.values()),
         shown=_union(one.shown, other.shown),
         scored_pool=_union(one.scored_pool, other.scored_pool),
         trial=one.trial or other.trial,

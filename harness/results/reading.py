@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.metrics.base import Metric
+from harness.metrics.find import find_metric
 from harness.metrics.perplexity import nonfinite_rows
 from harness.records import Measurement
 from harness.results.adapter_files import is_complete
@@ -37,7 +39,7 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
                 entry = _lost(entry, f"its file is damaged: {error}")
             else:
                 if [score.id for score in measured[entry.id].observations] != list(
-                    manifest.task["rows"]
+                    manifest.task.rows
                 ):
                     del measured[entry.id]
                     entry = _lost(entry, "its rows are not the run's")
@@ -50,14 +52,25 @@ def _lost(entry: Entry, why: str) -> Entry:
 
 
 def snapshot(where: Path) -> Snapshot:
-    """The per-row statistics of a results directory or a baseline file.
+    """The values of each row of a results directory or a baseline file.
 
     Raises:
         StoreError: it cannot be read.
+        MetricError: one of its metrics is not there.
     """
     if _is_folder(where):
-        return take(str(where), *read_run(where))
+        manifest, measured = read_run(where)
+        return take(str(where), manifest, measured, metrics_of(manifest, where))
     return read_baseline(where)
+
+
+def metrics_of(manifest: Manifest, where: Path) -> list[Metric]:
+    """The metrics that a run asked for, the headline first.
+
+    Raises:
+        MetricError: one is not there.
+    """
+    return [find_metric(name, f"{where / FILE}: metric {name!r}") for name in manifest.metrics]
 
 
 def _is_folder(where: Path) -> bool:

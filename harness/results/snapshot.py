@@ -1,52 +1,94 @@
-"""A run's per-row statistics and where they came from: what the gate and ``compare`` work on."""
+"""A run's values of each row and where they came from: what the gate and ``compare`` work on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from harness import __version__
-from harness.core import Cell
-from harness.gate.verdict import Difference
-from harness.records import Measurement
-from harness.results.manifest import Manifest
+from harness.core import Cell, Example
+from harness.metrics.base import Array, Metric, Reading
+from harness.records import Measurement, Provenance
+from harness.results.manifest import Entry, Manifest
 
-DECIMALS = 6  # of a row's NLL in nats: finer than any two machines agree on
-LARGEST = 700.0  # nats per token; e to the 709.8 overflows
+DECIMALS = 6  # of a row's total (value × denominator): finer than any two machines agree on
+PLAIN_DECIMALS = 8  # of a row's value without a denominator
 SHORT = 12  # hexadecimal digits of a digest that is shown and never looked up
+
+Fact = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something besides the numbers that is not as it was, and for how many cells.
+
+    ``before`` and ``after`` are None where it differs from cell to cell.
+    """
+
+    what: str
+    before: str | None
+    after: str | None
+    cells: int
+
+
+@dataclass(frozen=True)
+class Values:
+    """One cell under one metric, in the order of the test rows.
+
+    Attributes:
+        values: on the scale that is tested, rounded as a baseline keeps them.
+        denominators: what they are quotients by, where cells compare only if it is the same.
+        aggregates: the cell's numbers by name, the headline first.
+    """
+
+    values: tuple[float, ...]
+    denominators: tuple[int, ...] | None
+    aggregates: Mapping[str, float]
+
+    @property
+    def array(self) -> Array:
+        """The values; shape (rows,)."""
+        return np.array(self.values, dtype=np.float64)
+
+    @property
+    def totals(self) -> Array:
+        """Value × denominator of each row; shape (rows,)."""
+        assert self.denominators is not None
+        return self.array * np.array(self.denominators, dtype=np.float64)
+
+    @property
+    def nonfinite(self) -> tuple[int, ...]:
+        """The places of rows without a finite value."""
+        return tuple(int(place) for place in np.flatnonzero(~np.isfinite(self.array)))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One cell's rows, in the order of the test set.
+    """One cell.
 
     Attributes:
         key: the cell's.
-        tokens: scored tokens of each row.
-        nll: nats, rounded as a baseline keeps them.
+        metrics: metric's name → its values.
         facts: what determined the numbers, name → a short value.
-        noise: how far two ways of batching its rows were apart, relative to the geometric mean;
-            None where that was not measured.
+        group: a name for what cells that differ only in their seed have in common; empty where
+            the seed plays no part.
+        noise: how far two ways of batching its rows were apart, relative to the geometric mean
+            perplexity; None where that was not measured.
     """
 
     key: str
-    tokens: tuple[int, ...]
-    nll: tuple[float, ...]
-    facts: Mapping[str, Any]
+    metrics: Mapping[str, Values]
+    facts: Mapping[str, Fact]
+    group: str = ""
     noise: float | None = None
 
     @property
     def nonfinite(self) -> tuple[int, ...]:
-        """The places of the rows whose perplexity is NaN or too large for a float."""
-        rows = enumerate(zip(self.nll, self.tokens, strict=True))
-        return tuple(index for index, (nll, n) in rows if not abs(nll / n) < LARGEST)
-
-    @property
-    def logs(self) -> list[float]:
-        """Log perplexity of each row."""
-        return [nll / n for nll, n in zip(self.nll, self.tokens, strict=True)]
+        """The places of rows without a finite value under some metric."""
+        return tuple(sorted({place for one in self.metrics.values() for place in one.nonfinite}))
 
 
 @dataclass(frozen=True)
@@ -57,60 +99,84 @@ class Snapshot:
         where: the file or folder, for messages.
         task: its name.
         rows: id of a test row → digest of its content, in order.
-        bytes: UTF-8 bytes of each answer.
         cells: cell id → its rows.
         missing: id of a planned cell that was not measured → why.
+        definitions: metric's name → what its numbers mean, in words.
+        adaptbench: the version that measured.
     """
 
     where: str
     task: str
     rows: Mapping[str, str]
-    bytes: tuple[int, ...]
     cells: Mapping[str, Rows]
     missing: Mapping[str, str]
-    metric: Mapping[str, str]
+    definitions: Mapping[str, Mapping[str, str]]
     adaptbench: str = __version__
 
 
-def take(where: str, manifest: Manifest, measured: Mapping[str, Measurement]) -> Snapshot:
+def take(
+    where: str,
+    manifest: Manifest,
+    measured: Mapping[str, Measurement],
+    metrics: Sequence[Metric],
+) -> Snapshot:
     """Take the snapshot of a run.
 
     Args:
         where: its results directory.
         manifest: the run.
         measured: entry id → measurement.
+        metrics: what is read from the observations.
     """
-    scores = next((measured[e.id].observations for e in manifest.entries if e.id in measured), ())
     return Snapshot(
         where=where,
-        task=manifest.task["name"],
-        rows=manifest.task["rows"],
-        bytes=tuple(score.n_bytes for score in scores),
+        task=manifest.task.name,
+        rows=manifest.task.rows,
         cells={
-            entry.id: _rows(entry.model, entry.cell, measured[entry.id])
+            entry.id: _rows(entry, measured[entry.id], manifest.rows, metrics)
             for entry in manifest.entries
             if entry.cell is not None
         },
         missing={entry.id: entry.reason or "" for entry in manifest.entries if entry.cell is None},
-        metric=manifest.metric,
+        definitions={metric.name: dict(metric.definition) for metric in metrics},
         adaptbench=manifest.adaptbench,
     )
 
 
-def _rows(model: str, cell: Cell, measurement: Measurement) -> Rows:
-    repeated = measurement.scoring.get("repeat")
+def _rows(
+    entry: Entry, measurement: Measurement, rows: Sequence[Example], metrics: Sequence[Metric]
+) -> Rows:
+    repetition = measurement.scoring.repetition
     return Rows(
-        key=cell.key,
-        tokens=tuple(score.n_tokens for score in measurement.observations),
-        nll=tuple(round(score.nll, DECIMALS) for score in measurement.observations),
-        facts={"model": model, **_facts(cell, measurement.provenance)},
-        noise=repeated["geometric"] if repeated else None,
+        key=measurement.cell.key,
+        metrics={
+            metric.name: rounded(metric.read(measurement.observations, rows)) for metric in metrics
+        },
+        facts={"model": entry.model, **_facts(measurement.cell, measurement.provenance)},
+        group=_group(entry),
+        noise=repetition.geometric if repetition else None,
     )
 
 
-def _facts(cell: Cell, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _group(entry: Entry) -> str:
+    """A name for the cells that differ from this one in their seed only; empty without a seed."""
+    usual = ("none", "float32")
+    return "-".join(x for x in entry.group if x not in usual) if entry.seed is not None else ""
+
+
+def rounded(reading: Reading) -> Values:
+    """What a baseline keeps of a reading."""
+    if reading.denominators is None:
+        values = tuple(round(float(value), PLAIN_DECIMALS) for value in reading.values)
+    else:
+        pairs = zip(reading.values, reading.denominators, strict=True)
+        values = tuple(round(float(value) * n, DECIMALS) / n for value, n in pairs)
+    return Values(values, reading.denominators, dict(reading.aggregates))
+
+
+def _facts(cell: Cell, provenance: Provenance) -> dict[str, Fact]:
     model = cell.model
-    facts: dict[str, Any] = {
+    facts: dict[str, Fact] = {
         "model bytes": model.digest[-SHORT:],
         "adapter bytes": model.adapter_digest and model.adapter_digest[:SHORT],
         "prompt": cell.prompt_digest[:SHORT],
@@ -122,11 +188,11 @@ def _facts(cell: Cell, provenance: Mapping[str, Any]) -> dict[str, Any]:
         "compute dtype": model.compute_dtype,
         "scorer": cell.scorer,
         "scoring code": dict(cell.libraries)["adaptbench"][:SHORT],
-        "prefix token": provenance["prefix_token"],
-        "matrix product": provenance["matmul"],
+        "prefix token": provenance.prefix_token,
+        "matrix product": provenance.matmul,
     }
-    facts |= {f"{name} version": version for name, version in provenance["versions"].items()}
-    return facts | {f"machine: {name}": value for name, value in provenance["hardware"].items()}
+    facts |= {f"{name} version": version for name, version in provenance.versions.items()}
+    return facts | {f"machine: {name}": value for name, value in provenance.hardware.items()}
 
 
 def changes(now: Rows, before: Rows) -> tuple[str, ...]:
@@ -154,5 +220,5 @@ def differences(current: Snapshot, baseline: Snapshot) -> list[Difference]:
     return listed
 
 
-def _shown(fact: Any) -> str:
+def _shown(fact: Fact) -> str:
     return "–" if fact is None else str(fact)

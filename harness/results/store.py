@@ -6,18 +6,27 @@ cell that was renamed but computes the same number is the same cell.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.core import Cell, ModelSpec, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
-from harness.records import Likelihood, Measurement
+from harness.records import Measurement
+from harness.results.json_records import (
+    likelihood_from_json,
+    likelihood_to_json,
+    provenance_from_json,
+    samples_from_json,
+    scoring_from_json,
+    scoring_to_json,
+    training_from_json,
+    training_to_json,
+)
 
 SCHEMA_VERSION = 4
 SHORT = 16
@@ -130,21 +139,19 @@ def read_measurement(path: Path, cell: Cell | None = None) -> Measurement:
 
 
 def _encode(measurement: Measurement) -> str:
+    training = measurement.training
     body: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "key": measurement.cell.key,
-        "cell": dataclasses.asdict(measurement.cell),
-        "scores": [
-            dataclasses.asdict(score) | {"nll": _number_out(score.nll)}
-            for score in measurement.observations
-        ],
+        "cell": asdict(measurement.cell),
+        "scores": [likelihood_to_json(seen) for seen in measurement.observations],
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
-        "training": measurement.training,
-        "scoring": measurement.scoring,
-        "samples": measurement.samples,
+        "training": None if training is None else training_to_json(training),
+        "scoring": scoring_to_json(measurement.scoring),
+        "samples": [asdict(sample) for sample in measurement.samples],
         "skeletons": measurement.skeletons,
-        "provenance": measurement.provenance,
+        "provenance": asdict(measurement.provenance),
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
@@ -163,19 +170,16 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
     cell = cell or cell_from_json(body["cell"])
     if body["key"] != cell.key:
         raise ValueError("it holds another cell")
-    scores = tuple(
-        Likelihood(**{**row, "nll": _number_in(row["nll"]), "demo_ids": tuple(row["demo_ids"])})
-        for row in body["scores"]
-    )
+    training = body["training"]
     return Measurement(
         cell=cell,
-        observations=scores,
+        observations=tuple(map(likelihood_from_json, body["scores"])),
         seconds=body["seconds"],
-        provenance=body["provenance"],
-        training=body["training"],
+        provenance=provenance_from_json(body["provenance"]),
+        training=None if training is None else training_from_json(training),
         peak_memory_bytes=body["peak_memory_bytes"],
-        scoring=body["scoring"],
-        samples=tuple(body["samples"]),
+        scoring=scoring_from_json(body["scoring"]),
+        samples=samples_from_json(body["samples"]),
         skeletons=body["skeletons"],
     )
 
@@ -193,12 +197,3 @@ def cell_from_json(body: Mapping[str, Any]) -> Cell:
             "libraries": tuple((str(name), str(version)) for name, version in body["libraries"]),
         }
     )
-
-
-def _number_out(value: float) -> float | str:
-    # JSON has no NaN and no infinity; as texts they survive every parser.
-    return value if math.isfinite(value) else str(value)
-
-
-def _number_in(value: float | str) -> float:
-    return float(value)

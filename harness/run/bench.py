@@ -1,44 +1,44 @@
-"""A run: from a case to its measurement, from the store or computed.
+"""The measurement of a case, from the store or computed.
 
 This is the harness without pytest. A script can do what a session does::
 
     bench = Bench(make_plan(parse_options({"strategy": "zeroshot", "limit": "8"})))
     for case in bench.plan.cases:
         result = bench.measure(case)
-        print(case.id, summarize(result.measurement.observations).mean_perplexity)
+        print(case.id, [seen.nll for seen in result.measurement.observations])
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from harness import __version__
-from harness.core import Cell, ModelSpec, digest
-from harness.errors import AdaptbenchError
-from harness.models.fingerprint import (
-    FOUR_BIT,
-    folder_digest,
-    hardware,
-    libraries,
-    source_digest,
-    version,
+from harness.core import Cell, ModelSpec
+from harness.models.fingerprint import hardware, version
+from harness.records import (
+    Likelihood,
+    Measurement,
+    Precision,
+    Provenance,
+    Repetition,
+    Sample,
+    TrainingRecord,
 )
-from harness.records import Measurement
 from harness.results.store import Store
+from harness.run.cells import Cells
 from harness.run.plan import Case, Plan
 from harness.run.progress import silent
 
 if TYPE_CHECKING:
     from harness.models.encoding import Encoded
-    from harness.models.loading import ModelPool
+    from harness.models.loading import LoadedModel, ModelPool
 
 Progress = Callable[[str, int, int, str], None]
-ROUNDING_ROWS = 8  # rows on which half precision is compared with float32
+PRECISION_ROWS = 8  # rows on which half precision is compared with float32
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,26 @@ class Bench:
         self.plan = plan
         self.workers = workers
         self.store = Store(plan.options.results_dir)
-        self.terminal = terminal
-        self._digests: dict[tuple[str, str | None], str | AdaptbenchError] = {}
-        self._folders: dict[tuple[str, str | None], Path | AdaptbenchError] = {}
-        self._cells: dict[str, Cell] = {}
+        self.cells = Cells(plan, terminal)
         self._computed: set[str] = set()
         self._pool: ModelPool | None = None
-        self._roundings: dict[ModelSpec, dict[str, Any]] = {}
+        self._precisions: dict[ModelSpec, Precision] = {}
 
     def cell(self, case: Case) -> Cell:
-        """Return the case with everything that determines its number found out.
+        """:meth:`Cells.cell <harness.run.cells.Cells.cell>` of this plan."""
+        return self.cells.cell(case)
 
-        Raises:
-            AdaptbenchError: the model or the adapter cannot be read.
-        """
-        if case.id not in self._cells:
-            self._cells[case.id] = self._make_cell(case)
-        return self._cells[case.id]
+    def spec(self, case: Case) -> ModelSpec:
+        """:meth:`Cells.spec <harness.run.cells.Cells.spec>` of this plan."""
+        return self.cells.spec(case)
+
+    def model_digest(self, case: Case) -> str:
+        """:meth:`Cells.model_digest <harness.run.cells.Cells.model_digest>` of this plan."""
+        return self.cells.model_digest(case)
+
+    def folder(self, case: Case) -> Path:
+        """:meth:`Cells.folder <harness.run.cells.Cells.folder>` of this plan."""
+        return self.cells.folder(case)
 
     def stored(self, case: Case) -> Measurement | None:
         """Return what the store has of this case, computing nothing."""
@@ -88,12 +91,12 @@ class Bench:
         """Return the case's measurement: the stored one, or a new one, which is then stored.
 
         Raises:
-            AdaptbenchError: a model, prompt, training or file problem, in one line.
+            AdaptbenchError: the model, prompt, training run or a file is at fault, in one line.
         """
         cell = self.cell(case)
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
-            if known is not None and times_scored(known) >= self.plan.options.repeat_scoring:
+            if known is not None and known.scoring.times >= self.plan.options.repeat_scoring:
                 return Result(known, cached=True)
         measurement = self._compute(case, cell, progress)
         self.store.put(measurement)
@@ -104,92 +107,6 @@ class Bench:
         """Let go of the model in hand."""
         if self._pool is not None:
             self._pool.clear()
-
-    def _make_cell(self, case: Case) -> Cell:
-        training, template = case.training, case.template
-        generation = self.plan.options.generation
-        spec = self.spec(case)
-        demonstrations = self.plan.demonstrations(case)
-        versions = libraries(
-            quantized=spec.quantization != "none",
-            adapted=spec.adapter is not None or training is not None,
-        )
-        versions = (*versions, ("adaptbench", source_digest_once()))
-        training_digest = None
-        if training is not None:
-            from harness.training.cache import adapter_key
-
-            training_digest = adapter_key(
-                spec, template, training, versions, self.plan.task.examples
-            )
-        return Cell(
-            id=case.id,
-            task=self.plan.task.name,
-            strategy=case.strategy.name,
-            label=case.label,
-            prompt=template.name,
-            k=max(map(len, demonstrations)),
-            select=getattr(case.strategy, "select", None),
-            draw=case.strategy.draw,
-            seed=case.seed,
-            n=len(self.plan.task.examples),
-            model=spec,
-            task_digest=self.plan.task.digest,
-            prompt_digest=digest(
-                [template.preamble, template.demonstration, template.query, template.chat]
-            ),
-            demonstrations_digest=digest(
-                [[example.content for example in shown] for shown in demonstrations]
-            ),
-            training_digest=training_digest,
-            generation_digest=digest(asdict(generation)) if generation.rows else None,
-            scorer=self.plan.options.scorer,
-            libraries=versions,
-        )
-
-    def spec(self, case: Case) -> ModelSpec:
-        """The case's model, before any training."""
-        adapter = case.adapter
-        four_bit = case.quantization in FOUR_BIT
-        return ModelSpec(
-            name=case.source.name,
-            digest=self.model_digest(case),
-            quantization=case.quantization,
-            dtype=case.dtype,
-            device=case.device,
-            revision=case.source.revision,
-            adapter=str(adapter) if adapter else None,
-            adapter_digest=folder_digest(adapter) if adapter else None,
-            double_quant=case.settings.bnb_4bit_use_double_quant or not four_bit,
-            compute_dtype=case.settings.bnb_4bit_compute_dtype if four_bit else "auto",
-            score_as=case.score_as,
-        )
-
-    def model_digest(self, case: Case) -> str:
-        """Return what stands for the bytes of the case's model, asking for it once.
-
-        Raises:
-            ModelError: it cannot be read, or the hub cannot be asked.
-        """
-        value: str = self._once(self._digests, case, lambda: case.source.digest)
-        return value
-
-    def _once(self, memory: dict[Any, Any], case: Case, ask: Callable[[], Any]) -> Any:
-        """Ask once per model; a failure is remembered too, so that no cell waits for it again."""
-        key = (case.source.reference, case.source.revision)
-        if key not in memory:
-            try:
-                memory[key] = ask()
-            except AdaptbenchError as error:
-                memory[key] = error
-        if isinstance(memory[key], AdaptbenchError):
-            raise memory[key]
-        return memory[key]
-
-    def folder(self, case: Case) -> Path:
-        """The files of the case's model, fetched if they are not here yet."""
-        folder: Path = self._once(self._folders, case, lambda: case.source.folder(self.terminal))
-        return folder
 
     @property
     def pool(self) -> ModelPool:
@@ -224,63 +141,89 @@ class Bench:
         ]
 
     def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
-        from harness.generation.generate import generate
         from harness.models.memory import peak_memory, reset_peak
-        from harness.scoring.score import repeat, score
+        from harness.scoring.score import score
 
-        rounding = self._rounding(case, progress)  # of the model, so not on the cell's clock
+        precision = self._precision(case, progress)  # of the model, so not on the cell's clock
         started = time.perf_counter()
         reset_peak(case.device)
-        base, adapter, training = self.folder(case), case.adapter, None
-        spec = cell.model
         # All rows are encoded before anything is trained or scored: a row that does not fit
         # costs nothing.
         skeletons: dict[str, str] = {}
         rows = self.rows(case, skeletons)
-        if case.training is not None:
-            adapter, training = self._train(case, cell, base, progress)
-            spec = replace(spec, adapter_digest=cell.training_digest)
-        progress(case.short, 0, 0, "loading the model")
-        loaded = self.pool.get(spec, base, adapter)
+        loaded, training = self._load(case, cell, progress)
         total = len(rows)
-        scores, how = score(
+        seen, how = score(
             loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
         )
         # What the cell took is what its numbers took.
         seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
-        times = self.plan.options.repeat_scoring
-        if times > 1:
-            how["repeat"] = repeat(
-                loaded,
-                rows,
-                cell.scorer,
-                scores,
-                times,
-                lambda done: progress(case.short, done, total, "rows again"),
-            )
-        writing = self.plan.options.generation
-        samples = generate(
-            loaded,
-            rows[: writing.rows],
-            writing,
-            case.seed or 0,
-            lambda done: progress(case.short, done, min(writing.rows, total), "answers written"),
-        )
+        repetition = self._repeat(case, loaded, rows, seen, progress)
         return Measurement(
             cell=cell,
-            observations=scores,
-            samples=samples,
+            observations=seen,
+            samples=self._write(case, loaded, rows, progress),
             skeletons=skeletons,
             seconds=seconds,
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,
-            scoring={**how, "rounding": rounding},
+            scoring=replace(how, precision=precision, repetition=repetition),
             peak_memory_bytes=peak,
+        )
+
+    def _load(
+        self, case: Case, cell: Cell, progress: Progress
+    ) -> tuple[LoadedModel, TrainingRecord | None]:
+        """The model that the cell scores, with its adapter, which is trained first if need be."""
+        base, spec, adapter, training = self.folder(case), cell.model, case.adapter, None
+        if case.training is not None:
+            adapter, training = self._train(case, cell, base, progress)
+            spec = replace(spec, adapter_digest=cell.training_digest)
+        progress(case.short, 0, 0, "loading the model")
+        return self.pool.get(spec, base, adapter), training
+
+    def _repeat(
+        self,
+        case: Case,
+        loaded: LoadedModel,
+        rows: list[Encoded],
+        seen: tuple[Likelihood, ...],
+        progress: Progress,
+    ) -> Repetition | None:
+        """The noise of scoring; None where the rows are to be scored once."""
+        from harness.scoring.score import repeat
+
+        options, total = self.plan.options, len(rows)
+        if options.repeat_scoring <= 1:
+            return None
+        return repeat(
+            loaded,
+            rows,
+            options.scorer,
+            seen,
+            options.repeat_scoring,
+            lambda done: progress(case.short, done, total, "rows again"),
+        )
+
+    def _write(
+        self, case: Case, loaded: LoadedModel, rows: list[Encoded], progress: Progress
+    ) -> tuple[Sample, ...]:
+        """What the model writes for the first rows, as many as were asked for."""
+        from harness.generation.generate import generate
+
+        settings = self.plan.options.generation
+        total = min(settings.rows, len(rows))
+        return generate(
+            loaded,
+            rows[: settings.rows],
+            settings,
+            case.seed or 0,
+            lambda done: progress(case.short, done, total, "answers written"),
         )
 
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress
-    ) -> tuple[Path, dict[str, Any]]:
+    ) -> tuple[Path, TrainingRecord]:
         from harness.results.adapter_files import read_record
         from harness.training.cache import train_once
 
@@ -297,54 +240,41 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.task.examples,
         )
-        return folder, read_record(folder) | {"adapter": folder.name}
+        return folder, read_record(folder)
 
-    def _rounding(self, case: Case, progress: Progress) -> dict[str, Any] | None:
+    def _precision(self, case: Case, progress: Progress) -> Precision | None:
         """What half precision costs this model, on the first rows without demonstrations.
 
         Measured once per base, without an adapter; None for float32.
         """
         from harness.prompts.rendering import render
-        from harness.scoring.precision import rounding
+        from harness.scoring.precision import precision
 
         spec = replace(self.spec(case), adapter=None, adapter_digest=None)
         if spec.dtype == "float32":
             return None
-        if spec not in self._roundings:
+        if spec not in self._precisions:
             progress(case.short, 0, 0, f"comparing {spec.dtype} with float32")
             base = self.folder(case)
             encoder = self.pool.encoder(spec, base)
             rows = [
                 encoder.encode(render(case.template, example, (), encoder.chat))
-                for example in self.plan.task.examples[:ROUNDING_ROWS]
+                for example in self.plan.task.examples[:PRECISION_ROWS]
             ]
-            self._roundings[spec] = rounding(self.pool, spec, base, rows)
-        return self._roundings[spec]
+            self._precisions[spec] = precision(self.pool, spec, base, rows)
+        return self._precisions[spec]
 
-    def _provenance(self, case: Case, prefix: str) -> dict[str, Any]:
+    def _provenance(self, case: Case, prefix: str) -> Provenance:
         from harness.models.kernels import use_exact_kernels
 
-        task = self.plan.task
-        return {
-            "adaptbench": __version__,
-            "prefix_token": prefix,
-            "pool_digest": task.pool_digest,
-            "matmul": use_exact_kernels() if case.device == "cpu" else "torch default",
-            "versions": {
+        return Provenance(
+            adaptbench=__version__,
+            prefix_token=prefix,
+            pool_digest=self.plan.task.pool_digest,
+            matmul=use_exact_kernels() if case.device == "cpu" else "torch default",
+            versions={
                 name: version(name)
                 for name in ("torch", "transformers", "tokenizers", "peft", "bitsandbytes")
             },
-            "hardware": hardware(case.device),
-        }
-
-
-def times_scored(measurement: Measurement) -> int:
-    """How often this measurement's rows were scored."""
-    times: int = measurement.scoring.get("repeat", {}).get("times", 1)
-    return times
-
-
-@cache
-def source_digest_once() -> str:
-    """The digest of the scoring code, read from disk once."""
-    return source_digest()
+            hardware=hardware(case.device),
+        )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 from harness import __version__
 from harness.config.export import effective
-from harness.core import Cell, Example
-from harness.metrics.perplexity import DEFINITION
-from harness.results.manifest import Entry, Manifest, row_digests
+from harness.core import Cell, Task
+from harness.metrics.find import select_metrics
+from harness.results.manifest import Control, Entry, Manifest, TaskRecord, row_digests
 from harness.run.plan import Case, Plan
 
 
@@ -34,46 +32,38 @@ def describe(
     templates = {case.template.name: case.template for case in plan.cases}
     return Manifest(
         adaptbench=__version__,
-        metric=DEFINITION,
-        task={
-            "name": task.name,
-            "data": task.source,
-            "n": len(task.examples),
-            "digest": task.digest,
-            "rows": row_digests(task),
-            "train_data": task.pool_source,
-            "pool": len(task.pool),
-            "pool_digest": task.pool_digest,
-            "trainable": len(pool),
-            "excluded": [list(pair) for pair in task.excluded],
-            "leaked": bool(task.leaks),
-        },
-        prompts=tuple(asdict(template) for template in templates.values()),
+        metrics={one.name: dict(one.definition) for one in select_metrics(plan.options.metrics)},
+        task=_task(task, len(pool)),
+        prompts=tuple(templates.values()),
         recipe=effective(plan.options),
         trial=plan.options.trial,
-        rows=tuple(map(_fields, task.examples)),
+        rows=task.examples,
         shown={
-            row.id: _fields(row)
+            row.id: row
             for case in plan.cases
             for rows in dict.fromkeys(plan.demonstrations(case))
             for row in rows
         },
         scored_pool=scored if len(scored) == len(pool) else {},
         entries=tuple(_entry(case, found, computed, failures) for case in plan.cases),
+        control=Control(*plan.control),
     )
 
 
-def _fields(row: Example) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "id": row.id,
-        "instruction": row.instruction,
-        "output": row.output,
-    }
-    if row.tags:
-        values["tags"] = [list(tag) for tag in row.tags]
-    if row.history:
-        values["history"] = [list(turn) for turn in row.history]
-    return values
+def _task(task: Task, trainable: int) -> TaskRecord:
+    return TaskRecord(
+        name=task.name,
+        data=task.source,
+        n=len(task.examples),
+        digest=task.digest,
+        rows=row_digests(task),
+        train_data=task.pool_source,
+        pool=len(task.pool),
+        pool_digest=task.pool_digest,
+        trainable=trainable,
+        excluded=task.excluded,
+        leaked=bool(task.leaks),
+    )
 
 
 def _entry(
@@ -90,7 +80,7 @@ def _entry(
         dtype=case.dtype,
         prompt=case.template.name,
         label=case.label,
-        training_label=case.strategy.label,
+        training_label=case.variant,
         seed=case.seed,
         cell=cell,
         file=file,

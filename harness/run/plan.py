@@ -7,9 +7,7 @@ no model: an unusable flag is found here, before anything is computed.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,15 +23,18 @@ from harness.core import (
     TrainingSettings,
     TrainingSpec,
 )
+from harness.data.named import load_named_task
 from harness.data.task import load_task
-from harness.errors import DataError, OptionError, StrategyError, one_line
+from harness.errors import DataError, OptionError, suggest
 from harness.models.fingerprint import resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
 from harness.models.sources import Source, check_adapter, parse_source
 from harness.naming import slug
+from harness.plugins import find_strategies, select_strategies
 from harness.prompts.files import load_template
-from harness.run.registry import select_strategies
-from harness.training.spec import for_model, hold_out, leakage_line, tailor
+from harness.run.adaptations import adapt, adaptation_of
+from harness.run.variants import Variant, variants_of
+from harness.training.spec import leakage_line
 
 AS_TRAINED = "trained"
 
@@ -56,6 +57,7 @@ class Case:
     adapter: Path | None
     template: PromptTemplate
     strategy: Strategy
+    variant: str  # the strategy's label, and its settings where several variants have that label
     seed: int | None
     adaptation: Adaptation
     settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
@@ -63,8 +65,8 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The strategy's label, and how the adapter is scored if not as trained."""
-        return self.strategy.label + as_suffix(self.score_as)
+        """The variant's label, and how the adapter is scored if not as trained."""
+        return self.variant + as_suffix(self.score_as)
 
     @property
     def short(self) -> str:
@@ -78,11 +80,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run is going to do."""
+    """Everything a run is going to do.
+
+    Attributes:
+        options: what was asked for.
+        task: the rows.
+        cases: in the order in which they run.
+        control: label and title of what the others are compared with.
+    """
 
     options: Options
     task: Task
     cases: tuple[Case, ...]
+    control: tuple[str, str] = ("zeroshot", "zero-shot")
 
     @cached_property
     def by_id(self) -> dict[str, Case]:
@@ -127,197 +137,126 @@ def make_plan(options: Options) -> Plan:
         check_adapter(options.adapter)
     if options.templates is not None and not options.templates.is_dir():
         raise OptionError(f"--templates={options.templates}: no such folder")
-    task = load_task(
-        options.data, options.train_data, options.limit, options.format, options.allow_leakage
-    )
+    task = _load_task(options)
     names = _model_names(sources)
     if options.adapter is not None:
         names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
 
-    variants = [v for strategy in strategies for v in _variants(strategy, options)]
-    _distinct("--strategy", [variant.label for variant in variants])
-    ways = _Ways(options, task, dtype, device)
-    cases = [
-        case
-        for text, source, name in zip(options.model, sources, names, strict=True)
-        for quantization in options.quant or (None,)
-        for template in templates
-        for variant in variants
-        for seed in (options.seeds if variant.stochastic else (None,))
-        for case in ways.cases(text, source, name, quantization, template, variant, seed)
-    ]
+    ways = _Ways(options, task, dtype, device, templates)
+    cases: list[Case] = []
+    titles: dict[str, str] = {}
+    for text, source, name in zip(options.model, sources, names, strict=True):
+        variants = [v for one in strategies for v in variants_of(one, options.of(text))]
+        _distinct("--strategy", [variant.label for variant in variants])
+        titles |= {variant.label: variant.title for variant in variants}
+        cases += ways.of_model(_Model(source, name, options.loading(text)), variants)
     if task.excluded and not options.allow_leakage and any(case.training for case in cases):
-        raise DataError(leakage_line(task, options))
+        raise DataError(leakage_line(task))
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
     _distinct("cell", [case.id for case in cases])
-    return Plan(options, task, tuple(_by_model(cases)))
+    return Plan(options, task, tuple(_by_model(cases)), _control(options, cases, titles))
+
+
+def _load_task(options: Options) -> Task:
+    if options.task is not None:
+        return load_named_task(options.task, options.limit, options.allow_leakage)
+    return load_task(
+        options.data, options.train_data, options.limit, options.format, options.allow_leakage
+    )
+
+
+def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str]) -> tuple[str, str]:
+    """Label and title of the control.
+
+    Raises:
+        OptionError: the user asked for one that this run does not have.
+    """
+    label = options.control
+    for case in cases:
+        if case.label == label:
+            return label, titles[case.variant] + as_suffix(case.score_as)
+    if options.given("control"):
+        known = list(dict.fromkeys(case.label for case in cases))
+        raise OptionError(
+            f"--control={label}: nothing in this run is called so{suggest(label, known)}; "
+            f"known: {', '.join(known)}"
+        )
+    # Nothing is compared with it, but sentences may say that it is missing.
+    strategy = find_strategies().get(label)
+    return label, strategy().title if strategy is not None else label
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model of the run: its files, its name in ids, and how 4-bit weights of it are loaded."""
+
+    source: Source
+    name: str
+    loading: TrainingSettings
 
 
 @dataclass(frozen=True)
 class _Ways:
-    """Makes the cases of one combination: several where an adapter is scored in several ways."""
+    """Makes the cases of a model: several of one variant where several flags are lists."""
 
     options: Options
     task: Task
     dtype: str
     device: str
+    templates: Sequence[PromptTemplate]
 
-    def cases(
+    def of_model(self, model: _Model, variants: Sequence[Variant]) -> list[Case]:
+        """Quantizations × prompts × variants × seeds × ways to score an adapter."""
+        options = self.options
+        return [
+            case
+            for quantization in options.quant or (None,)
+            for template in self.templates
+            for variant in variants
+            for seed in (options.seeds if variant.strategy.stochastic else (None,))
+            for case in self._cases(model, quantization, template, variant, seed)
+        ]
+
+    def _cases(
         self,
-        text: str,
-        source: Source,
-        model_name: str,
+        model: _Model,
         quantization: Quantization | None,
         template: PromptTemplate,
-        strategy: Strategy,
+        variant: Variant,
         seed: int | None,
     ) -> list[Case]:
-        options = self.options
-        adaptation = adapt(strategy, self.task.pool, seed or 0)
+        options, strategy = self.options, variant.strategy
+        adaptation = adaptation_of(strategy, self.task, options, quantization, seed or 0)
         training = adaptation.training
-        loading = for_model(options.qlora, options, text)
-        if training is not None:
-            if options.adapter is not None:
-                raise OptionError(
-                    "--adapter: cannot be combined with a strategy that trains an adapter of its "
-                    "own; choose --strategy=zeroshot,fewshot"
-                )
-            training = tailor(training, options, text, quantization)
-            if options.select_on == "holdout" or self.task.leaks:
-                training = self._of_another_pool(strategy, seed or 0, training)
-            adaptation = replace(adaptation, training=training)
-            loading = training.settings
-        parts = [
-            model_name,
-            quantization,
-            self.dtype if options.given("dtype") and options.dtype != "auto" else None,
-            slug(template.name),
-            strategy.label,
-            None if seed is None else f"s{seed}",
-        ]
-        chosen = loading.quantization if training else quantization or "none"
+        chosen = training.settings.quantization if training else quantization or "none"
         check_quantization(chosen)
-        name = "-".join(part for part in parts if part)
+        dtype = self.dtype if options.given("dtype") and options.dtype != "auto" else None
+        seeded = None if seed is None else f"s{seed}"
+        parts = [model.name, quantization, dtype, slug(template.name), variant.label, seeded]
+        as_trained = Case(
+            id="-".join(part for part in parts if part),
+            source=model.source,
+            model_name=model.name,
+            quantization=chosen,
+            dtype=self.dtype,
+            device=self.device,
+            adapter=options.adapter,
+            template=template,
+            strategy=strategy,
+            variant=variant.label,
+            seed=seed,
+            adaptation=adaptation,
+            settings=training.settings if training else model.loading,
+        )
         adapted = training is not None or options.adapter is not None
         return [
-            Case(
-                id=name + as_suffix(score_as),
-                source=source,
-                model_name=model_name,
-                quantization=chosen,
-                dtype=self.dtype,
-                device=self.device,
-                adapter=options.adapter,
-                template=template,
-                strategy=strategy,
-                seed=seed,
-                adaptation=adaptation,
-                settings=loading,
-                score_as=score_as,
-            )
+            replace(as_trained, id=as_trained.id + as_suffix(score_as), score_as=score_as)
             for score_as in (options.score_as if adapted else (AS_TRAINED,))
         ]
 
-    def _of_another_pool(
-        self, strategy: Strategy, seed: int, training: TrainingSpec
-    ) -> TrainingSpec:
-        """Ask for the training again, of the pool that may be trained on.
-
-        Without the rows that choose its checkpoint, and with those of the test set where the
-        user insists; neither changes what is shown.
-        """
-        pool = (*self.task.pool, *self.task.leaks)
-        held: tuple[Example, ...] = ()
-        if self.options.select_on == "holdout":
-            held = hold_out(self.task.pool, training.settings.holdout_rows)
-        ids = {row.id for row in held}
-        rest = [row for row in pool if row.id not in ids]
-        where = f"with {len(held)} of {len(pool)} rows held out (qlora.holdout_rows)"
-        if not rest:
-            raise OptionError(f"--select-on=holdout: {where}, none is left to train on")
-        try:
-            again = adapt(strategy, rest, seed).training
-        except OptionError as error:
-            raise OptionError(f"{error} ({where})" if held else str(error)) from None
-        if again is None:
-            raise StrategyError(
-                f"strategy {strategy.name!r}: adapt() asks for a training of {len(self.task.pool)} "
-                f"rows, and for none of {len(rest)}"
-            )
-        return replace(training, examples=again.examples, stages=again.stages, holdout=held)
-
-
-def adapt(strategy: Strategy, pool: Sequence[Example], seed: int) -> Adaptation:
-    """Run a strategy and check what it returns; a third party's mistake becomes one line.
-
-    Raises:
-        StrategyError: it raised, or returned something that is not an adaptation of this pool.
-    """
-    where = f"strategy {strategy.name!r}: adapt()"
-    with _one_line(where):
-        adaptation = strategy.adapt(pool, seed)
-    if not isinstance(adaptation, Adaptation):
-        raise StrategyError(
-            f"{where} returned {type(adaptation).__name__}, expected harness.core.Adaptation"
-        )
-    rows: list[Example] = []
-    stages = getattr(adaptation.training, "stages", ())
-    for part in (
-        adaptation.demonstrations,
-        getattr(adaptation.training, "examples", ()),
-        getattr(adaptation.training, "holdout", ()),
-        *(stage.examples for stage in stages),
-    ):
-        if not isinstance(part, tuple) or not all(isinstance(row, Example) for row in part):
-            raise StrategyError(f"{where} returned {part!r:.80}, expected a tuple of Examples")
-        rows += part
-    known = {example.id: example for example in pool}
-    for example in rows:
-        if known.get(example.id) != example:
-            raise StrategyError(
-                f"{where} returned row {example.id!r}, which is not from the training pool; "
-                f"demonstrations and training rows must be"
-            )
-    if adaptation.training is not None:
-        examples = adaptation.training.examples
-        if not all((examples, *(stage.examples for stage in stages))):
-            raise StrategyError(f"{where} asks for a training without rows")
-        ids = {example.id for example in examples}
-        if any(example.id not in ids for stage in stages for example in stage.examples):
-            raise StrategyError(f"{where} has a stage with rows that are not among its examples")
-    return adaptation
-
-
-@contextmanager
-def _one_line(where: str) -> Iterator[None]:
-    try:
-        yield
-    except OptionError:
-        raise
-    except Exception as error:  # a third party's code may raise anything
-        raise StrategyError(f"{where} raised {type(error).__name__}: {one_line(error)}") from error
-
-
-def _variants(strategy: type[Strategy], options: Options) -> list[Strategy]:
-    where = f"strategy {strategy.name!r}"
-    with _one_line(f"{where}: variants()"):
-        variants = list(strategy.variants(options))
-    if not variants:
-        raise StrategyError(f"{where}: has no variant for these flags")
-    for variant in variants:
-        with _one_line(f"{where}: label, stochastic or draw"):
-            label, draw, _ = variant.label, variant.draw, bool(variant.stochastic)
-        if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9._+-]+", label):
-            raise StrategyError(
-                f"{where}: label {label!r} must be ASCII letters, digits and . _ + -"
-            )
-        if draw not in ("run", "row"):
-            raise StrategyError(f"{where}: draw {draw!r} must be 'run' or 'row'")
-    return variants
-
 
 def _by_model(cases: list[Case]) -> list[Case]:
-    """Order cases so that each model is loaded once: trainings last, otherwise as asked for."""
+    """Order cases so that each model is loaded once: training runs last, otherwise as asked for."""
     first: dict[tuple[str, str, bool], int] = {}
     for case in cases:
         first.setdefault(_group(case), len(first))

@@ -40,7 +40,7 @@ class ProgressLine:
         unit = note.split()[0] if note else ""
         if (what, unit) != self._phase:
             self._phase, self._started, self._last = (what, unit), now, -math.inf
-            self._first = done  # a training that is gone on with does not begin at 0
+            self._first = done  # a resumed training run does not begin at 0
         if now - self._last < self.interval and done < total:
             return
         self._last = now

@@ -13,18 +13,21 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.errors import ModelError, one_line
 from harness.models.attention import short_row_attention
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import free, is_out_of_memory
-from harness.records import COPIED, IN_PLACE, NONE
+from harness.records import COPIED, IN_PLACE, Scoring
 from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, plan_batches
 from harness.scoring.losses import batch_losses
 from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError, must_be_alone
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each row
 
@@ -33,9 +36,6 @@ MIN_PREFIX = 16  # tokens; a shorter common prefix is cheaper computed with each
 # single tokens move by up to 0.2 nats in bfloat16, a mistake by 0.8 and more.
 RELATIVE = 1e-5
 PER_TOKEN = {"float16": 0.05, "bfloat16": 0.2}
-
-
-ALONE = {"prefix": NONE, "prefix_tokens": 0, "refused": {}}
 
 
 class OutOfMemoryWarning(UserWarning):
@@ -51,11 +51,30 @@ def allowed(dtype: str, nll: float, tokens: int) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """NLLs in nats, of each row and of each of its scored tokens, and how they were computed."""
+    """The numbers of some rows.
+
+    Attributes:
+        nlls: of each row, nats.
+        tokens: of each row, the NLLs of its scored tokens.
+        how: how they were computed.
+    """
 
     nlls: list[float]
     tokens: list[list[float]]
-    how: dict[str, Any] = field(default_factory=dict)
+    how: Scoring
+
+
+@dataclass
+class _Room:
+    """What was learnt of the memory that there is.
+
+    Attributes:
+        largest: batches of more tokens did not fit.
+        halved: how many batches did not.
+    """
+
+    largest: float = math.inf
+    halved: int = 0
 
 
 def fast(
@@ -81,33 +100,51 @@ def fast(
 
     budget = budget or BUDGETS[loaded.device.type]
     with torch.inference_mode():
-        prefix, how = _share(loaded, rows) if share else (None, dict(ALONE))
-        skipped = prefix.length if prefix else 0
-        if must_be_alone(loaded.model, max(map(len, rows))):
-            budget = replace(budget, tokens=0)
-        vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
-        batches = plan_batches(
-            [len(row) - skipped for row in rows],
-            [len(row.answer) for row in rows],
-            skipped,
-            vocabulary,
-            budget,
-        )
-        how |= {"batches": len(batches), "halved": 0}
+        prefix, how = _share(loaded, rows) if share else (None, Scoring())
+        batches = _batches(loaded, rows, prefix, budget)
+        room = _Room()
         # Losses stay on the device until the end: reading one would wait for all work before it.
-        parts: list[tuple[Batch, Any]] = []
+        parts: list[tuple[Batch, Tensor]] = []
         with short_row_attention(loaded.model):
-            for batch, losses in _all_batches(loaded, rows, batches, prefix, budget, how):
+            for batch, losses in _losses_of_all(loaded, rows, batches, prefix, budget, room):
                 parts.append((batch, losses))
                 progress(sum(len(batch.rows) for batch, _ in parts))
-        nlls = [0.0] * len(rows)
-        tokens: list[list[float]] = [[] for _ in rows]
-        for batch, losses in parts:
-            sizes = [len(rows[index].answer) for index in batch.rows]
-            for index, part in zip(batch.rows, losses.cpu().split(sizes), strict=True):
-                nlls[index] = part.sum().item()
-                tokens[index] = part.tolist()
-    return Scored(nlls, tokens, how)
+        tokens = _by_row(rows, parts)
+        nlls = [part.sum().item() for part in tokens]
+    return Scored(
+        nlls,
+        [part.tolist() for part in tokens],
+        replace(how, batches=len(batches), halved=room.halved),
+    )
+
+
+def _batches(
+    loaded: LoadedModel, rows: Sequence[Encoded], prefix: SharedPrefix | None, budget: Budget
+) -> list[Batch]:
+    skipped = prefix.length if prefix else 0
+    if must_be_alone(loaded.model, max(map(len, rows))):
+        budget = replace(budget, tokens=0)
+    return plan_batches(
+        [len(row) - skipped for row in rows],
+        [len(row.answer) for row in rows],
+        skipped,
+        loaded.model.get_output_embeddings().weight.shape[0],
+        budget,
+    )
+
+
+def _by_row(rows: Sequence[Encoded], parts: Sequence[tuple[Batch, Tensor]]) -> list[Tensor]:
+    """The losses of each row's scored tokens, on the CPU, in the order of the rows."""
+    found = {
+        index: part
+        for batch, losses in parts
+        for index, part in zip(
+            batch.rows,
+            losses.cpu().split([len(rows[index].answer) for index in batch.rows]),
+            strict=True,
+        )
+    }
+    return [found[index] for index in range(len(rows))]
 
 
 def whole_row(loaded: LoadedModel, row: Encoded) -> float:
@@ -120,36 +157,37 @@ def whole_row(loaded: LoadedModel, row: Encoded) -> float:
 
     budget = BUDGETS[loaded.device.type]
     with torch.inference_mode():
-        losses = _fitting(loaded, [row], None, Batch((0,), len(row)), budget)
+        losses = _losses_if_they_fit(loaded, [row], None, Batch((0,), len(row)), budget)
         if losses is None:
             raise ModelError(_too_long(loaded, row))
         return float(losses.sum().item())
 
 
-def _all_batches(
+def _losses_of_all(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     batches: Sequence[Batch],
     prefix: SharedPrefix | None,
     budget: Budget,
-    how: dict[str, Any],
-) -> Iterator[tuple[Batch, Any]]:
+    room: _Room,
+) -> Iterator[tuple[Batch, Tensor]]:
     """Yield every batch with its losses; one that does not fit into memory is halved."""
     waiting = deque(batches)
-    limit: float = math.inf
     while waiting:
         batch = waiting.popleft()
         size = len(batch.rows) * batch.width
-        if size <= limit or len(batch.rows) == 1:
-            losses = _fitting(loaded, [rows[index] for index in batch.rows], prefix, batch, budget)
+        if size <= room.largest or len(batch.rows) == 1:
+            losses = _losses_if_they_fit(
+                loaded, [rows[index] for index in batch.rows], prefix, batch, budget
+            )
             if losses is not None:
                 yield batch, losses
                 continue
-            limit = size / 2
-            how["halved"] += 1
+            room.largest = size / 2
+            room.halved += 1
             if len(batch.rows) == 1:
                 raise ModelError(_too_long(loaded, rows[batch.rows[0]]))
-            if how["halved"] == 1:
+            if room.halved == 1:
                 warnings.warn(
                     OutOfMemoryWarning(
                         f"{loaded.spec.name}: a batch of {len(batch.rows)} rows of "
@@ -163,13 +201,13 @@ def _all_batches(
             waiting.appendleft(Batch(half, width))
 
 
-def _fitting(
+def _losses_if_they_fit(
     loaded: LoadedModel,
     rows: list[Encoded],
     prefix: SharedPrefix | None,
     batch: Batch,
     budget: Budget,
-) -> Any:
+) -> Tensor | None:
     """Return the losses of a batch, or None where it does not fit into memory."""
     try:
         return batch_losses(loaded, rows, prefix, batch.width, budget)
@@ -187,9 +225,7 @@ def _too_long(loaded: LoadedModel, row: Encoded) -> str:
     )
 
 
-def _share(
-    loaded: LoadedModel, rows: Sequence[Encoded]
-) -> tuple[SharedPrefix | None, dict[str, Any]]:
+def _share(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[SharedPrefix | None, Scoring]:
     """Compute what the rows share, in the best way that this model gets right.
 
     A way is checked on the shortest and the longest row whenever a prefix is longer than all that
@@ -200,12 +236,12 @@ def _share(
     """
     length = common_prefix(rows) if len(rows) > 1 else 0
     if length < MIN_PREFIX:
-        return None, dict(ALONE)
+        return None, Scoring()
     shortest, longest = min(rows, key=len), max(rows, key=len)
     refused: dict[str, str] = {}
     alone = must_be_alone(loaded.model, len(longest))
     if alone:
-        return None, ALONE | {"refused": {COPIED: alone}}
+        return None, Scoring(refused={COPIED: alone})
     for way in (IN_PLACE, COPIED):
         try:
             prefix = SharedPrefix(
@@ -222,8 +258,8 @@ def _share(
                 raise ModelError(_too_long(loaded, longest)) from None
             refused[way] = one_line(error, 160)
             continue
-        return prefix, {"prefix": prefix.way, "prefix_tokens": length, "refused": refused}
-    return None, ALONE | {"refused": refused}
+        return prefix, Scoring(prefix.way, length, refused)
+    return None, Scoring(refused=refused)
 
 
 def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, row: Encoded) -> None:

@@ -1,15 +1,19 @@
-"""From one batch of rows to the losses of its scored tokens, for scoring and for training."""
+"""The losses of a batch's scored tokens, for scoring and for training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.scoring.batches import Budget
 from harness.scoring.prefix import SharedPrefix
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 IGNORED = -100  # the label of what is not learnt, as in transformers
 
@@ -20,7 +24,7 @@ def batch_losses(
     prefix: SharedPrefix | None,
     width: int,
     budget: Budget,
-) -> Any:
+) -> Tensor:
     """Losses (float64, shape (scored tokens,), row after row) of rows that begin with ``prefix``.
 
     Padding stands last and attention is causal, so no scored position can see it; positions
@@ -50,14 +54,14 @@ def batch_losses(
     return _token_nlls(logits, _to(torch.tensor(targets), loaded.device), chunk)
 
 
-def _to(tensor: Any, device: Any) -> Any:
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
     """Send to the device; from pinned memory, so that nothing waits for the copy."""
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def _token_nlls(logits: Any, targets: Any, chunk: int) -> Any:
+def _token_nlls(logits: Tensor, targets: Tensor, chunk: int) -> Tensor:
     """−log softmax(logits)[target] for each row of logits, as float64, shape (rows,).
 
     The sum over the vocabulary is taken in float64: for 50,000 entries, float32 is off by up to
@@ -76,7 +80,7 @@ def _token_nlls(logits: Any, targets: Any, chunk: int) -> Any:
     return torch.cat(found)
 
 
-def mean_loss(model: Any, ids: Any, labels: Any, count: Any) -> Any:
+def mean_loss(model: nn.Module, ids: Tensor, labels: Tensor, count: int) -> Tensor:
     """Cross-entropy of the labelled tokens, summed and divided by ``count``, to be trained on.
 
     The number that the model itself computes from labels, but the head and the softmax run on
@@ -84,8 +88,8 @@ def mean_loss(model: Any, ids: Any, labels: Any, count: Any) -> Any:
 
     Args:
         model: a causal language model.
-        ids: shape (rows, width).
-        labels: as ``ids``; what is not to be learnt is ``IGNORED``.
+        ids: shape (rows, width), int64.
+        labels: shape (rows, width); what is not to be learnt is ``IGNORED``.
         count: what the sum is divided by: the labels of all batches of an optimizer step.
     """
     import torch
@@ -104,15 +108,23 @@ def mean_loss(model: Any, ids: Any, labels: Any, count: Any) -> Any:
 
 
 @contextmanager
-def head_on(model: Any, shape: Any, positions: Any) -> Iterator[list[bool]]:
+def head_on(model: nn.Module, shape: torch.Size, positions: Tensor) -> Iterator[list[bool]]:
     """While active, the output head sees the hidden states of the flat ``positions`` only.
 
     Selecting before the head keeps whatever a family does to its logits (scaling, capping),
-    which is elementwise. Yields a list that is not empty once the head has been used this way.
+    which is elementwise.
+
+    Args:
+        model: a causal language model.
+        shape: (rows, width) of the batch; hidden states of another shape are left alone.
+        positions: row · width + column of what is wanted, int64.
+
+    Yields:
+        A list that is not empty once the head has been used this way.
     """
     used: list[bool] = []
 
-    def select(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def select(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         hidden = arguments[0]
         if hidden.shape[:2] != shape:
             return None

@@ -13,17 +13,23 @@ from __future__ import annotations
 
 import copy
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.models.attention import is_possible
 from harness.records import COPIED, IN_PLACE
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import DynamicCache, PreTrainedModel
+    from transformers.cache_utils import CacheLayerMixin, LinearAttentionLayer
 
 
 class UnsupportedCacheError(Exception):
     """This model's cache cannot be shared between rows; the text says why."""
 
 
-def must_be_alone(model: Any, longest: int) -> str | None:
+def must_be_alone(model: PreTrainedModel | PeftModel, longest: int) -> str | None:
     """Say why no row of this model may share a forward with another one; None where it may.
 
     LongRoPE and dynamic scaling choose their frequencies by the longest position of a forward:
@@ -62,7 +68,13 @@ class SharedPrefix:
             ``in_place``, no attention that could read it in place.
     """
 
-    def __init__(self, model: Any, ids: tuple[int, ...], longest: int, in_place: bool) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        ids: tuple[int, ...],
+        longest: int,
+        in_place: bool,
+    ) -> None:
         import torch
 
         self.length = len(ids)
@@ -81,27 +93,27 @@ class SharedPrefix:
         )
         self._cache = past
         self._layers = [
-            _shared(layer, in_place and (window is None or longest <= window))
+            _shareable(layer, in_place and (window is None or longest <= window))
             for layer, window in zip(past.layers, windows, strict=True)
         ]
         # Which layers can is a matter of the cell's longest row, so it is no reason to refuse.
         self.way = IN_PLACE if any(map(_is_in_place, self._layers)) else COPIED
 
-    def cache(self, rows: int) -> Any:
+    def cache(self, rows: int) -> DynamicCache:
         """Return a cache for a batch of ``rows`` rows that begin with these tokens."""
         past = copy.copy(self._cache)
         past.layers = [
-            layer if hasattr(layer, "in_place") else _states_for(layer, rows)
+            layer if hasattr(layer, "in_place") else _copied_states(layer, rows)
             for layer in self._layers
         ]
         return past
 
 
-def _is_in_place(layer: Any) -> bool:
+def _is_in_place(layer: CacheLayerMixin) -> bool:
     return bool(getattr(layer, "in_place", False))
 
 
-def _empty_cache(model: Any) -> Any:
+def _empty_cache(model: PreTrainedModel | PeftModel) -> DynamicCache:
     from transformers.cache_utils import DynamicCache
 
     # A model that makes a cache of another kind knows something that this module does not.
@@ -112,7 +124,7 @@ def _empty_cache(model: Any) -> Any:
     return past
 
 
-def _unwindowed(layer: Any) -> Any:
+def _unwindowed(layer: CacheLayerMixin) -> CacheLayerMixin:
     from transformers.cache_utils import (
         DynamicLayer,
         DynamicSlidingWindowLayer,
@@ -126,7 +138,7 @@ def _unwindowed(layer: Any) -> Any:
     raise UnsupportedCacheError(f"its cache has layers of type {type(layer).__name__}")
 
 
-def _shared(layer: Any, in_place: bool) -> Any:
+def _shareable(layer: CacheLayerMixin, in_place: bool) -> CacheLayerMixin:
     from transformers.cache_utils import DynamicLayer
 
     if not isinstance(layer, DynamicLayer):
@@ -139,10 +151,10 @@ def _shared(layer: Any, in_place: bool) -> Any:
     return shared
 
 
-def _states_for(layer: Any, rows: int) -> Any:
+def _copied_states(layer: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
     """Copy a linear-attention layer's states, one for each row: the model writes into them."""
 
-    def each(states: dict[int, Any]) -> dict[int, Any]:
+    def each(states: dict[int, Tensor | None]) -> dict[int, Tensor | None]:
         return {
             index: state if state is None else state.expand(rows, *state.shape[1:]).clone()
             for index, state in states.items()
@@ -160,14 +172,16 @@ def _states_for(layer: Any, rows: int) -> Any:
 
 
 @cache
-def _read_only_layer() -> Any:
+def _read_only_layer() -> type[CacheLayerMixin]:
     import torch
     from transformers.cache_utils import DynamicLayer
 
     class SharedPrefixLayer(DynamicLayer):  # type: ignore[misc]
         """Hands the shared keys and values to a batch and keeps nothing of the batch's own."""
 
-        def update(self, keys: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
+        def update(
+            self, keys: Tensor, values: Tensor, *args: object, **kwargs: object
+        ) -> tuple[Tensor, Tensor]:
             if self.in_place:
                 keys.shared = self  # found by harness.models.attention
                 return keys, values

@@ -13,17 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from harness.core import ModelSpec
 from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
-from harness.records import Likelihood
+from harness.records import Likelihood, Repetition, Scoring
 from harness.results.surprisal import encode
 from harness.scoring.batches import BUDGETS
-from harness.scoring.fast import ALONE, Scored, fast, whole_row
+from harness.scoring.fast import Scored, fast, whole_row
 
 Progress = Callable[[int], None]
 Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]
@@ -34,8 +33,8 @@ DRIFT = 1e-5
 
 def score(
     loaded: LoadedModel, rows: Sequence[Encoded], scorer: str, progress: Progress
-) -> tuple[tuple[Likelihood, ...], dict[str, Any]]:
-    """Likelihood every row, and see that the model has not changed since it was loaded.
+) -> tuple[tuple[Likelihood, ...], Scoring]:
+    """Score every row, and check that the model has not changed since it was loaded.
 
     The first row that a model ever scores is its sentinel, scored again after every cell.
 
@@ -46,7 +45,7 @@ def score(
         progress: called with the number of rows done so far.
 
     Returns:
-        The scores, and how they were computed, for the record.
+        The likelihood of each row, and how they were computed.
 
     Raises:
         ModelError: a row does not fit into memory, or the sentinel has another NLL than when the
@@ -64,35 +63,35 @@ def score(
             f"smaller --k, --quant=nf4 or --dtype=bfloat16"
         ) from None
     _check_sentinel(loaded)
-    scores = zip(rows, to_scores(rows, scored.nlls), scored.tokens, strict=True)
-    return tuple(_seen(loaded, *each) for each in scores), scored.how
+    found = zip(rows, likelihoods(rows, scored.nlls), scored.tokens, strict=True)
+    return tuple(_with_surprisal(loaded, *each) for each in found), scored.how
 
 
 def repeat(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     scorer: str,
-    scores: Sequence[Likelihood],
+    seen: Sequence[Likelihood],
     times: int,
     progress: Progress,
-) -> dict[str, Any]:
-    """Likelihood again, in batches half as large each time, and say how far apart the numbers are.
+) -> Repetition:
+    """Score again, in batches half as large each time: how far apart are the numbers?
 
-    This is the noise that is left when nothing has changed; a difference within it means nothing.
+    This is the noise that is left when nothing has changed; a difference within it means
+    nothing.
 
     Args:
-        loaded: the model that gave ``scores``.
+        loaded: the model that gave ``seen``.
         rows: the encoded rows.
         scorer: ``fast`` or ``reference``.
-        scores: what the first time gave.
+        seen: what the first time gave.
         times: how often in all, at least 2.
         progress: called with the number of rows done so far.
 
     Returns:
-        ``times``; ``batched``, whether the batches could differ; ``row``, the largest relative
-        difference of a row's perplexity, and ``geometric``, that of their geometric mean.
+        How far the rows' perplexities and their geometric mean moved.
     """
-    first = [score.nll / score.n_tokens for score in scores]
+    first = [one.nll / one.n_tokens for one in seen]
     batched = scorer_for(loaded.spec, scorer) is fast
     budget = BUDGETS[loaded.device.type]
     worst_row = worst_mean = 0.0
@@ -102,11 +101,11 @@ def repeat(
             nlls = fast(loaded, rows, progress, budget).nlls
         else:
             nlls = scorer_for(loaded.spec, scorer)(loaded, rows, progress).nlls
-        pairs = zip(nlls, scores, first, strict=True)
-        differences = [nll / score.n_tokens - before for nll, score, before in pairs]
+        pairs = zip(nlls, seen, first, strict=True)
+        differences = [nll / one.n_tokens - before for nll, one, before in pairs]
         worst_row = max(worst_row, *map(_relative, differences))
         worst_mean = max(worst_mean, _relative(math.fsum(differences) / len(differences)))
-    return {"times": times, "batched": batched, "row": worst_row, "geometric": worst_mean}
+    return Repetition(times, batched, worst_row, worst_mean)
 
 
 def _relative(difference: float) -> float:
@@ -114,9 +113,9 @@ def _relative(difference: float) -> float:
     return math.expm1(min(abs(difference), 700.0)) if not math.isnan(difference) else 0.0
 
 
-def to_scores(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Likelihood, ...]:
-    """Put each row's NLL beside what it is counted by."""
-    return tuple(_score(row, nll) for row, nll in zip(rows, nlls, strict=True))
+def likelihoods(rows: Sequence[Encoded], nlls: Sequence[float]) -> tuple[Likelihood, ...]:
+    """Each row's NLL, in nats, with the row's counts of tokens, characters and bytes."""
+    return tuple(_likelihood(row, nll) for row, nll in zip(rows, nlls, strict=True))
 
 
 def scorer_for(spec: ModelSpec, name: str) -> Scorer:
@@ -127,17 +126,17 @@ def scorer_for(spec: ModelSpec, name: str) -> Scorer:
     return SCORERS["reference" if spec.quantization == "int8" else name]
 
 
-def _seen(
-    loaded: LoadedModel, row: Encoded, score: Likelihood, tokens: Sequence[float]
+def _with_surprisal(
+    loaded: LoadedModel, row: Encoded, seen: Likelihood, tokens: Sequence[float]
 ) -> Likelihood:
-    """The score with what can be shown of it."""
+    """The likelihood with how surprising each character was, where the tokenizer can say."""
     spans = loaded.encoder.spans(row.prompt.answer)
     if len(spans) != len(row.answer) - 1:
-        return score
-    return replace(score, surprisal=encode(tokens, spans, score.n_chars))
+        return seen
+    return replace(seen, surprisal=encode(tokens, spans, seen.n_chars))
 
 
-def _score(row: Encoded, nll: float) -> Likelihood:
+def _likelihood(row: Encoded, nll: float) -> Likelihood:
     text = row.prompt.answer
     return Likelihood(
         id=row.prompt.id,
@@ -180,7 +179,7 @@ def reference(loaded: LoadedModel, rows: Sequence[Encoded], progress: Progress) 
             nlls.append(-picked.sum().item())
             tokens.append((-picked).flatten().tolist())
             progress(done)
-    return Scored(nlls, tokens, ALONE | {"batches": len(rows), "halved": 0})
+    return Scored(nlls, tokens, Scoring(batches=len(rows)))
 
 
 SCORERS: dict[str, Scorer] = {"fast": fast, "reference": reference}

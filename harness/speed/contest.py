@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConformanceError, NotApplicableError
-from harness.files import write_atomically
-from harness.models.fingerprint import hardware, version
+from harness.models.fingerprint import version
 from harness.run.plan import Case, make_plan
 from harness.run.progress import silent
 from harness.scoring.batches import unique_tokens
 
 if TYPE_CHECKING:
+    from harness.config.options import Options
     from harness.models.encoding import Encoded
     from harness.models.loading import LoadedModel
     from harness.run.bench import Bench
@@ -60,6 +59,17 @@ class Result:
         }
 
 
+def entrants(options: Options) -> list[tuple[int, str]]:
+    """Every (k, contender), zero-shot first."""
+    ks = (0, *(options.k if options.given("k") else KS))
+    return [(k, contender) for k in ks for contender in CONTENDERS]
+
+
+def entrant_id(k: int, contender: str) -> str:
+    """What a contender at one k is called."""
+    return f"k{k:02d}-{contender}"
+
+
 class Contest:
     """The speed suite's state: contenders × k on one model and one set of rows.
 
@@ -73,12 +83,6 @@ class Contest:
         self.nlls: dict[tuple[int, str], list[float]] = {}
         self._rows: dict[int, list[Encoded]] = {}
         self.batches: dict[tuple[int, str], int] = {}
-
-    def trials(self) -> list[Trial]:
-        """Every contender at every k, zero-shot first."""
-        options = self.bench.plan.options
-        ks = (0, *(options.k if options.given("k") else KS))
-        return [Trial(self, k, contender) for k in ks for contender in CONTENDERS]
 
     @cached_property
     def cases(self) -> dict[int, Case]:
@@ -124,33 +128,6 @@ class Contest:
             self.batches[k, contender] = best_batch(self.loaded(), self.rows(k))
         return self.batches[k, contender]
 
-    def table(self) -> str:
-        """The results as text, one line per contender and k."""
-        from tabulate import tabulate
-
-        headers = (
-            "k", "contender", "seconds", "rows/s", "unique tokens/s", "TFLOP", "of GEMM rate",
-            "peak memory", "fast is faster by", "worst row against reference",
-        )  # fmt: skip
-        lines = []
-        for result in self.results.values():
-            ours = self.results.get((result.k, OURS))
-            lines.append(
-                (
-                    result.k,
-                    result.contender + (f" (batch {result.batch})" if result.batch else ""),
-                    f"{result.seconds:.2f}",
-                    f"{result.rows / result.seconds:.2f}",
-                    f"{result.tokens / result.seconds:,.0f}",
-                    f"{result.flops / 1e12:.2f}",
-                    f"{result.gemm_share:.0%}",
-                    f"{result.peak_memory_bytes / 1e9:.2f} GB",
-                    f"{result.seconds / ours.seconds:.1f}" if ours and ours is not result else "–",
-                    _relative(self.worst(result.k, result.contender)),
-                )
-            )
-        return tabulate(lines, headers, disable_numparse=True, stralign="right")
-
     def worst(self, k: int, contender: str) -> float | None:
         """Largest relative difference of a row's NLL from the reference's; None without one."""
         right = self.nlls.get((k, REFERENCE))
@@ -158,40 +135,6 @@ class Contest:
             return None
         found = self.nlls[k, contender]
         return max(abs(a - b) / max(1.0, abs(b)) for a, b in zip(found, right, strict=True))
-
-    def remarks(self) -> str:
-        """What the figures were taken on and how to read them."""
-        from harness.models.kernels import use_exact_kernels
-
-        case, machine = self.cases[0], hardware(self.cases[0].device)
-        return (
-            f"{case.model_name}, {case.quantization}, {case.dtype} on {case.device}; "
-            f"{len(self.bench.plan.task.examples)} rows of {self.bench.plan.task.source}; "
-            f"{machine.get('gpu') or machine['processor']}, {machine['cores']} cores; "
-            f"torch {version('torch')}, transformers {version('transformers')}, "
-            f"lm-eval {version('lm-eval')}; GEMM rate {self.gemm / 1e9:,.0f} GFLOP/s "
-            f"({use_exact_kernels() if case.device == 'cpu' else 'torch default'}).\n"
-            f"Loading, tokenizing and a warm-up, in which {OURS} also checks that it may share a "
-            f"prefix, are not timed. {OURS}: the median of three; the others once. "
-            f"{PEER} runs with torch's default kernels, {PEER_KERNELS} with those of {OURS}. "
-            f"Peak memory is the {'device' if case.device == 'cuda' else 'whole process'}'s."
-        )
-
-    def write(self) -> Path:
-        """Write table and remarks to ``speed.md`` in the results directory; return its path.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        path = self.bench.store.folder / "speed.md"
-        self.bench.store.prepare()
-        table = "\n".join(f"    {line}" for line in self.table().splitlines())
-        write_atomically(path, f"# Speed of scoring\n\n{table}\n\n{self.remarks()}\n")
-        return path
-
-
-def _relative(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0e}"
 
 
 class Trial:
@@ -204,7 +147,7 @@ class Trial:
 
     @property
     def id(self) -> str:
-        return f"k{self.k:02d}-{self.contender}"
+        return entrant_id(self.k, self.contender)
 
     @property
     def group(self) -> str:
@@ -238,7 +181,7 @@ class Trial:
         reset_peak(self.contest.cases[0].device)
 
     def run(self) -> None:
-        """Likelihood all rows, counting operations and peak memory; this is timed."""
+        """Score all rows, counting operations and peak memory; this is timed."""
         from harness.models.memory import peak_memory
 
         device = self.contest.cases[0].device

@@ -1,136 +1,206 @@
-"""The numbers of a paired comparison of cells: one family, tested together."""
+"""Paired comparisons of cells that are tested together as one family."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness.gate.verdict import ALPHA
-from harness.results.snapshot import Rows
-from harness.statistics.intervals import Array, Interval, Resamples
+from harness.metrics.base import Array, Effect, Metric
+from harness.statistics.intervals import LEVEL, Resamples
 from harness.statistics.paired import (
+    ALPHA,
     detectable,
     holm,
     permutation_p,
     resamples_for,
     rows_needed,
 )
+from harness.statistics.uncertainty import effect_of
 
 DRIVERS = 3
 
 
-def compare(
-    pairs: Sequence[tuple[Rows, Rows]], ids: Sequence[str], rise: float
-) -> list[dict[str, Any]]:
-    """Compare each pair, (after, before), as one family.
+@dataclass(frozen=True)
+class Pair:
+    """One cell before and after, read by a metric: values on the scale that is tested.
+
+    Both arrays have the shape (rows,), the same rows in the same order, all finite.
+    """
+
+    metric: Metric
+    before: Array
+    after: Array
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a paired comparison found.
+
+    Attributes:
+        effect: of the mean tested values, after against before, with its 95 % interval.
+        mean_effect: of the means of what is shown, with an interval for the whole family.
+        p_worse: that it got worse, one-sided, adjusted.
+        p_better: that it got better, one-sided, adjusted; 1 where the mean got worse.
+        detectable: the smallest worsening that is found in four of five runs, as an effect.
+        rows_needed: at which the tolerance would be detectable; None for never.
+        drivers: (row id, its part of the change of the mean for the worse), the largest first.
+    """
+
+    effect: Effect
+    mean_effect: Effect
+    p_worse: float
+    p_better: float
+    detectable: float
+    rows_needed: int | None
+    drivers: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A two-sided comparison.
+
+    Attributes:
+        effect: after against before, with its 95 % interval.
+        p: two-sided, not adjusted.
+        parts: how much each row rose, on the scale that is tested; shape (rows,).
+    """
+
+    effect: Effect
+    p: float
+    parts: Array
+
+
+def compare_family(pairs: Sequence[Pair], ids: Sequence[str], tolerance: float) -> list[Change]:
+    """Compare each pair as one family.
 
     Args:
-        pairs: cells on the same rows with the same tokens, all finite.
+        pairs: at least one, all on the same rows.
         ids: the rows' names.
-        rise: relative rise of the geometric mean that should be detectable.
-
-    Returns:
-        For each pair ``p`` that it rose and ``p_less`` that it fell, adjusted;
-        ``ratio`` and ``mean_ratio`` as (estimate, low, high); ``detectable``; ``rows_needed``;
-        ``drivers``.
+        tolerance: the share that a change for the worse may have.
     """
-    after, before = (_columns([pair[side] for pair in pairs]) for side in (0, 1))
-    differences = after - before
-    n, cells = differences.shape
-    greater = permutation_p(differences, cells)
-    # Where the mean rose, the other tail is of no interest.
-    less, fell = np.ones(cells), differences.mean(axis=0) < 0
-    if fell.any():
-        less[fell] = permutation_p(-differences[:, fell], cells)
-    p, p_less = (holm(list(values)) for values in (greater, less))
-    geometric, mean = _intervals(after, before)
-    sds = differences.std(axis=0, ddof=1) if n > 1 else np.full(cells, math.inf)
-    effect = detectable(n, cells)
+    signs = np.array([pair.metric.worsening for pair in pairs], dtype=float)
+    after, before = _columns(pairs, "after"), _columns(pairs, "before")
+    worsening = (after - before) * signs
+    n, cells = worsening.shape
+    worse = permutation_p(worsening, cells)
+    # Where the mean got worse, the other tail is of no interest.
+    better, improved = np.ones(cells), worsening.mean(axis=0) < 0
+    if improved.any():
+        better[improved] = permutation_p(-worsening[:, improved], cells)
+    p_worse, p_better = (holm(list(values)) for values in (worse, better))
+    sds = worsening.std(axis=0, ddof=1) if n > 1 else np.full(cells, math.inf)
+    standardized = detectable(n, cells)
+    effects = _effects(pairs, after, before)
     return [
-        {
-            "p": p[index],
-            "p_less": p_less[index],
-            "ratio": tuple(map(math.exp, _triple(geometric[index]))),
-            "mean_ratio": _triple(mean[index]),
-            "detectable": _rise(effect, float(sds[index])) if differences[:, index].any() else 0.0,
-            "rows_needed": rows_needed(float(sds[index]), rise, cells),
-            "drivers": _drivers(after[:, index], before[:, index], ids),
-        }
-        for index in range(cells)
+        Change(
+            *effects[index],
+            p_worse=p_worse[index],
+            p_better=p_better[index],
+            detectable=(
+                _detectable(pair.metric, standardized, float(sds[index]))
+                if worsening[:, index].any()
+                else 0.0
+            ),
+            rows_needed=rows_needed(float(sds[index]), pair.metric.bound(tolerance), cells),
+            drivers=_drivers(pair, ids),
+        )
+        for index, pair in enumerate(pairs)
     ]
 
 
-def compare_perplexity(
-    pairs: Sequence[tuple[Rows, Rows]], comparisons: int
-) -> list[dict[str, Any]]:
-    """Ratio of geometric mean perplexities, after over before, and whether there is one.
+def compare_values(pairs: Sequence[Pair], comparisons: int) -> list[Shift]:
+    """Compare each pair on the scale that is tested.
 
     Args:
-        pairs: (after, before), on the same rows with the same tokens, all finite.
+        pairs: all on the same rows.
         comparisons: size of the family that the caller adjusts for.
-
-    Returns:
-        For each pair ``ratio`` as (estimate, low, high), ``p``, two-sided and not adjusted, and
-        ``parts``, how much each row's logarithm rose.
     """
-    after, before = (_columns([pair[side] for pair in pairs]) for side in (0, 1))
-    ratios = [tuple(map(math.exp, _triple(interval))) for interval in _intervals(after, before)[0]]
-    return _two_sided(after - before, ratios, comparisons)
+    after, before = _columns(pairs, "after"), _columns(pairs, "before")
+    effects = [effect for effect, _ in _effects(pairs, after, before)]
+    return _two_sided(after - before, effects, comparisons)
 
 
-def compare_bits(pairs: Sequence[tuple[Rows, Rows]], comparisons: int) -> list[dict[str, Any]]:
-    """The same for total bits per byte, which models with different tokenizers can share.
+def compare_totals(
+    after: Sequence[Array], before: Sequence[Array], comparisons: int
+) -> list[Shift]:
+    """Compare sums over rows, as relative changes: for values whose denominators differ.
 
-    ``parts`` are nats of a whole row.
+    Args:
+        after: each cell's row totals (value × denominator), shape (rows,), positive.
+        before: the same of the cells that they are compared with.
+        comparisons: size of the family that the caller adjusts for.
     """
-    after, before = (np.stack([np.array(pair[side].nll) for pair in pairs], 1) for side in (0, 1))
-    ratios = [_triple(i) for i in Resamples(len(after)).ratios(after, before)]
-    return _two_sided(after - before, ratios, comparisons)
+    ours, theirs = np.stack(after, 1), np.stack(before, 1)
+    intervals = Resamples(len(ours)).ratios(ours, theirs)
+    effects = [effect_of(one, lambda value: value - 1) for one in intervals]
+    return _two_sided(ours - theirs, effects, comparisons)
 
 
-def _two_sided(
-    differences: Array, ratios: Sequence[tuple[float, ...]], comparisons: int
-) -> list[dict[str, Any]]:
+def _two_sided(differences: Array, effects: Sequence[Effect], comparisons: int) -> list[Shift]:
     p = permutation_p(differences, comparisons, "two-sided")
     return [
-        {"ratio": ratio, "p": float(p[index]), "parts": differences[:, index]}
-        for index, ratio in enumerate(ratios)
+        Shift(effect, float(p[index]), differences[:, index])
+        for index, effect in enumerate(effects)
     ]
 
 
-def _columns(cells: Sequence[Rows]) -> Array:
-    """Log perplexities, shape (rows, cells)."""
-    columns: Array = np.array([rows.logs for rows in cells]).T
+def _columns(pairs: Sequence[Pair], side: str) -> Array:
+    columns: Array = np.stack([getattr(pair, side) for pair in pairs], axis=1)
     return columns
 
 
-def _intervals(after: Array, before: Array) -> tuple[list[Interval], list[Interval]]:
-    """The mean log ratio at 95 %, and the ratio of mean perplexities for the whole family."""
+def _effects(pairs: Sequence[Pair], after: Array, before: Array) -> list[tuple[Effect, Effect]]:
+    """Of the mean tested values at 95 %, and of the means of what is shown for the family."""
     n, cells = after.shape
     if n < 2:
-        nowhere = [Interval(float(d), -math.inf, math.inf) for d in (after - before)[0]]
-        return nowhere, [Interval(math.exp(i.estimate), 0.0, math.inf) for i in nowhere]
-    draws = Resamples(n, resamples_for(cells))
-    geometric = draws.means(after - before)
-    return geometric, draws.ratios(np.exp(after), np.exp(before), 1 - ALPHA / cells)
+        return [_of_one_row(pair) for pair in pairs]
+    draws, level = Resamples(n, resamples_for(cells)), 1 - ALPHA / cells
+    tested = draws.means(after - before, LEVEL)
+    found: list[tuple[Effect, Effect]] = []
+    logs = [index for index, pair in enumerate(pairs) if pair.metric.scale == "log"]
+    others = [index for index in range(cells) if index not in logs]
+    means: dict[int, Effect] = {}
+    if logs:
+        ratios = draws.ratios(np.exp(after[:, logs]), np.exp(before[:, logs]), level)
+        means |= {
+            i: effect_of(r, lambda value: value - 1) for i, r in zip(logs, ratios, strict=True)
+        }
+    if others:
+        wide = draws.means((after - before)[:, others], level)
+        means |= {i: effect_of(one, float) for i, one in zip(others, wide, strict=True)}
+    for index, pair in enumerate(pairs):
+        found.append((effect_of(tested[index], pair.metric.effect), means[index]))
+    return found
 
 
-def _triple(interval: Interval) -> tuple[float, float, float]:
-    return interval.estimate, interval.low, interval.high
+def _of_one_row(pair: Pair) -> tuple[Effect, Effect]:
+    """One row says nothing about others."""
+    estimate = pair.metric.effect(float((pair.after - pair.before)[0]))
+    low = -1.0 if pair.metric.scale == "log" else -math.inf
+    return Effect(estimate, low, math.inf), Effect(estimate, low, math.inf)
 
 
-def _rise(effect: float, sd: float) -> float:
-    """The relative rise of an effect in units of ``sd``; rows that all moved alike have none."""
-    if math.isinf(effect):  # too few rows, whatever their spread
+def _detectable(metric: Metric, standardized: float, sd: float) -> float:
+    """A worsening of so many standard deviations, as the size of an effect."""
+    if math.isinf(standardized):  # too few rows, whatever their spread
         return math.inf
-    return math.expm1(effect * sd) if effect * sd < 700 else math.inf
+    if metric.scale == "linear":
+        return standardized * sd
+    if metric.better == "higher":  # a fall by a factor
+        return -math.expm1(-standardized * sd)
+    return math.expm1(standardized * sd) if standardized * sd < 700 else math.inf
 
 
-def _drivers(after: Array, before: Array, ids: Sequence[str]) -> list[tuple[str, float]]:
-    """The rows that raised the mean most, each with its part of the mean's relative change."""
-    parts = (np.exp(after) - np.exp(before)) / np.exp(before).sum()
+def _drivers(pair: Pair, ids: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The rows that moved the mean most for the worse, each with its part of the change.
+
+    On a log scale a share of the mean before, on a linear one a part of the difference.
+    """
+    after, before = pair.metric.show(pair.after), pair.metric.show(pair.before)
+    whole = before.sum() if pair.metric.scale == "log" else len(before)
+    parts = pair.metric.worsening * (after - before) / whole
     largest = np.argsort(-parts, kind="stable")[:DRIVERS]
-    return [(ids[index], float(parts[index])) for index in largest]
+    return tuple((ids[index], float(parts[index])) for index in largest)

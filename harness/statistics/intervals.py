@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.metrics.base import Array
+
 LEVEL = 0.95
 RESAMPLES = 9_999
 BLOCK = 1_024  # draws, and
 COLUMNS = 128  # columns in memory at a time
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""Paired comparison of two sets of scores on the same rows, on log perplexity.
+"""Paired comparison of two sets of values on the same rows, on the scale that a metric tests.
 
-With ℓ_i = NLL_i / scored tokens before and ℓ'_i after, and d_i = ℓ'_i − ℓ_i,
+With y_i before and y'_i after, and d_i = y'_i − y_i,
 
-    ratio of geometric means   exp(mean d)
-    p                          share of sign flips of the d_i whose mean is at least as large
-                               (Fisher's randomization test; the observed one counts, so p > 0)
-    adjusted p                 Holm 1979: the j-th smallest of m times (m − j + 1), made monotone
-    detectable                 exp(δ·sd(d)) − 1, with δ the standardized effect that a one-sided t
-                               test on n rows at α/m finds with a probability of 80 %
+    p            share of sign flips of the d_i whose mean is at least as large (Fisher's
+                 randomization test; the observed one counts, so p > 0)
+    adjusted p   Holm 1979: the j-th smallest of m times (m − j + 1), made monotone
+    detectable   δ·sd(d), with δ the standardized effect that a one-sided t test on n rows at α/m
+                 finds with a probability of 80 %
 
 The t test stands in for the permutation test when power is computed; their power is the same but
 where there are too few rows for any flip to be rare enough: the smallest p of n rows is 2⁻ⁿ. α/m is
@@ -22,9 +21,11 @@ from typing import Literal
 
 import numpy as np
 
-from harness.gate.verdict import ALPHA
-from harness.statistics.intervals import Array
+from harness.metrics.base import Array
 
+Alternative = Literal["greater", "less", "two-sided"]
+
+ALPHA = 0.05  # false alarms that a whole family may raise
 POWER = 0.8
 ENTRIES = 1 << 20  # signs in memory at a time
 COLUMNS = 128  # of flipped sums in memory at a time
@@ -43,7 +44,7 @@ def resamples_for(comparisons: int) -> int:
 def permutation_p(
     differences: Array,
     comparisons: int | None = None,
-    alternative: Literal["greater", "less", "two-sided"] = "greater",
+    alternative: Alternative = "greater",
     seed: int = 0,
     resamples: int | None = None,
 ) -> Array:
@@ -62,8 +63,6 @@ def permutation_p(
     Returns:
         Shape (columns,).
     """
-    from scipy.stats import permutation_test
-
     n, columns = differences.shape
     if n < 2:  # nothing to flip against
         return np.ones(columns)
@@ -73,6 +72,14 @@ def permutation_p(
         p = [permutation_p(block, None, alternative, seed, resamples) for block in blocks]
         return np.concatenate(p)
 
+    return _flipped(differences, alternative, seed, resamples)
+
+
+def _flipped(differences: Array, alternative: Alternative, seed: int, resamples: int) -> Array:
+    """P-values of so many sign flips, all columns flipped alike."""
+    from scipy.stats import permutation_test
+
+    n = len(differences)
     sizes = np.abs(differences).sum(axis=0)
     scaled = differences / np.where(sizes > 0, sizes, 1.0)
 
@@ -140,12 +147,12 @@ def detectable(n: int, comparisons: int) -> float:
     return float(brentq(lambda x: power(x, n, comparisons) - POWER, 0.0, high, xtol=1e-9))
 
 
-def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
-    """The smallest number of rows at which a relative ``rise`` is detectable.
+def rows_needed(sd: float, shift: float, comparisons: int) -> int | None:
+    """The smallest number of rows at which a ``shift`` of the mean is detectable.
 
     Args:
-        sd: standard deviation of the differences of log perplexity.
-        rise: of the geometric mean, e.g. 0.01; above 0.
+        sd: standard deviation of the differences.
+        shift: of the mean difference, in the same unit; above 0.
         comparisons: size of the family.
 
     Returns:
@@ -155,7 +162,7 @@ def rows_needed(sd: float, rise: float, comparisons: int) -> int | None:
 
     if sd == 0:
         return fewest_rows(comparisons)
-    target = math.log1p(rise) / sd
+    target = shift / sd
     if target <= 0:
         return None
     # The normal approximation needs the fewest rows; the t test a few more.

@@ -1,121 +1,190 @@
-"""How sure the numbers of a table are: intervals, and each group against zero-shot.
+"""How sure the numbers of a table are: intervals, and each group against its control.
 
-A group is a strategy variant over its seeds. With y_si for seed s and row i (perplexities, or their
-logarithms), its interval over rows is that of the rows' means over seeds; with two seeds or more
-a two-level interval covers seeds that were not run as well (:mod:`harness.statistics.intervals`).
+A group is a strategy variant over its seeds. With y_si the value of a metric for seed s and row i
+(on the scale that is tested, or as it is shown), its interval over rows is that of the rows' means
+over seeds; with two seeds or more a two-level interval covers seeds that were not run as well
+(:mod:`harness.statistics.intervals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from harness.records import Likelihood
-from harness.statistics.intervals import LEVEL, Array, Interval, Resamples, two_level
+from harness.metrics.base import Array, Effect, Metric
+from harness.statistics.intervals import LEVEL, Interval, Resamples, two_level
 from harness.statistics.paired import holm, permutation_p
 
-Limits = list[float] | None
+Limits = tuple[float, float]
 
 
-def cell_intervals(cells: Sequence[Sequence[Likelihood]]) -> list[dict[str, Limits]]:
-    """95 % BCa intervals over rows for each cell's geometric and arithmetic mean perplexity.
+@dataclass(frozen=True)
+class Spread:
+    """A number over seeds. ``std`` (ddof 1) is None where there is nothing to say: one value."""
 
-    Returns:
-        ``geometric_interval`` and ``mean_interval`` as [low, high], or None where a row is not
-        finite or there is one row only.
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """95 % intervals of a cell or group; None where there is nothing to say.
+
+    Attributes:
+        mean: of the headline, over rows, for the seeds that were run.
+        mean_seeds: the same over seeds and rows.
+        center: of what is shown of the mean tested value (on a log scale the geometric mean).
+        center_seeds: the same over seeds and rows.
     """
-    columns = [log_perplexities(scores) for scores in cells]
-    found: list[dict[str, Limits]] = [
-        {"geometric_interval": None, "mean_interval": None} for _ in cells
-    ]
-    usable = [index for index, column in enumerate(columns) if _usable(column)]
+
+    mean: Limits | None = None
+    mean_seeds: Limits | None = None
+    center: Limits | None = None
+    center_seeds: Limits | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A group against its control, row by row.
+
+    Attributes:
+        effect: of the mean tested values, over rows, for the seeds that were run.
+        seeds_effect: the same over seeds and rows; None with one seed.
+        mean_effect: on a log scale, of the means of what is shown; None on a linear one, where it
+            is ``effect``.
+        p: two-sided, adjusted (Holm) for all comparisons of the table, for these seeds.
+    """
+
+    effect: Effect
+    seeds_effect: Effect | None
+    mean_effect: Effect | None
+    p: float
+
+    @property
+    def widest(self) -> Effect:
+        """The effect for unseen seeds where several were run, else for the one."""
+        return self.seeds_effect or self.effect
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation (ddof 1) over seeds."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Spread(mean, None)
+    if not all(map(math.isfinite, values)):
+        return Spread(mean, math.nan)
+    return Spread(mean, statistics.stdev(values))
+
+
+def cell_bounds(metric: Metric, cells: Sequence[Array]) -> list[Bounds]:
+    """95 % BCa intervals over rows for each cell.
+
+    Args:
+        metric: what the values are of.
+        cells: each cell's values on the scale that is tested; shape (rows,).
+    """
+    usable = [index for index, column in enumerate(cells) if _usable(metric, column)]
+    found = [Bounds() for _ in cells]
     if not usable:
         return found
-    logs = np.stack([columns[index] for index in usable], axis=1)
-    draws = Resamples(len(logs))
-    for index, log, mean in zip(usable, draws.means(logs), draws.means(np.exp(logs)), strict=True):
-        found[index] = {"geometric_interval": _exp(log), "mean_interval": _limits(mean)}
+    tested = np.stack([cells[index] for index in usable], axis=1)
+    draws = Resamples(len(tested))
+    centers = draws.means(tested)
+    means = draws.means(metric.show(tested)) if metric.scale == "log" else centers
+    for index, center, mean in zip(usable, centers, means, strict=True):
+        found[index] = Bounds(mean=_limits(mean), center=_limits(center, metric.shown))
     return found
 
 
-def group_intervals(groups: Sequence[Sequence[Sequence[Likelihood]]]) -> list[dict[str, Limits]]:
-    """95 % intervals for each group's geometric and arithmetic mean perplexity.
+def group_bounds(metric: Metric, groups: Sequence[Array]) -> list[Bounds]:
+    """95 % intervals for each group.
 
     Args:
-        groups: for each group, for each seed, the scores of the same rows.
-
-    Returns:
-        ``geometric_interval`` and ``mean_interval`` over rows, for these seeds, and
-        ``geometric_seeds_interval`` and ``mean_seeds_interval`` over seeds and rows; None where
-        there is nothing to say.
+        metric: what the values are of.
+        groups: each group's values on the scale that is tested; shape (seeds, rows).
     """
-    names = ("geometric_interval", "mean_interval")
-    found: list[dict[str, Limits]] = []
+    found: list[Bounds] = []
     draws: Resamples | None = None
-    for members in groups:
-        logs = np.stack([log_perplexities(scores) for scores in members])
-        entry: dict[str, Limits] = dict.fromkeys(
-            (*names, "geometric_seeds_interval", "mean_seeds_interval")
+    for tested in groups:
+        if not _usable(metric, tested[0]) or not np.isfinite(metric.show(tested)).all():
+            found.append(Bounds())
+            continue
+        draws = draws or Resamples(tested.shape[1])
+        shown = metric.show(tested)
+        center, mean = draws.means(np.stack([tested.mean(0), shown.mean(0)], axis=1))
+        several = len(tested) > 1
+        found.append(
+            Bounds(
+                mean=_limits(mean),
+                mean_seeds=_limits(two_level(shown, mean)) if several else None,
+                center=_limits(center, metric.shown),
+                center_seeds=_limits(two_level(tested, center), metric.shown) if several else None,
+            )
         )
-        if _usable(logs[0]) and np.isfinite(np.exp(logs)).all():
-            draws = draws or Resamples(logs.shape[1])
-            log, mean = draws.means(np.stack([logs.mean(0), np.exp(logs).mean(0)], axis=1))
-            entry |= {"geometric_interval": _exp(log), "mean_interval": _limits(mean)}
-            if len(members) > 1:
-                entry["geometric_seeds_interval"] = _exp(two_level(logs, log))
-                entry["mean_seeds_interval"] = _limits(two_level(np.exp(logs), mean))
-        found.append(entry)
     return found
 
 
-def versus(
-    pairs: Sequence[tuple[Sequence[Sequence[Likelihood]], Sequence[Sequence[Likelihood]]] | None],
-) -> list[dict[str, Any] | None]:
-    """Compare each group with its rival, row by row, as one family.
+def compare_groups(
+    metric: Metric, pairs: Sequence[tuple[Array, Array] | None]
+) -> list[Comparison | None]:
+    """Compare each group with its control, row by row, as one family.
 
     Args:
-        pairs: (the group's scores by seed, its rival's), or None where there is no rival.
+        metric: what the values are of.
+        pairs: (the group's values, its control's), each of shape (seeds, rows) on the scale that
+            is tested; None where there is no control.
 
     Returns:
-        For each pair ``ratio`` of geometric means and ``mean_ratio`` of arithmetic means as
-        [estimate, low, high], both over rows for these seeds; ``seeds_ratio``, the first over
-        seeds and rows, or None; and ``p``, two-sided and Holm-adjusted, for these seeds. None
-        where nothing can be compared.
+        For each pair its comparison; None where nothing can be compared.
     """
-    found: list[dict[str, Any] | None] = [None] * len(pairs)
-    usable: dict[int, tuple[Array, Array]] = {}
-    for index, pair in enumerate(pairs):
-        if pair is None:
-            continue
-        ours, theirs = (np.stack([log_perplexities(s) for s in side]) for side in pair)
-        if np.isfinite(np.exp(ours)).all() and np.isfinite(np.exp(theirs)).all():
-            usable[index] = ours, theirs
+    found: list[Comparison | None] = [None] * len(pairs)
+    usable = {
+        index: pair
+        for index, pair in enumerate(pairs)
+        if pair is not None and all(np.isfinite(metric.show(side)).all() for side in pair)
+    }
     if not usable or next(iter(usable.values()))[0].shape[1] < 2:
         return found
     changes = np.stack([ours.mean(0) - theirs.mean(0) for ours, theirs in usable.values()], axis=1)
     adjusted = holm(list(permutation_p(changes, alternative="two-sided")))
     draws = Resamples(len(changes))
-    ratios = draws.means(changes)
-    means = draws.ratios(
-        np.stack([np.exp(ours).mean(0) for ours, _ in usable.values()], axis=1),
-        np.stack([np.exp(theirs).mean(0) for _, theirs in usable.values()], axis=1),
-    )
-    for (index, (ours, theirs)), p, ratio, mean in zip(
-        usable.items(), adjusted, ratios, means, strict=True
+    effects = draws.means(changes)
+    means = _mean_effects(metric, list(usable.values()), draws)
+    for (index, (ours, theirs)), p, effect, mean in zip(
+        usable.items(), adjusted, effects, means, strict=True
     ):
-        both = two_level(ours - theirs.mean(0), ratio) if len(ours) > 1 else None
-        found[index] = {
-            "ratio": _triple(ratio),
-            "seeds_ratio": _triple(both) if both else None,
-            "mean_ratio": [mean.estimate, mean.low, mean.high],
-            "p": p,
-        }
+        both = two_level(ours - theirs.mean(0), effect) if len(ours) > 1 else None
+        found[index] = Comparison(
+            effect=effect_of(effect, metric.effect),
+            seeds_effect=effect_of(both, metric.effect) if both else None,
+            mean_effect=mean,
+            p=p,
+        )
     return found
 
 
-def std_factors(seeds: int) -> tuple[float, float]:
+def _mean_effects(
+    metric: Metric, pairs: Sequence[tuple[Array, Array]], draws: Resamples
+) -> list[Effect | None]:
+    """Relative changes of the means of what is shown, on a log scale."""
+    if metric.scale == "linear":
+        return [None] * len(pairs)
+    ours, theirs = (
+        np.stack([metric.show(pair[side]).mean(0) for pair in pairs], axis=1) for side in (0, 1)
+    )
+    return [effect_of(ratio, lambda value: value - 1) for ratio in draws.ratios(ours, theirs)]
+
+
+def effect_of(interval: Interval, name: Callable[[float], float]) -> Effect:
+    """An interval as an effect; ``name`` turns each of its numbers."""
+    return Effect(name(interval.estimate), name(interval.low), name(interval.high))
+
+
+def std_factors(seeds: int) -> Limits:
     """The 95 % interval of a standard deviation of so many normal values, as factors of it."""
     from scipy.special import chdtri
 
@@ -124,23 +193,9 @@ def std_factors(seeds: int) -> tuple[float, float]:
     return low, high
 
 
-def log_perplexities(scores: Sequence[Likelihood]) -> Array:
-    """NLL / scored tokens of each row; shape (rows,)."""
-    return np.array([score.nll / score.n_tokens for score in scores])
+def _usable(metric: Metric, column: Array) -> bool:
+    return len(column) > 1 and bool(np.isfinite(metric.show(column)).all())
 
 
-def _usable(column: Array) -> bool:
-    with np.errstate(over="ignore"):
-        return len(column) > 1 and bool(np.isfinite(np.exp(column)).all())
-
-
-def _limits(interval: Interval) -> Limits:
-    return [interval.low, interval.high]
-
-
-def _exp(interval: Interval) -> Limits:
-    return [float(np.exp(interval.low)), float(np.exp(interval.high))]
-
-
-def _triple(interval: Interval) -> list[float]:
-    return [float(np.exp(value)) for value in (interval.estimate, interval.low, interval.high)]
+def _limits(interval: Interval, shown: Callable[[float], float] = float) -> Limits:
+    return shown(interval.low), shown(interval.high)

@@ -1,8 +1,8 @@
 """Trained adapters: each trained once, under a name made of all that determines it.
 
 An adapter is a folder under ``<results>/adapters/``; it appears there complete or not at all. A
-file lock lets several processes that need the same adapter train it once; what a killed one left
-is gone on with.
+file lock lets several processes that need the same adapter train it once; a run that was killed
+is resumed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
 from harness.errors import DivergenceError, StoreError, TrainingError, one_line
 from harness.files import publish_folder, temporary
+from harness.models.code import TRAINING, code_digest
 from harness.models.loading import is_four_bit
 from harness.models.memory import free, is_out_of_memory
 from harness.results.adapter_files import is_complete
@@ -41,25 +41,26 @@ def adapter_key(
     spec: ModelSpec,
     template: PromptTemplate,
     training: TrainingSpec,
-    libraries: Sequence[Any],
+    libraries: Sequence[tuple[str, str]],
     test: Sequence[Example] = (),
 ) -> str:
     """SHA-256 over everything that determines the adapter's bytes.
 
-    The ``test`` rows do where the training is evaluated: the curve is kept with the adapter, and
-    the checkpoint may be chosen on them.
+    The ``test`` rows do where the training run is evaluated: the curve is kept with the adapter,
+    and the checkpoint may be chosen on them.
+
+    Args:
+        spec: the base as it is trained.
+        template: the prompt of the training rows.
+        training: rows and settings.
+        libraries: (name, version) of those that take part.
+        test: the test rows.
     """
     settings = asdict(training.settings)
-    watched = settings["eval_steps"] is not None
+    evaluated = settings["eval_steps"] is not None
     return digest(
         {
-            "base": [
-                spec.digest,
-                spec.quantization,
-                spec.dtype,
-                spec.device,
-                *([spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else []),
-            ],
+            "base": _base(spec),
             "template": [template.preamble, template.demonstration, template.query, template.chat],
             "settings": {name: v for name, v in settings.items() if name not in ASIDE},
             # The order of steps is made of the rows' ids, whatever order the rows are in.
@@ -68,11 +69,17 @@ def adapter_key(
                 [stage.num_train_epochs, stage.learning_rate, sorted(e.id for e in stage.examples)]
                 for stage in training.stages
             ],
-            "test": [example.content for example in test] if watched else [],
+            "test": [example.content for example in test] if evaluated else [],
             "holdout": [example.content for example in training.holdout],
             "libraries": [list(pair) for pair in libraries],
+            "code": code_digest(TRAINING),
         }
     )
+
+
+def _base(spec: ModelSpec) -> list[str | bool]:
+    found = [spec.digest, spec.quantization, spec.dtype, spec.device]
+    return [*found, spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else [*found]
 
 
 class DamagedAdapterWarning(UserWarning):
@@ -90,8 +97,7 @@ def train_once(
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
-    What a killed process left is gone on with. It lies beside the folder, in ``<name>.work``,
-    and goes when the training has ended or can not be gone on with.
+    A training run that was killed is resumed from its checkpoints in ``<name>.work``.
 
     Args:
         folder: where the adapter belongs.
@@ -100,7 +106,7 @@ def train_once(
         template: the prompt, shown without demonstrations.
         training: rows and settings.
         progress: called with (step, steps, a short text).
-        test: rows that the training is evaluated on, where its settings ask for that.
+        test: rows that the training run is evaluated on, where its settings ask for that.
 
     Raises:
         ModelError: the base cannot be loaded.
@@ -108,9 +114,25 @@ def train_once(
         TrainingError: the loss was not finite, or memory ran out.
         StoreError: what was trained cannot be written.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, progress):
+        if is_complete(folder):
+            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
+            return folder
+        if folder.exists():
+            warnings.warn(
+                DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
+                stacklevel=2,
+            )
+        _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of an adapter; say so while another process has it."""
     from filelock import FileLock, Timeout
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -118,18 +140,9 @@ def train_once(
         progress(0, 0, "waiting for another process to train")
         lock.acquire()
     try:
-        if is_complete(folder):
-            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
-        else:
-            if folder.exists():
-                warnings.warn(
-                    DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
-                    stacklevel=2,
-                )
-            _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+        yield
     finally:
         lock.release()
-    return folder
 
 
 def _train_into(folder: Path, job: Job, progress: Progress) -> None:
@@ -152,6 +165,7 @@ def _train_into(folder: Path, job: Job, progress: Progress) -> None:
 
 
 def _work(folder: Path) -> Path:
+    """Where checkpoints lie until the training run has ended or cannot be resumed."""
     return folder.with_name(f"{folder.name}.work")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed training can go on from: those that were written to the end.
+"""The checkpoints that a killed training run is resumed from: those that were written to the end.
 
 A checkpoint counts only with a mark in it, written last, that holds the SHA-256 of every other
 file. Older ones are removed only after a newer one has its mark.
@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from harness.files import sha256, write_atomically
 
@@ -19,19 +18,20 @@ MARK = "complete.json"
 _NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def mark(checkpoint: Path, notes: dict[str, Any]) -> None:
-    """Declare a checkpoint complete; ``notes`` are kept with it."""
+def mark(checkpoint: Path, seconds: float) -> None:
+    """Declare a checkpoint complete, after so many seconds of training."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     for path in files:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
+    notes = {"seconds": seconds}
     sums = {str(path.relative_to(checkpoint)): sha256(path) for path in files}
     write_atomically(checkpoint / MARK, json.dumps({"files": sums, "notes": notes}))
 
 
-def notes(checkpoint: Path) -> dict[str, Any]:
-    """Return what :func:`mark` was given."""
-    return dict(json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["notes"])
+def seconds(checkpoint: Path) -> float:
+    """How long the training run had taken when :func:`mark` was called."""
+    return float(json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["notes"]["seconds"])
 
 
 def is_complete(checkpoint: Path) -> bool:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from harness.models.encoding import Encoded
 from harness.scoring.losses import IGNORED
 from harness.training.schedule import Step
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Larger batches make CPUs no faster, and are what memory is needed for.
 CPU_TOKENS = 1024
 
 
-def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
+class LabelledBatch(TypedDict):
+    """Rows that go through the model together: int64, shape (rows, longest row)."""
+
+    input_ids: Tensor
+    labels: Tensor
+
+
+class StepBatches(TypedDict):
+    """An optimizer step: its batches, its rows' ids, and how many labels it has in all."""
+
+    batches: list[LabelledBatch]
+    row_ids: list[str]
+    count: int
+
+
+def collate(rows: Sequence[Encoded]) -> LabelledBatch:
     """Pad a batch on the right and label the answer only.
 
     Returns:
@@ -33,8 +51,8 @@ def collate(rows: Sequence[Encoded]) -> dict[str, Any]:
     return {"input_ids": ids, "labels": labels}
 
 
-def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> dict[str, Any]:
-    """The batches of an optimizer step, its rows' ids, and how many labels it has in all.
+def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> StepBatches:
+    """The tensors of an optimizer step.
 
     A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
     the step's labels, divided by their number.

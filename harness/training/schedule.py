@@ -1,7 +1,7 @@
 """What an optimizer step sees: rows, batches and learning rate, worked out before training starts.
 
 The order of rows is a pure function of their ids, the seed, the stage and the epoch, so a
-training that was killed goes on with exactly the steps that were left.
+training run that was killed is resumed with exactly the steps that were left.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def count_steps(parts: Sequence[Part], settings: TrainingSettings) -> list[int]:
 def plan_steps(
     rows: Sequence[Row], parts: Sequence[Part], settings: TrainingSettings
 ) -> list[Step]:
-    """Every optimizer step of the training, in order."""
+    """Every optimizer step of the training run, in order."""
     counts = count_steps(parts, settings)
     return [
         step

@@ -1,4 +1,4 @@
-"""What a training becomes for one model: its own settings, its quantization; rows held out."""
+"""What a training run becomes for one run of the harness: its quantization, its held-out rows."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.config.options import Options
-from harness.core import Example, Quantization, Task, TrainingSettings, TrainingSpec
+from harness.core import Example, Quantization, Task, TrainingSpec
 
-EVERY_FIFTH = 0.2  # of the training, where a checkpoint is to be chosen and nothing says when
+EVERY_FIFTH = 0.2  # of the steps, where a checkpoint is to be chosen and nothing says when
 
 
-def tailor(
-    training: TrainingSpec,
-    options: Options,
-    model: str,
-    quantization: Quantization | None,
+def training_spec(
+    training: TrainingSpec, options: Options, quantization: Quantization | None
 ) -> TrainingSpec:
-    """Return the training as it is done for ``model``, the text of ``--model``."""
-    settings = for_model(training.settings, options, model)
+    """Return what a strategy asks for with the flags that have a say in it.
+
+    Args:
+        training: what the strategy asks for.
+        options: choosing a checkpoint needs evaluations.
+        quantization: of ``--quant``, which wins over the settings'; None where it is not given.
+    """
+    settings = training.settings
     settings = replace(settings, quantization=quantization or settings.quantization)
     if options.select_on is not None and settings.eval_steps is None:
         settings = replace(settings, eval_steps=EVERY_FIFTH)
     return replace(training, settings=settings)
 
 
-def for_model(settings: TrainingSettings, options: Options, model: str) -> TrainingSettings:
-    """Return settings with what differs for ``model``, of whatever revision."""
-    own = options.per_model.get(model) or options.per_model.get(model.partition("@")[0], {})
-    return replace(settings, **own)
-
-
-def hold_out(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
-    """Choose rows by which checkpoints are chosen, the same for every seed: a fifth at most.
+def held_out_rows(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
+    """Return rows by which checkpoints are chosen, the same for every seed: a fifth at most.
 
     A keyed draw from the whole pool, so that neither the order of the file nor what is trained
     on decides which.
@@ -44,12 +41,12 @@ def hold_out(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
     return tuple(row for row in pool if row.id in chosen)
 
 
-def leakage_line(task: Task, options: Options) -> str:
-    """Say which training rows stand in the test set, and what to do about it."""
+def leakage_line(task: Task) -> str:
+    """Return the line that says which training rows stand in the test set, and what to do."""
     trained, tested = task.excluded[0]
     more = len(task.excluded) - 1
     return (
-        f"{options.train_data}: training row {trained!r} is row {tested!r} of {options.data}, or "
+        f"{task.pool_source}: training row {trained!r} is row {tested!r} of {task.source}, or "
         f"nearly"
         + (f", and so are {more} more rows" if more else "")
         + "; a model trained on test rows measures nothing. Take them out, or train all the same "

@@ -1,4 +1,4 @@
-"""A training in hand: what it is given, and what it has said so far."""
+"""The state of a training run: what it is given, and what it has logged so far."""
 
 from __future__ import annotations
 
@@ -6,44 +6,57 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.core import ModelSpec, TrainingSettings
 from harness.models.encoding import Encoded, Encoder
+from harness.records import Evaluation
 from harness.training.schedule import Part, Step
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 Progress = Callable[[int, int, str], None]
+# What is logged at an evaluation, in the order of Evaluation's fields.
+EVALUATED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
 
 @dataclass
-class Fit:
-    """A training in hand.
+class TrainingState:
+    """A training run while it goes on.
 
     Attributes:
         model: the base with a fresh adapter, in training mode.
         rows: every training row.
-        parts: the stages; ``steps`` what each optimizer step sees.
+        spec: the base.
+        encoder: of its tokenizer.
+        settings: of the training run.
+        parts: the stages, at least one.
+        staged: whether the stages were asked for; else there is one over all rows.
+        steps: what each optimizer step sees.
         test: rows on which the learning curve is drawn.
         holdout: rows that choose the checkpoint, instead of those of ``test``.
-        folder: where checkpoints are kept until the training has ended.
+        folder: where checkpoints are kept until the run has ended.
         progress: called with (step, steps, a short text).
-        log: what the training said so far: a dict for each step and each evaluation.
+        log: what transformers' Trainer logged so far: a dict for each step and each
+            evaluation.
         resumed_from: the step after which an earlier process was killed.
         seconds: how long it took, earlier processes included.
     """
 
-    model: Any
+    model: PeftModel
     spec: ModelSpec
     encoder: Encoder
     settings: TrainingSettings
     rows: list[Encoded]
     parts: list[Part]
+    staged: bool
     steps: list[Step]
     test: list[Encoded]
     holdout: list[Encoded]
     folder: Path
     progress: Progress
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[dict[str, float]] = field(default_factory=list)
     resumed_from: int | None = None
     seconds: float = 0.0
 
@@ -53,25 +66,29 @@ class Fit:
         return [entry["loss"] for entry in self.log if "loss" in entry]
 
     @property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """The learning curve: step, loss and mean perplexity, before training and on the way."""
-        return [
-            {"step": entry["step"]}
-            | {name: entry[f"eval_{name}"] for name in WATCHED if f"eval_{name}" in entry}
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """The learning curve, before training and on the way."""
+        return tuple(
+            Evaluation(
+                int(entry["step"]), *(finite(entry.get(f"eval_{name}")) for name in EVALUATED)
+            )
             for entry in self.log
             if "eval_mean_perplexity" in entry
-        ]
+        )
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> Evaluation | None:
         """The evaluation with the lowest perplexity where it is chosen by; the first of equals."""
         name = "holdout_perplexity" if self.holdout else "mean_perplexity"
-        finite = [point for point in self.evaluations if math.isfinite(point[name])]
-        return min(finite, key=lambda point: point[name], default=None)
+        known = [(getattr(point, name), point) for point in self.evaluations]
+        chosen = [(value, point) for value, point in known if value is not None]
+        return min(chosen, key=lambda pair: pair[0], default=(None, None))[1]
 
     def best_folder(self, step: int) -> Path:
         """Where the adapter of an evaluation that was the best so far is kept."""
         return self.folder / f"best-{step}"
 
 
-WATCHED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is not finite: JSON has no NaN."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,33 +1,36 @@
-"""From rows and settings to a trained adapter and the record of its training."""
+"""From rows and settings to a trained adapter, in a folder with the record of its training run."""
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from harness.config.training_settings import PLAIN_KIN
-from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec
+from harness.core import Example, ModelSpec, PromptTemplate, TrainingSettings, TrainingSpec
 from harness.errors import OptionError, one_line
 from harness.files import sha256
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import base_shape, load_base, load_encoder, quiet
+from harness.models.loading import BaseShape, base_shape, load_base, load_encoder, quiet
 from harness.models.memory import free
 from harness.prompts.rendering import render
-from harness.results.adapter_files import ADAPTER, RECORD
+from harness.results.adapter_files import ADAPTER, write_record
+from harness.training.optimizers import PLAIN_KIN, optimizer_for
+from harness.training.record import record_of
 from harness.training.schedule import Part, Row, plan_steps
-from harness.training.state import Fit, Progress
-from harness.training.trainer import optimizer_name, run
+from harness.training.state import Progress, TrainingState
+from harness.training.trainer import run
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class TrainingWarning(UserWarning):
-    """A training is not done exactly as it was asked for."""
+    """A training run differs from what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Job:
         base: the base model's files.
         template: the prompt, shown without demonstrations.
         training: rows and settings.
-        test: rows that the training is evaluated on, where its settings ask for that.
+        test: rows that the training run is evaluated on, where its settings ask for that.
     """
 
     spec: ModelSpec
@@ -50,7 +53,7 @@ class Job:
 
 
 def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
-    """Train an adapter into the folder ``draft``, from where an earlier process came to.
+    """Train an adapter into the folder ``draft``, resumed from the last checkpoint in ``work``.
 
     Args:
         draft: where the finished adapter and its record are written.
@@ -62,55 +65,65 @@ def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
         OptionError: settings that do not fit the rows or the model.
         DivergenceError: the loss was not finite.
     """
-    spec, training = job.spec, job.training
+    state, left_out, shape = _prepare(work, job, progress)
+    run(state)
+    best = state.best
+    if best is None:
+        # Saved before any forward in eval mode: see harness/models/loading.py.
+        state.model.save_pretrained(str(draft), save_embedding_layers=False)
+    else:
+        shutil.copytree(state.best_folder(best.step), draft)
+    write_record(draft, record_of(state, left_out, sha256(draft / ADAPTER), shape))
+
+
+def _prepare(
+    work: Path, job: Job, progress: Progress
+) -> tuple[TrainingState, list[str], BaseShape]:
+    """The state before the first step, the ids of rows that were too long, the base's shape."""
+    spec, training, settings = job.spec, job.training, job.training.settings
     encoder = load_encoder(spec, job.base)
-    limited = training.settings.max_length is not None
+    limited = settings.max_length is not None
     encoded = encode_rows(encoder, job.template, training.examples, limited=not limited)
     rows, left_out = _rows_that_fit(encoded, training, encoder.max_length)
-    _check_optimizer(training, spec)
-    free()  # what an earlier training held before it failed
+    _check_optimizer(settings.optim, spec.device)
+    free()  # what an earlier training run held before it failed
     model = load_base(spec, job.base)
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
     parts = _parts(rows, training)
-    watched = training.settings.eval_steps is not None
-    fit = Fit(
-        model=_with_adapter(model, training),
+    evaluated = settings.eval_steps is not None
+    state = TrainingState(
+        model=_with_adapter(model, settings),
         spec=spec,
         encoder=encoder,
-        settings=training.settings,
+        settings=settings,
         rows=rows,
         parts=parts,
-        steps=plan_steps([Row(row.prompt.id, len(row)) for row in rows], parts, training.settings),
-        test=encode_rows(encoder, job.template, job.test) if watched else [],
-        holdout=encode_rows(encoder, job.template, training.holdout) if watched else [],
+        staged=bool(training.stages),
+        steps=plan_steps([Row(row.prompt.id, len(row)) for row in rows], parts, settings),
+        test=encode_rows(encoder, job.template, job.test) if evaluated else [],
+        holdout=encode_rows(encoder, job.template, training.holdout) if evaluated else [],
         folder=work,
         progress=progress,
     )
-    run(fit)
-    best = fit.best
-    if best is None:
-        # Saved before any forward in eval mode: see harness/models/loading.py.
-        fit.model.save_pretrained(str(draft), save_embedding_layers=False)
-    else:
-        shutil.copytree(fit.best_folder(best["step"]), draft)
-    record = {"sha256": sha256(draft / ADAPTER), "base": shape, **_record(fit, training, left_out)}
-    (draft / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return state, left_out, shape
 
 
-def _check_optimizer(training: TrainingSpec, spec: ModelSpec) -> None:
-    """Say if another optimizer is used than was asked for, or none can be."""
-    name = training.settings.optim
-    used = optimizer_name(training.settings, spec.device)
+def _check_optimizer(name: str, device: str) -> None:
+    """Warn if another optimizer is used than was asked for.
+
+    Raises:
+        OptionError: it needs a library that is not installed.
+    """
+    used = optimizer_for(name, device)
     if used != name:
         warnings.warn(
             TrainingWarning(
-                f"optimizer {name} needs CUDA; on the {spec.device.upper()} its plain kin {used} "
-                f"is used"
+                f"optimizer {name} needs CUDA; on the {device.upper()} it falls back to {used}"
             ),
-            stacklevel=5,
+            stacklevel=6,
         )
-    if spec.device == "cuda" and name in PLAIN_KIN and version("bitsandbytes") == "none":
+    if device == "cuda" and name in PLAIN_KIN and version("bitsandbytes") == "none":
         raise OptionError(
             f"qlora.optim={name}: needs bitsandbytes, which is not installed; install it, or use "
             f"{PLAIN_KIN[name]}"
@@ -138,7 +151,7 @@ def _rows_that_fit(
                 f"qlora.max_length={limit} tokens and are left out: "
                 f"{', '.join(left_out[:5])}{', …' if len(left_out) > 5 else ''}"
             ),
-            stacklevel=5,
+            stacklevel=6,
         )
     return kept, left_out
 
@@ -159,11 +172,15 @@ def _parts(rows: Sequence[Encoded], training: TrainingSpec) -> list[Part]:
     return parts
 
 
-def _with_adapter(model: Any, training: TrainingSpec) -> Any:
+def _with_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel:
+    """The base with a fresh adapter on it.
+
+    Raises:
+        OptionError: it has no layers of the names that are to get one.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    settings = training.settings
     set_seed(settings.seed)  # the adapter's initialization draws from the global generator
     targets, alpha = settings.target_modules, float(settings.lora_alpha)
     config = LoraConfig(
@@ -179,44 +196,6 @@ def _with_adapter(model: Any, training: TrainingSpec) -> Any:
             return get_peft_model(model, config)
     except ValueError as error:  # peft found no such layer
         raise OptionError(f"qlora.target_modules={targets}: {one_line(error, 160)}") from None
-
-
-def _record(fit: Fit, training: TrainingSpec, left_out: list[str]) -> dict[str, Any]:
-    seen = [row for step in fit.steps for batch in step.batches for row in batch]
-    best = fit.best
-    return {
-        "settings": asdict(training.settings),
-        "optimizer": optimizer_name(training.settings, fit.spec.device),
-        "rows": len(fit.rows),
-        "tokens": sum(map(len, fit.rows)),
-        "trained_rows": len(seen),
-        "trained_tokens": sum(len(fit.rows[row]) for row in seen),
-        "steps": len(fit.steps),
-        "losses": fit.losses,
-        # JSON has no NaN: an evaluation that is not finite is None.
-        "evaluations": [
-            {name: value if math.isfinite(value) else None for name, value in point.items()}
-            for point in fit.evaluations
-        ],
-        "best_step": None if best is None else best["step"],
-        "select_on": None if best is None else "holdout" if fit.holdout else "test",
-        "ids": [row.prompt.id for row in fit.rows],
-        "left_out": left_out,
-        "holdout_ids": [row.prompt.id for row in fit.holdout],
-        "stages": [
-            {
-                "steps": sum(step.stage == number for step in fit.steps),
-                "learning_rate": part.learning_rate,
-                "num_train_epochs": part.num_train_epochs,
-                "ids": [fit.rows[row].prompt.id for row in part.rows],
-            }
-            for number, part in enumerate(fit.parts)
-            if training.stages
-        ],
-        "trainable_parameters": sum(p.numel() for p in fit.model.parameters() if p.requires_grad),
-        "seconds": round(fit.seconds, 3),
-        "resumed_from": fit.resumed_from,
-    }
 
 
 def encode_rows(

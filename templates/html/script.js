@@ -101,9 +101,11 @@ const inChinese = (text) => (HAN.test(text) ? { lang: "zh-Hant" } : {});
 const figure = (value) => {
   if (value === null) return "n/a";
   if (value >= 100000) return value.toExponential(3);
-  const digits = value > 0 ? 4 - Math.floor(Math.log10(value)) : 2;
+  const digits = value ? 4 - Math.floor(Math.log10(Math.abs(value))) : 2;
   return value.toFixed(Math.max(0, Math.min(2, digits)));
 };
+
+const signed = (value) => `${value >= 0 ? "+" : "−"}${figure(Math.abs(value))}`;
 
 const percent = (ratio) => {
   if (ratio >= 11) return `× ${figure(ratio)}`;
@@ -112,76 +114,18 @@ const percent = (ratio) => {
 
 // ---------------------------------------------------------------- prompts
 
-// As harness.prompts.rendering does it: placeholders are replaced in one pass, and by text only.
-const fill = (template, values) => template.replace(/\{(instruction|output|number)\}/g, (_, name) => values[name]);
-
-const exchangesOf = (row) => {
-  const texts = (row.history || []).filter(([role]) => role !== "system").map(([, text]) => text);
-  const pairs = [];
-  for (let i = 0; i + 1 < texts.length; i += 2) pairs.push([texts[i], texts[i + 1]]);
-  return pairs;
-};
-
-const turnsOf = (prompt, row, demonstrations) => {
-  const exchanges = [];
-  for (const shown of demonstrations) {
-    for (const pair of [...exchangesOf(shown), [shown.instruction, shown.output]]) exchanges.push(["demonstration", shown.id, pair]);
-  }
-  for (const pair of exchangesOf(row)) exchanges.push(["history", row.id, pair]);
-  const system = (row.history || []).filter(([role]) => role === "system").map(([, text]) => text).join("");
-  let first = [system, prompt.preamble].filter(Boolean).join("\n\n");
-  if (!prompt.chat) first = system ? `${system}\n\n${prompt.preamble}` : prompt.preamble;
-  const turns = first ? [{ role: "system", kind: "system", text: first }] : [];
-  exchanges.forEach(([kind, id, [user, assistant]], i) => {
-    const text = fill(prompt.demonstration, { instruction: user, output: assistant, number: String(i + 1) });
-    turns.push({ role: "user", kind, text, id });
-    if (prompt.chat) turns.push({ role: "assistant", kind, text: assistant, id });
-  });
-  const text = fill(prompt.query, { instruction: row.instruction, output: "", number: String(exchanges.length + 1) });
-  turns.push({ role: "user", kind: "query", text, id: row.id });
-  return turns;
-};
-
-// What a chat template puts around the turns; null where it was not kept.
-const inSkeleton = (turns, skeletons) => {
-  const name = turns.map((turn) => turn.role).join(",");
-  if (!Object.hasOwn(skeletons, name)) return null;
-  let rest = skeletons[name];
-  const found = [];
-  for (const [i, turn] of turns.entries()) {
-    const slot = `ADAPTBENCH${String(i).padStart(3, "0")}SLOT`;
-    const at = rest.indexOf(slot);
-    if (at < 0) return null;
-    found.push({ kind: "template", text: rest.slice(0, at) }, turn);
-    rest = rest.slice(at + slot.length);
-  }
-  found.push({ kind: "template", text: rest });
-  return found;
-};
-
-const KINDS = { system: "preamble", demonstration: "demonstration", history: "earlier turn", query: "question", template: "chat template" };
-
+// The pieces come in order, put together where the prompts were made.
 const promptOf = (data, cell, index) => {
-  const row = data.rows[index];
-  const prompt = data.prompts.get(cell.prompt);
-  const lists = cell.demonstrations;
-  const ids = (lists.length === 1 ? lists[0] : lists[index]) || [];
-  const lost = ids.filter((id) => !data.shown.has(id));
-  if (!prompt || lost.length) {
-    return make("p", { class: "fine" }, prompt ? `Not kept: the demonstrations ${visible(lost.join(", "))}.` : "The prompt was not kept.");
-  }
-  const turns = turnsOf(prompt, row, ids.map((id) => data.shown.get(id)));
-  const framed = prompt.chat ? inSkeleton(turns, cell.skeletons) : turns;
   const box = make("div", { class: "prompt" });
-  for (const piece of (framed || turns).filter((some) => some.text)) {
-    const what = [KINDS[piece.kind]];
-    if (piece.kind === "demonstration") what.push(visible(piece.id));
-    if (prompt.chat && piece.role) what.push(piece.role);
-    box.append(make("div", { class: `piece ${piece.kind}` },
-      make("span", { class: "kind" }, what.join(" · ")),
-      make("div", { class: "text", ...inChinese(piece.text) }, ...inked(piece.text))));
+  for (const [kind, label, text] of [...cell.shared, ...(cell.own[index] || [])]) {
+    const words = data.strings[text];
+    box.append(make("div", { class: `piece ${kind}` },
+      make("span", { class: "kind" }, visible(data.strings[label])),
+      make("div", { class: "text", ...inChinese(words) }, ...inked(words))));
   }
-  if (prompt.chat && !framed) box.append(make("p", { class: "fine" }, "What the chat template puts around the turns was not kept."));
+  const note = make("p", { class: "fine" }, visible(cell.note));
+  if (!cell.own.length) return note;
+  if (cell.note) box.append(note);
   return box;
 };
 
@@ -207,9 +151,13 @@ const coloured = (data, text, surprisal) => {
   return box;
 };
 
+const metricOf = (data) => data.metrics[data.metric];
+const valuesOf = (data, cell) => cell.values[data.metric];
+
 const underCell = (data, cell, index) => {
   const tokens = cell.tokens[index];
-  const words = `${cell.id}: perplexity ${figure(cell.perplexity[index])}, ${tokens} token${tokens === 1 ? "" : "s"} scored`;
+  const value = figure(valuesOf(data, cell)[index]);
+  const words = `${cell.id}: ${metricOf(data).noun} ${value}, ${tokens} token${tokens === 1 ? "" : "s"} scored`;
   const output = data.rows[index].output;
   const box = make("div", { class: "under" }, make("p", { class: "label" }, visible(words)));
   const answer = coloured(data, output, cell.surprisal[index]);
@@ -231,6 +179,8 @@ const groupsOf = (data) => {
   return [...groups.values()];
 };
 
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 const strategies = (data, index) => {
   const seeds = [...new Set(data.cells.map((cell) => cell.seed).filter((seed) => seed !== null))].sort((a, b) => a - b);
   const head = ["strategy", ...data.varying, "mean", ...seeds.map((seed) => `seed ${seed}`)];
@@ -239,15 +189,15 @@ const strategies = (data, index) => {
   const body = make("tbody");
   const number = (value) => make("td", { class: "n", "data-value": value ?? "" }, value === undefined ? "–" : figure(value));
   for (const group of groupsOf(data)) {
-    const values = group.cells.map((cell) => cell.perplexity[index]);
+    const values = group.cells.map((cell) => valuesOf(data, cell)[index]);
     const mean = values.includes(null) ? null : values.reduce((a, b) => a + b, 0) / values.length;
     body.append(make("tr", {},
       make("th", { scope: "row" }, visible(group.names[0])),
       ...group.names.slice(1).map((name) => make("td", {}, visible(name))),
       number(mean),
-      ...seeds.map((seed) => number(group.cells.find((cell) => cell.seed === seed)?.perplexity[index]))));
+      ...seeds.map((seed) => number(group.cells.filter((cell) => cell.seed === seed).map((cell) => valuesOf(data, cell)[index])[0]))));
   }
-  const label = `Perplexity of ${visible(data.rows[index].id)} under every strategy`;
+  const label = `${capital(metricOf(data).noun)} of ${visible(data.rows[index].id)} under every strategy`;
   const table = make("table", {}, make("caption", { class: "unseen" }, label),
     make("thead", {}, make("tr", {}, ...head.map(header))), body);
   makeSortable(table);
@@ -256,19 +206,23 @@ const strategies = (data, index) => {
 
 // ---------------------------------------------------------------- the list
 
-const SAID = {
-  better: "Improved: perplexity lower than in the other cell. Sorted by the ratio of the two.",
-  worse: "Worsened: perplexity higher than in the other cell. Sorted by the ratio of the two.",
-  high: "A row’s share is its part of the sum that the mean divides.",
-  low: "A row’s share is its part of the sum that the mean divides.",
-  effect: "Sorted by the difference of the two perplexities, up or down: the first rows move the mean most.",
-  file: "In the order of the test file.",
+const saidOf = ({ noun, relative, sign }) => {
+  const [less, more] = sign > 0 ? ["lower", "higher"] : ["higher", "lower"];
+  const by = relative ? "ratio" : "difference";
+  return {
+    better: `Improved: ${noun} ${less} than in the other cell. Sorted by the ${by} of the two.`,
+    worse: `Worsened: ${noun} ${more} than in the other cell. Sorted by the ${by} of the two.`,
+    high: "A row’s share is its part of the sum that the mean divides.",
+    low: "A row’s share is its part of the sum that the mean divides.",
+    effect: `Sorted by the difference of the two ${noun === "perplexity" ? "perplexities" : "values"}, up or down: the first rows move the mean most.`,
+    file: "In the order of the test file.",
+  };
 };
 const FIRST = 20, STEP = 50;
 
 const explore = (data) => {
   const at = (id) => document.getElementById(id);
-  const [search, cellBox, otherBox, orderBox] = ["search", "cell", "other", "order"].map(at);
+  const [search, cellBox, otherBox, orderBox, metricBox] = ["search", "cell", "other", "order", "metric"].map(at);
   const haystack = data.rows.map((row) => `${row.id}\n${row.instruction}\n${row.output}`.toLowerCase());
   const open = new Set();
   let limit = FIRST;
@@ -276,21 +230,27 @@ const explore = (data) => {
   data.cells.forEach((cell, i) => {
     for (const box of [cellBox, otherBox]) box.append(make("option", { value: i }, visible(cell.id)));
   });
+  if (metricBox) {
+    data.metrics.forEach((metric, i) => metricBox.append(make("option", { value: i }, visible(metric.title))));
+  }
   cellBox.value = data.first;
   otherBox.value = data.other;
 
-  const sum = (cell) => cell.perplexity.reduce((a, b) => a + (b ?? 0), 0);
+  const sum = (cell) => valuesOf(data, cell).reduce((a, b) => a + (b ?? 0), 0);
 
   const number = (name, text, more) => make("span", { class: `number ${more || ""}` }, make("small", {}, name), " ", text);
 
   const summary = (index, cell, other, total) => {
     const row = data.rows[index];
-    const ours = cell.perplexity[index], theirs = other.perplexity[index];
-    const ratio = ours === null || theirs === null ? null : ours / theirs;
-    const numbers = make("span", { class: "numbers" }, number("perplexity", figure(ours), "strong"));
+    const { noun, relative, sign } = metricOf(data);
+    const ours = valuesOf(data, cell)[index], theirs = valuesOf(data, other)[index];
+    const known = ours !== null && theirs !== null;
+    const worse = known ? sign * (ours - theirs) : 0;
+    const numbers = make("span", { class: "numbers" }, number(noun, figure(ours), "strong"));
     if (cell !== other) {
+      const change = !known ? "n/a" : relative ? percent(ours / theirs) : signed(ours - theirs);
       numbers.append(number("compared with", figure(theirs)),
-        number("change", ratio === null ? "n/a" : percent(ratio), ratio < 1 && ratio !== null ? "better" : ratio > 1 ? "worse" : ""));
+        number("change", change, worse < 0 ? "better" : worse > 0 ? "worse" : ""));
     }
     numbers.append(number("share of the mean", ours === null || !total ? "n/a" : `${(100 * ours / total).toFixed(1)} %`));
     return make("summary", {},
@@ -309,41 +269,46 @@ const explore = (data) => {
     if (tags) box.append(make("p", { class: "fine" }, tags));
     box.append(make("h3", {}, "Reference answer, by surprise"), underCell(data, cell, index));
     if (cell !== other) box.append(underCell(data, other, index));
-    box.append(make("h3", {}, "Perplexity under every strategy"), strategies(data, index),
+    box.append(make("h3", {}, `${capital(metricOf(data).noun)} under every strategy`), strategies(data, index),
       make("h3", {}, "The prompt as it was sent"),
       make("p", { class: "label" }, visible(cell.id)), promptOf(data, cell, index));
     return box;
   };
 
   const draw = (focus) => {
+    data.metric = metricBox ? Number(metricBox.value) : 0;
     const cell = data.cells[cellBox.value], other = data.cells[otherBox.value];
     const total = sum(cell);
     const needle = search.value.trim().toLowerCase();
-    const value = (list, i) => list[i] ?? Infinity; // what is not finite is the worst
-    const ratio = (i) => {
-      const [ours, theirs] = [value(cell.perplexity, i), value(other.perplexity, i)];
-      return ours === theirs ? 1 : ours / theirs;
+    const { relative, sign } = metricOf(data);
+    const [here, there] = [valuesOf(data, cell), valuesOf(data, other)];
+    const value = (list, i) => list[i] ?? sign * Infinity; // what is not finite is the worst
+    // How much worse a row is than in the other cell; 0 is the same.
+    const worsening = (i) => {
+      const [ours, theirs] = [value(here, i), value(there, i)];
+      if (ours === theirs) return 0;
+      return sign * (relative ? Math.log(ours / theirs) : ours - theirs);
     };
     const effect = (i) => {
-      const [ours, theirs] = [value(cell.perplexity, i), value(other.perplexity, i)];
+      const [ours, theirs] = [value(here, i), value(there, i)];
       return ours === theirs ? 0 : Math.abs(ours - theirs);
     };
     const keys = {
-      better: ratio,
-      worse: (i) => -ratio(i),
-      high: (i) => -value(cell.perplexity, i),
-      low: (i) => value(cell.perplexity, i),
+      better: worsening,
+      worse: (i) => -worsening(i),
+      high: (i) => -value(here, i),
+      low: (i) => value(here, i),
       effect: (i) => -effect(i),
       file: (i) => i,
     };
     const key = keys[orderBox.value];
     const hits = [...data.rows.keys()].filter((i) => haystack[i].includes(needle)).map((i) => [key(i), i]);
     hits.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : i - j));
-    const better = hits.filter(([, i]) => ratio(i) < 1).length;
-    const worse = hits.filter(([, i]) => ratio(i) > 1).length;
+    const better = hits.filter(([, i]) => worsening(i) < 0).length;
+    const worse = hits.filter(([, i]) => worsening(i) > 0).length;
     const compared = cell === other ? "" : `; ${better} improved, ${worse} worsened`;
     at("found").textContent = `${hits.length} of ${data.rows.length} rows${compared}`;
-    at("order-said").textContent = SAID[orderBox.value];
+    at("order-said").textContent = saidOf(metricOf(data))[orderBox.value];
     const list = hits.slice(0, limit).map(([, i]) => {
       const details = make("details", { class: "row" }, summary(i, cell, other, total));
       const fillIn = () => details.childElementCount < 2 && details.append(inside(i, cell, other));
@@ -369,7 +334,7 @@ const explore = (data) => {
     draw();
   };
   search.addEventListener("input", anew);
-  for (const box of [cellBox, otherBox, orderBox]) box.addEventListener("change", anew);
+  for (const box of [cellBox, otherBox, orderBox, metricBox].filter(Boolean)) box.addEventListener("change", anew);
   at("more").addEventListener("click", () => {
     const before = limit;
     limit += STEP;
@@ -380,6 +345,4 @@ const explore = (data) => {
 };
 
 const data = JSON.parse(document.getElementById("data").textContent);
-data.shown = new Map(Object.entries(data.shown));
-data.prompts = new Map(Object.entries(data.prompts));
 if (data.cells.length) explore(data);

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.flags import FLAGS
+from harness.config.flags import BY_FIELD, FLAGS, described
 from harness.config.options import Options, parse_options
 from harness.config.recipe import Layer, read_pyproject
 from harness.errors import AdaptbenchError, OptionError
@@ -16,9 +16,9 @@ from harness.models.sources import Source, parse_source
 from harness.prompts.files import PROMPTS
 from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
-from tests.conftest import Files
+from tests.builders.tasks import Files
 
-UNFLAGGED = {"explicit", "qlora", "generation", "subset", "curriculum", "per_model", "trial"}
+UNFLAGGED = {"explicit", "strategies", "generation", "per_model", "trial"}
 
 
 def test_defaults_are_the_dataclass_defaults() -> None:
@@ -238,3 +238,20 @@ def test_the_gate_in_a_file(tmp_path: Path) -> None:
 def test_a_tolerance_is_a_share(text: str) -> None:
     with pytest.raises(OptionError, match=r"--tolerance=.*expected a share from 0 to below 1"):
         parse_options({"baseline": "b.json", "tolerance": text})
+
+
+def test_help_names_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert described(BY_FIELD["strategy"]).endswith(": fewshot, qlora, zeroshot")
+    (tmp_path / "strategies").mkdir()
+    mine = "from strategies.zeroshot import ZeroShot\nclass Mine(ZeroShot):\n    name = 'mine'\n"
+    (tmp_path / "strategies" / "mine.py").write_text(mine)
+    assert described(BY_FIELD["strategy"]).endswith(": fewshot, mine, qlora, zeroshot")
+    assert described(BY_FIELD["k"]) == BY_FIELD["k"].help
+    # Whatever is wrong is said where a strategy is asked for, not by --help.
+    monkeypatch.setattr("harness.config.flags.find", raising)
+    assert described(BY_FIELD["strategy"]) == BY_FIELD["strategy"].help
+
+
+def raising(kind: object) -> None:
+    raise AdaptbenchError("a class is incomplete")

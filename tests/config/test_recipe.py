@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from harness.config.export import effective
 from harness.config.options import Options, parse_options
 from harness.config.recipe import RECIPES, Layer, read_pyproject, read_recipe
-from harness.config.training_settings import CHECKS
-from harness.core import GenerationSettings, TrainingSettings, TrainingSpec
+from harness.config.schema import schema_of
+from harness.core import GenerationSettings, TrainingSettings
 from harness.data.selection import Curriculum, StagePlan, Subset
 from harness.errors import OptionError
-from harness.report.formatting import to_toml
+from harness.report.recipes import to_toml
 from harness.run.plan import make_plan
-from harness.training.spec import tailor
+from harness.training.settings import TRAINING
+from strategies.qlora import QLoRA
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,20 +79,29 @@ def parse(recipe: Path, *settings: str, **flags: Any) -> Options:
     return parse_options({"recipe": str(recipe), "set": list(settings), **flags})
 
 
+def qlora(options: Options, model: str = "") -> QLoRA:
+    """The one variant that the options ask for."""
+    (settings,) = options.of(model).variants(QLoRA)
+    return QLoRA(**settings)
+
+
 def test_a_recipe_holds_everything(recipe: Path) -> None:
     options = parse(recipe)
     assert options.strategy == ("zeroshot", "qlora")
     assert options.k == (1, 2)
     assert options.seeds == (7,)
     assert options.train_data == recipe.parent / "rows.json"
-    assert options.qlora == TrainingSettings(
-        r=64, learning_rate=1e-4, target_modules=("q_proj", "v_proj"), eval_steps=100
+    stages = (StagePlan((1,), num_train_epochs=2), StagePlan((2, 3), learning_rate=5e-5))
+    assert qlora(options) == QLoRA(
+        r=64,
+        learning_rate=1e-4,
+        target_modules=("q_proj", "v_proj"),
+        eval_steps=100,
+        subset=Subset(10, (("length", 0.5), ("score", 0.5))),
+        curriculum=Curriculum(3, (("score", -1.0),), stages),
     )
     assert options.generation == GenerationSettings(rows=3, max_new_tokens=40)
-    assert options.per_model == {"smollm2-135m": {"r": 8}}
-    assert options.subset == Subset(10, (("length", 0.5), ("score", 0.5)))
-    stages = (StagePlan((1,), num_train_epochs=2), StagePlan((2, 3), learning_rate=5e-5))
-    assert options.curriculum == Curriculum(3, (("score", -1.0),), stages)
+    assert options.per_model == {"smollm2-135m": {"qlora": {"r": (8,)}}}
     assert options.given("k")
     assert not options.given("prompt")
 
@@ -99,13 +110,13 @@ def test_flag_over_set_over_recipe_over_pyproject(recipe: Path, tmp_path: Path) 
     below = Layer("pyproject.toml: ", None, {"seeds": [1], "k": [9]}, {"qlora": {"r": 2}})
     flags = {"recipe": str(recipe), "seeds": "3"}
     options = parse_options(flags | {"set": ["seeds=4", "k=5", "qlora.r=32"]}, below)
-    assert (options.seeds, options.k, options.qlora.r) == ((3,), (5,), 32)
-    assert options.qlora.learning_rate == 1e-4  # --set replaced one value, not the table
-    assert parse_options(flags, below).qlora.r == 64
+    assert (options.seeds, options.k, qlora(options).r) == ((3,), (5,), 32)
+    assert qlora(options).learning_rate == 1e-4  # --set replaced one value, not the table
+    assert qlora(parse_options(flags, below)).r == 64
     file = tmp_path / "pyproject.toml"
     file.write_text('[tool.adaptbench]\nrecipe = "recipe.toml"\n[tool.adaptbench.qlora]\nr = 2\n')
     options = parse_options({}, read_pyproject(file))
-    assert (options.qlora.r, options.seeds) == (64, (7,))
+    assert (qlora(options).r, options.seeds) == (64, (7,))
 
 
 def test_what_is_stronger_holds_for_a_model_s_own_settings_too(tmp_path: Path) -> None:
@@ -118,7 +129,8 @@ def test_what_is_stronger_holds_for_a_model_s_own_settings_too(tmp_path: Path) -
     )
 
     def own(*settings: str, **flags: Any) -> Any:
-        return parse(file, *settings, **flags).per_model["a/c"]
+        settings_of = parse(file, *settings, **flags).per_model["a/c"]["qlora"]
+        return {name: value for name, (value,) in settings_of.items()}
 
     assert own() == {"r": 16, "max_steps": 2000, "lora_alpha": 8.0}
     assert own(limit="8")["max_steps"] == 10
@@ -126,8 +138,7 @@ def test_what_is_stronger_holds_for_a_model_s_own_settings_too(tmp_path: Path) -
     only = own("for.'a/c'.qlora.max_steps=5")
     assert only == {"r": 16, "max_steps": 5, "lora_alpha": 8.0}
     options = parse(file)
-    training = TrainingSpec((), options.qlora)
-    settings = [tailor(training, options, text, None).settings for text in options.model]
+    settings = [qlora(options, text) for text in options.model]
     assert [(one.r, one.max_steps) for one in settings] == [(64, 3500), (16, 2000)]
 
 
@@ -144,13 +155,13 @@ def test_paths_of_a_recipe_start_at_its_folder_and_names_are_no_paths(
     )
     options = parse(file)
     here = str(folder / "models/a")
-    assert (options.model, options.per_model) == ((here,), {here: {"r": 3}})
+    assert (options.model, options.per_model) == ((here,), {here: {"qlora": {"r": (3,)}}})
     assert (options.strategy, options.draw, options.prompt) == (("qlora",), ("run",), ("plain",))
     monkeypatch.chdir(folder)
     assert effective(options)["prompt"] == ["plain"]
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.adaptbench]\nrecipe = "qwen3-4b"\n')
-    assert parse_options({}, read_pyproject(project)).qlora.r == 64
+    assert qlora(parse_options({}, read_pyproject(project))).r == 64
 
 
 @pytest.mark.parametrize(
@@ -168,17 +179,17 @@ def test_paths_of_a_recipe_start_at_its_folder_and_names_are_no_paths(
     ],
 )
 def test_one_value_is_set(recipe: Path, setting: str, name: str, value: Any) -> None:
-    assert getattr(parse(recipe, setting).qlora, name) == value
+    assert getattr(qlora(parse(recipe, setting)), name) == value
 
 
 def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
-    assert parse(recipe).qlora.max_steps == -1
+    assert qlora(parse(recipe)).max_steps == -1
     assert not parse(recipe).trial
     assert parse(recipe, limit="8").trial
     trial = parse(recipe, limit="8")
-    assert (trial.qlora.max_steps, trial.k, trial.limit) == (5, (1,), 8)
-    assert parse(recipe, "limit=8").qlora.max_steps == 5
-    assert parse(recipe, "qlora.max_steps=6", limit="8", k="2").qlora.max_steps == 6
+    assert (qlora(trial).max_steps, trial.k, trial.limit) == (5, (1,), 8)
+    assert qlora(parse(recipe, "limit=8")).max_steps == 5
+    assert qlora(parse(recipe, "qlora.max_steps=6", limit="8", k="2")).max_steps == 6
     assert parse(recipe, limit="8", k="2").k == (2,)
 
 
@@ -219,7 +230,7 @@ def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
         ("[curriculum]\n[[curriculum.stages]]\nepochs = 1", "stage 1: no setting 'epochs'"),
         ("[curriculum]\n[[curriculum.stages]]\nlearning_rate = 1.0", "stage 1 to have levels"),
         ("model = 'a/b'\n[for.'a/c'.qlora]\nr = 1", '[for."a/c"]: not one of the models'),
-        ("[for.'a/c']\nr = 1", "expected the table qlora, found r"),
+        ("[for.'a/c']\nr = 1", "expected a strategy's table, such as qlora, found r"),
         ("[trial.trial]\nk = 1", "a trial has no trial of its own"),
         ("recipe = 'qwen3-4b'", "a recipe cannot name another one"),
         ("[qlora]\nlearning_rate = 1" + "0" * 400, "expected a number above 0"),
@@ -268,9 +279,10 @@ def test_a_recipe_that_is_not_there() -> None:
 
 def test_every_setting_can_be_set_and_is_checked() -> None:
     names = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert set(CHECKS) == names - {"seed"}
+    assert set(TRAINING) == names - {"seed"}
+    assert {one.key for one in schema_of(QLoRA).settings} == {*TRAINING, "subset", "curriculum"}
     defaults = TrainingSettings()
-    for name, check in CHECKS.items():
+    for name, check in TRAINING.items():
         value = getattr(defaults, name)
         # Of the same type, too: an adapter's name is made of these, and 32 is not 32.0 there.
         assert repr(check("none" if value is None else value)) == repr(value)
@@ -301,7 +313,9 @@ SHIPPED = sorted(RECIPES.glob("*.toml"))
 def test_shipped_recipes_make_a_plan_for_their_models_and_for_the_embedded_one(file: Path) -> None:
     description = tomllib.loads(file.read_text("utf-8"))["description"]
     assert description.isascii()
-    assert parse_options({"recipe": file.stem}).qlora == parse_options({"recipe": str(file)}).qlora
+    assert parse_options({"recipe": file.stem}).strategies == (
+        parse_options({"recipe": str(file)}).strategies
+    )
     plan = make_plan(parse_options({"recipe": str(file)}))
     assert any(case.training for case in plan.cases)
     trial = make_plan(parse_options({"recipe": str(file), "model": "smollm2-135m", "limit": "4"}))
@@ -328,4 +342,27 @@ def test_shipped_recipes_are_the_published_settings() -> None:
     assert llama.bnb_4bit_compute_dtype == "bfloat16"
     taiwan = parse_options({"recipe": "taiwan-llm-7b"})
     assert (taiwan.k, taiwan.draw, taiwan.seeds) == ((1, 2, 3, 10), ("row",), (0, 1, 2))
-    assert (taiwan.qlora.learning_rate, taiwan.qlora.num_train_epochs) == (3e-5, 3)
+    assert (qlora(taiwan).learning_rate, qlora(taiwan).num_train_epochs) == (3e-5, 3)
+
+
+def test_a_recipe_of_the_users_own_never_hides_a_shipped_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "recipes"
+    own.mkdir()
+    (own / "mine.toml").write_text("k = 7\ntrain-data = 'rows.json'\n")
+    options = parse_options({"recipe": "mine"})
+    assert (options.k, options.train_data) == ((7,), own / "rows.json")
+    with pytest.raises(OptionError, match=r"--recipe=mime: no such file \(did you mean 'mine'"):
+        parse_options({"recipe": "mime"})
+    shutil.copy(RECIPES / "qwen3-4b.toml", own)
+    assert qlora(parse_options({"recipe": "qwen3-4b"})).r == 64  # a copy is the same recipe
+    (own / "qwen3-4b.toml").write_text("k = 7\n")
+    with pytest.raises(OptionError) as caught:
+        parse_options({"recipe": "qwen3-4b"})
+    ours, theirs = RECIPES / "qwen3-4b.toml", own / "qwen3-4b.toml"
+    assert str(caught.value) == (
+        f"--recipe=qwen3-4b: both {ours} and {theirs} are called so; give the path of one"
+    )
+    assert parse_options({"recipe": "recipes/qwen3-4b.toml"}).k == (7,)

@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
-from harness.conformance import model_under_test as subjects
-from harness.conformance import rules as conformance
+from harness.conformance import model_under_test, rules
 from harness.conformance.model_under_test import tiny
 from harness.conformance.rules import CHECKS
 from harness.conformance.tiny_models import FAMILIES
 from harness.errors import ConformanceError
 from harness.models.encoding import Encoder
 from harness.models.loading import LoadedModel
+from harness.records import COPIED, IN_PLACE, NONE
 from harness.scoring import fast, losses, prefix
 
 
 def failing(folder: Path, name: str = "llama-grouped-query") -> set[str]:
     """Which checks a tiny model of the family fails."""
-    subject = tiny(name, folder / name)
+    model = tiny(name, folder / name)
     failed = set()
     for check, run in CHECKS.items():
         try:
-            run(subject)
+            run(model)
         except ConformanceError:
             failed.add(check)
     return failed
@@ -33,7 +33,7 @@ def failing(folder: Path, name: str = "llama-grouped-query") -> set[str]:
 
 def test_there_is_a_family_of_every_kind_and_nothing_fails(tmp_path: Path) -> None:
     ways = {family.sharing for family in FAMILIES.values()}
-    assert ways == {prefix.IN_PLACE, prefix.COPIED, prefix.NONE}
+    assert ways == {IN_PLACE, COPIED, NONE}
     assert not failing(tmp_path)
 
 
@@ -61,7 +61,7 @@ def positions_from_zero(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_positions_for_padded_rows(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(conformance, "_takes_positions", lambda model: False)
+    patch.setattr(rules, "_takes_positions", lambda model: False)
 
 
 def _encode(patch: pytest.MonkeyPatch, change: Any) -> None:
@@ -116,7 +116,7 @@ def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
         return replace(scored, nlls=[scored.nlls[index] for index in order])
 
-    patch.setattr(subjects, "fast", misplaced)
+    patch.setattr(model_under_test, "fast", misplaced)
 
 
 def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from harness.config.flags import SHIPPED
 from harness.core import Example
 from harness.data.leakage import near_copies
 from harness.data.task import load_rows
-from tests.conftest import sentence_of
+from tests.builders.tasks import sentence_of
 
 TEST = load_rows(SHIPPED / "public_test.json")
 TRAIN = load_rows(SHIPPED / "train.json")

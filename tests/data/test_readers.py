@@ -14,7 +14,7 @@ from harness.core import Example
 from harness.data.readers import FORMATS
 from harness.data.task import load_rows, load_task
 from harness.errors import DataError, OptionError
-from tests.conftest import write_rows
+from tests.builders.tasks import write_rows
 
 ROW = '{"id": "a", "instruction": "問", "output": "答"}'
 EXPECTED = Example("a", "問", "答")

@@ -11,7 +11,7 @@ from harness.config.flags import SHIPPED
 from harness.core import Example
 from harness.data.task import direction_of, load_rows, load_task
 from harness.errors import DataError
-from tests.conftest import row, sentence_of, write_rows
+from tests.builders.tasks import row, sentence_of, write_rows
 
 GOOD = {"id": "a", "instruction": "翻譯成文言文：\n天", "output": "地"}
 

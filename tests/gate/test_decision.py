@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,30 +13,13 @@ import pytest
 from harness.errors import GateError
 from harness.gate.decision import judge
 from harness.gate.verdict import Gate, Verdict
-from harness.metrics.perplexity import DEFINITION
-from harness.results.snapshot import Rows, Snapshot
-
-N = 250
-TOKENS = tuple(20 + i % 30 for i in range(N))
-RNG = np.random.default_rng(3)
-# The spread of SmolLM2's zero-shot log perplexities on 250 real rows: 0.86.
-LOGS = RNG.normal(2.95, 0.86, N)
-IDS = [f"row-{i:03d}" for i in range(N)]
+from harness.metrics.base import Effect, Metric
+from harness.metrics.perplexity import Perplexity
+from harness.results.snapshot import Rows, Snapshot, Values
+from tests.builders.snapshots import IDS, LOGS, RNG, TOKENS, N, but, rows, run
 
 Change = Callable[[np.ndarray[Any, Any]], Any]
-
-
-def rows(logs: Sequence[float] | np.ndarray[Any, Any], key: str = "k", **facts: Any) -> Rows:
-    nll = tuple(round(float(log) * n, 6) for log, n in zip(logs, TOKENS, strict=False))
-    return Rows(key, TOKENS[: len(nll)], nll, {"model": "m", "prompt": "p1", **facts})
-
-
-def run(cells: Mapping[str, Rows], n: int = N, where: str = "there.json", **more: Any) -> Snapshot:
-    contents = {name: f"text {name}" for name in IDS[:n]}
-    return replace(
-        Snapshot(where, "task", contents, tuple(3 * t for t in TOKENS[:n]), cells, {}, DEFINITION),
-        **more,
-    )
+METRICS = (Perplexity(),)
 
 
 def noise(spread: float, seed: int) -> np.ndarray[Any, Any]:
@@ -51,7 +34,7 @@ def judged(
     tolerance: float = 0.01,
     strict: bool = False,
 ) -> Gate:
-    return judge(run(after, where="here"), run(before), tolerance, strict)
+    return judge(run(after, where="here"), run(before), tolerance, strict, METRICS)
 
 
 def only(gate: Gate, cell: str = "a") -> Verdict:
@@ -65,7 +48,7 @@ def test_the_same_numbers_pass() -> None:
     assert gate.passed
     assert [v.status for v in gate.verdicts] == ["OK", "OK"]
     assert [v.p for v in gate.verdicts] == [1.0, 1.0]
-    assert only(gate).ratio == (1.0, 1.0, 1.0)
+    assert only(gate).effect == Effect(0.0, 0.0, 0.0)
     assert only(gate).detectable == 0.0
 
 
@@ -78,9 +61,9 @@ def test_a_rise_in_one_of_twelve_cells_fails_and_is_named() -> None:
     assert [v.cell for v in gate.failing] == ["c07"]
     worst = gate.verdicts[0]
     assert worst.cell == "c07"  # first
-    assert worst.ratio is not None
-    assert worst.ratio[0] == pytest.approx(1.03, abs=1e-4)
-    assert worst.ratio[1] < 1.03 < worst.ratio[2]
+    assert worst.effect is not None
+    assert worst.effect.estimate == pytest.approx(0.03, abs=1e-4)
+    assert worst.effect.low < 0.03 < worst.effect.high
     assert "+3.00 %" in worst.line
     assert not any(v.fails for v in gate.verdicts[1:])
 
@@ -138,8 +121,8 @@ def test_the_mean_rose_without_the_geometric_mean_is_a_warning_that_names_rows()
     verdict = only(gate)
     assert verdict.status == "WARN"
     assert gate.passed
-    assert verdict.mean_ratio is not None
-    assert verdict.mean_ratio[1] > 1
+    assert verdict.mean_effect is not None
+    assert verdict.mean_effect.low > 0
     # By numpy: the rows whose exp(after) − exp(before) is largest.
     largest = np.argsort(np.exp(LOGS) - np.exp(logs))[:3]
     assert [name for name, _ in verdict.drivers] == [IDS[i] for i in largest]
@@ -194,14 +177,15 @@ def test_a_renamed_cell_is_recognized() -> None:
 
 def test_a_cell_that_failed_says_why_it_is_missing() -> None:
     current = run({"a": rows(LOGS)}, missing={"b": "row 'x' does not fit"})
-    gate = judge(current, run({"a": rows(LOGS), "b": rows(LOGS)}), 0.01, False)
+    gate = judge(current, run({"a": rows(LOGS), "b": rows(LOGS)}), 0.01, False, METRICS)
     assert "row 'x' does not fit" in only(gate, "b").line
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e6])
 def test_a_row_that_is_not_finite_fails_and_is_named(bad: float) -> None:
     good = rows(LOGS)
-    broken = replace(good, nll=(*good.nll[:7], bad, *good.nll[8:]))
+    sums = good.metrics["perplexity"].totals
+    broken = but(good, nll=(*sums[:7], bad, *sums[8:]))
     gate = judged({"a": good, "b": good}, {"a": broken, "b": good})
     assert only(gate).status == "FAIL"
     assert "'row-007'" in only(gate).line
@@ -210,7 +194,7 @@ def test_a_row_that_is_not_finite_fails_and_is_named(bad: float) -> None:
 
 def test_another_tokenizer_fails() -> None:
     good = rows(LOGS)
-    other = replace(good, tokens=(TOKENS[0] + 1, *TOKENS[1:]))
+    other = but(good, tokens=(TOKENS[0] + 1, *TOKENS[1:]))
     verdict = only(judged({"a": good}, {"a": other}))
     assert verdict.status == "FAIL"
     assert "row 'row-000' has 21 scored tokens, in the baseline 20" in verdict.line
@@ -231,15 +215,16 @@ def test_other_test_rows_can_not_be_compared(
     baseline = run({"a": rows(LOGS)})
     current = replace(baseline, rows=change(dict(baseline.rows)))
     with pytest.raises(GateError, match=says) as caught:
-        judge(current, baseline, 0.01, False)
+        judge(current, baseline, 0.01, False, METRICS)
     assert "there.json" in str(caught.value)
     assert "--update-baseline" in str(caught.value)
 
 
 def test_another_metric_can_not_be_compared() -> None:
-    baseline = run({"a": rows(LOGS)}, metric={**DEFINITION, "log_perplexity": "NLL / characters"})
+    other = {**Perplexity.definition, "log_perplexity": "NLL / characters"}
+    baseline = run({"a": rows(LOGS)}, definitions={"perplexity": other})
     with pytest.raises(GateError, match=r"there\.json: another definition of the metric: its log_"):
-        judge(run({"a": rows(LOGS)}), baseline, 0.01, False)
+        judge(run({"a": rows(LOGS)}), baseline, 0.01, False, METRICS)
 
 
 def test_what_else_is_different_stands_beside_the_verdict() -> None:
@@ -261,11 +246,10 @@ def test_a_tolerance_within_the_noise_of_scoring_is_remarked_on() -> None:
     assert not judged({"a": noisy}, {"a": rows(LOGS)}, tolerance=0.013).notes
 
 
-def test_one_row_is_inconclusive_and_its_report_is_json() -> None:
-    gate = judge(run({"a": rows([3.1])}, 1), run({"a": rows([3.0])}, 1), 0.01, False)
+def test_one_row_is_inconclusive() -> None:
+    gate = judge(run({"a": rows([3.1])}, 1), run({"a": rows([3.0])}, 1), 0.01, False, METRICS)
     assert only(gate).status == "INCONCLUSIVE"
-    (content,) = gate.content()["verdicts"]
-    assert content["detectable"] is None
+    assert only(gate).detectable == math.inf
 
 
 @pytest.mark.parametrize(("n", "cells"), [(8, 20), (4, 1), (1, 1)])
@@ -273,19 +257,19 @@ def test_with_too_few_rows_to_ever_fail_nothing_could_have_been_seen(n: int, cel
     """The smallest p of n rows is 2⁻ⁿ; times the cells it is never below 0.05."""
     before = {f"c{i}": rows(LOGS[:n]) for i in range(cells)}
     after = {f"c{i}": rows(LOGS[:n] + 0.4) for i in range(cells)}
-    gate = judge(run(after, n), run(before, n), 0.01, True)
+    gate = judge(run(after, n), run(before, n), 0.01, True, METRICS)
     assert not gate.passed
     assert all(verdict.fails for verdict in gate.verdicts)
-    assert gate.content()["verdicts"][0]["detectable"] is None
+    assert gate.verdicts[0].detectable == math.inf
 
 
 def test_few_rows_that_all_rose_alike_could_not_fail_either() -> None:
     """Their spread is 0, which is no reason to believe that a rise would be seen."""
-    same = replace(rows(LOGS[:4]), tokens=(1,) * 4, nll=(1.0, 2.0, 3.0, 4.0))
-    risen = replace(same, nll=(1.5, 2.5, 3.5, 4.5))
-    gate = judge(run({"a": risen}, 4), run({"a": same}, 4), 0.01, True)
+    same = but(rows(LOGS[:4]), tokens=(1,) * 4, nll=(1.0, 2.0, 3.0, 4.0))
+    risen = but(same, nll=(1.5, 2.5, 3.5, 4.5))
+    gate = judge(run({"a": risen}, 4), run({"a": same}, 4), 0.01, True, METRICS)
     assert not gate.passed
-    assert judge(run({"a": same}, 4), run({"a": same}, 4), 0.01, True).passed
+    assert judge(run({"a": same}, 4), run({"a": same}, 4), 0.01, True, METRICS).passed
 
 
 def test_a_row_that_is_all_but_impossible_is_judged() -> None:
@@ -318,3 +302,66 @@ def test_the_order_of_cells_decides_nothing() -> None:
     assert {v.cell: (v.status, v.p) for v in one.verdicts} == {
         v.cell: (v.status, v.p) for v in two.verdicts
     }
+
+
+class Hard(Metric):
+    """A share: lower is better, on a linear scale."""
+
+    name = "hard"
+    title = "share of hard rows"
+    better = "lower"
+    definition: ClassVar = {"hard": "share of hard rows"}
+
+
+class Likely(Metric):
+    """Higher is better, on a linear scale."""
+
+    name = "likely"
+    title = "mean likelihood"
+    better = "higher"
+    definition: ClassVar = {"likely": "mean likelihood"}
+
+
+def linear(cell: Rows, **values: np.ndarray[Any, Any]) -> Rows:
+    """The cell with values of further metrics."""
+    more = {name: Values(tuple(map(float, found)), None, {}) for name, found in values.items()}
+    return replace(cell, metrics={**cell.metrics, **more})
+
+
+def of_three(cell: Rows) -> Snapshot:
+    known = {metric.name: dict(metric.definition) for metric in (*METRICS, Hard(), Likely())}
+    return run({"a": cell}, definitions=known)
+
+
+@pytest.mark.parametrize(("moved", "hard", "likely"), [
+    (0.0, "OK", "OK"), (0.2, "FAIL", "IMPROVED"), (-0.2, "IMPROVED", "FAIL"),
+])  # fmt: skip
+def test_each_metric_has_its_own_direction(moved: float, hard: str, likely: str) -> None:
+    values = 0.5 + 0.01 * RNG.standard_normal(N)
+    noisy = values + 1e-4 * RNG.standard_normal(N)
+    before = of_three(linear(rows(LOGS), hard=values, likely=values))
+    after = of_three(linear(rows(LOGS), hard=noisy + moved, likely=noisy + moved))
+    gate = judge(after, before, 0.01, False, [*METRICS, Hard(), Likely()])
+    assert gate.compared == 3
+    found = {verdict.metric: verdict for verdict in gate.verdicts}
+    assert {name: v.status for name, v in found.items()} == {
+        "perplexity": "OK", "hard": hard, "likely": likely,
+    }  # fmt: skip
+    assert found["hard"].effect is not None
+    assert found["hard"].effect.estimate == pytest.approx(moved, abs=1e-4)
+    assert gate.name_of(found["hard"]) == "a [hard]"
+
+
+def test_a_metric_of_the_baseline_that_is_not_read_is_a_problem() -> None:
+    values = np.full(N, 0.5)
+    baseline = of_three(linear(rows(LOGS), hard=values, likely=values))
+    with pytest.raises(GateError, match="holds the metric 'hard' too"):
+        judge(run({"a": rows(LOGS)}), baseline, 0.01, False, METRICS)
+
+
+def test_a_metric_that_the_baseline_has_not_is_new() -> None:
+    values = np.full(N, 0.5)
+    current = of_three(linear(rows(LOGS), hard=values, likely=values))
+    gate = judge(current, run({"a": rows(LOGS)}), 0.01, False, [*METRICS, Hard(), Likely()])
+    assert gate.passed
+    assert sorted(v.status for v in gate.verdicts) == ["NEW", "NEW", "OK"]

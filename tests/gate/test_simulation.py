@@ -13,7 +13,7 @@ from harness.cli import PASSED, main
 from harness.errors import GateError
 from harness.gate.simulation import EFFECTS, PLAIN, Rate, simulate, table
 from harness.results.baseline import write_baseline
-from tests.gate.test_decision import LOGS, rows, run
+from tests.builders.snapshots import LOGS, rows, run
 
 RUNS = 160
 
@@ -25,7 +25,10 @@ def noise(seed: int) -> np.ndarray:  # type: ignore[type-arg]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cells = {f"m-plain-few-s{seed}": rows(LOGS + noise(seed)) for seed in range(4)}
+    cells = {
+        f"m-plain-few-s{seed}": replace(rows(LOGS + noise(seed)), group="m-plain-few")
+        for seed in range(4)
+    }
     path = tmp_path_factory.mktemp("run") / "baseline.json"
     write_baseline(path, run({"m-plain-zeroshot": rows(LOGS), **cells}))
     return path

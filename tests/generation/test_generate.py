@@ -12,8 +12,9 @@ from harness.core import Example, GenerationSettings, ModelSpec
 from harness.generation.generate import generate
 from harness.models.loading import LoadedModel, load
 from harness.prompts.files import load_template
+from harness.records import Sample
 from harness.training.train import encode_rows
-from tests.conftest import row
+from tests.builders.tasks import row
 
 TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(3))
 
@@ -42,10 +43,10 @@ def test_greedy_text_is_the_most_likely_token_each_time(loaded: LoadedModel) -> 
                     break
                 ids.append(token)
         answer = ids[len(encoded.context) :]
-        assert sample["id"] == example.id
-        assert sample["tokens"] == len(answer)
-        assert sample["text"] == loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
-        assert sample["finished"] == (len(answer) < 12)
+        assert sample.id == example.id
+        assert sample.tokens == len(answer)
+        assert sample.text == loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
+        assert sample.finished == (len(answer) < 12)
 
 
 def test_it_stops_at_the_eos(loaded: LoadedModel) -> None:
@@ -64,7 +65,7 @@ def test_it_stops_at_the_eos(loaded: LoadedModel) -> None:
         (sample, *_) = written(loaded)
     finally:
         handle.remove()
-    assert sample == {"id": "test-000", "text": "", "tokens": 0, "finished": True}
+    assert sample == Sample("test-000", "", 0, True)
 
 
 def test_samples_depend_on_the_seed_and_the_row_alone(loaded: LoadedModel) -> None:
@@ -88,7 +89,7 @@ def test_nothing_of_the_model_s_own_configuration_counts(loaded: LoadedModel) ->
 
     greedy, sampled = written(loaded), written(loaded, do_sample=True)
     own = loaded.model.generation_config
-    first = [loaded.encoder.tokenizer(s["text"][:1]).input_ids[-1] for s in greedy if s["text"]]
+    first = [loaded.encoder.tokenizer(s.text[:1]).input_ids[-1] for s in greedy if s.text]
     loaded.model.generation_config = GenerationConfig(suppress_tokens=first, top_k=1, min_length=99)
     try:
         assert written(loaded) == greedy
@@ -105,4 +106,4 @@ def test_writing_ends_where_the_model_s_positions_end(tmp_path: Path) -> None:
     room = loaded.encoder.max_length
     assert room is not None
     (sample,) = written(loaded, TEST[:1], max_new_tokens=10 * room)
-    assert sample["tokens"] <= room - len(encoded.context)
+    assert sample.tokens <= room - len(encoded.context)

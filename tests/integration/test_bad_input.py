@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Run, make_llama, write_rows
-from tests.integration import summary
+from tests.builders import ROOT
+from tests.builders.commands import Run, summary
+from tests.builders.models import make_llama
+from tests.builders.tasks import Files, write_rows
 
 BAD = {
     "unknown strategy": (["--strategy=oneshot"], "--strategy=oneshot: no such strategy"),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files
+from tests.builders import ROOT
+from tests.builders.tasks import Files
 
 THEIRS = '''
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from harness.core import Adaptation, Strategy
 
 @dataclass(frozen=True)
 class Shortest(Strategy):
-    """The two shortest rows of the pool."""
+    """The shortest rows of the pool."""
+    n: int = 2
     name = "shortest"
     def adapt(self, pool, seed):
-        return Adaptation(tuple(sorted(pool, key=lambda row: (len(row.output), row.id))[:2]))
+        return Adaptation(tuple(sorted(pool, key=lambda row: (len(row.output), row.id))[:self.n]))
 '''
 
 
@@ -60,6 +62,26 @@ def test_a_users_strategy_runs_by_its_name(checkout: Path, files: Files, tiny_mo
     content = json.loads((checkout / "results" / "summary.json").read_text("utf-8"))
     (cell,) = content["cells"]
     assert (cell["strategy"], cell["k"], cell["seed"]) == ("shortest", 2, None)
+
+
+def test_a_strategy_of_the_working_directory_stands_beside_the_shipped_ones(
+    checkout: Path, files: Files, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its setting makes two cells; where a test of a foreign checkout is collected, too."""
+    here = tmp_path / "elsewhere"
+    (here / "strategies").mkdir(parents=True)
+    (here / "strategies" / "shortest.py").write_text(THEIRS)
+    (here / "mine.toml").write_text("[shortest]\nn = [2, 4]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", str(checkout / "suites"), "-p", "no:cacheprovider",
+         "--collect-only", "-q", "--recipe=mine.toml", "--strategy=zeroshot,shortest",
+         f"--model={tiny_model}", f"--data={files.test}", f"--train-data={files.train}"],
+        cwd=here, env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for label in ("zeroshot", "shortest-n02", "shortest-n04"):
+        assert f"[tiny-llama-plain-{label}]" in done.stdout
 
 
 def test_a_broken_strategy_file_is_one_line(checkout: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Outcome, Run, row, write_rows
-from tests.integration import SWEEP, summary
+from tests.builders import ROOT
+from tests.builders.commands import SWEEP, Outcome, Run, summary
+from tests.builders.tasks import Files, row, write_rows
 
 TEST = [row(i, 6 + i % 9, "test", ("classical", "modern")[i % 2]) for i in range(40)]
 

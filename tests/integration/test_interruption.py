@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT, Files, Run
-from tests.integration import SWEEP, summary
+from tests.builders import ROOT
+from tests.builders.commands import SWEEP, Run, summary
+from tests.builders.tasks import Files
 
 SLOW = """
 import time

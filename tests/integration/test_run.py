@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Run, make_llama, write_rows
-from tests.integration import SWEEP, summary
+from tests.builders import ROOT
+from tests.builders.commands import SWEEP, Run, summary
+from tests.builders.models import make_llama
+from tests.builders.tasks import Files, write_rows
 
 
 def test_a_run_and_its_repetition(suites: Run, tmp_path: Path) -> None:
@@ -56,9 +58,9 @@ def test_numbers_equal_a_script_that_uses_the_harness_without_pytest(
     suites: Run, files: Files, tiny_model: Path, tmp_path: Path
 ) -> None:
     from harness.config.options import parse_options
-    from harness.metrics.perplexity import summarize
     from harness.run.bench import Bench
     from harness.run.plan import make_plan
+    from tests.builders.cells import perplexity
 
     suites(*SWEEP)
     options = parse_options(
@@ -70,7 +72,7 @@ def test_numbers_equal_a_script_that_uses_the_harness_without_pytest(
     )  # fmt: skip
     bench = Bench(make_plan(options))
     found = {
-        case.id: summarize(bench.measure(case).measurement.observations).mean_perplexity
+        case.id: perplexity(bench.measure(case).measurement.observations)
         for case in bench.plan.cases
     }
     expected = {cell["id"]: cell["mean_perplexity"] for cell in summary(tmp_path)["cells"]}

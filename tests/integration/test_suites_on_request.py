@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Run
+from tests.builders import ROOT
+from tests.builders.commands import Run
 
 SPEED, CONFORMANCE = ROOT / "suites/test_speed.py", ROOT / "suites/test_conformance.py"
 
@@ -19,6 +20,20 @@ def test_a_run_of_all_suites_measures_cells_only(suites: Run) -> None:
     assert [line for line in done.lines if "::" in line] == [
         "suites/test_perplexity.py::test_mean_perplexity[tiny-llama-plain-zeroshot]"
     ]
+
+
+def test_the_perplexity_suite_needs_neither_room(suites: Run, tmp_path: Path) -> None:
+    """Not even when every cell is measured: both rooms live with the suites that use them."""
+    spy = "import sys\ndef pytest_sessionfinish(session):\n"
+    spy += "    names = sorted(name for name in sys.modules if name.startswith('harness.'))\n"
+    spy += f"    open({str(tmp_path / 'modules')!r}, 'w').write(chr(10).join(names))\n"
+    (tmp_path / "spy.py").write_text(spy, encoding="utf-8")
+    done = suites("-p", "spy", "--strategy=zeroshot", env={"PYTHONPATH": str(tmp_path)})
+    assert done.status == 0, done.out
+    modules = (tmp_path / "modules").read_text("utf-8").splitlines()
+    assert "harness.scoring.fast" in modules
+    rooms = ("harness.conformance", "harness.speed")
+    assert [name for name in modules if name.startswith(rooms)] == []
 
 
 def test_speed_is_reported(suites: Run, tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Files, Run, row, write_rows
+from tests.builders import ROOT
+from tests.builders.commands import Run
+from tests.builders.processes import ForkServer
+from tests.builders.tasks import Files, row, write_rows
 
 QUICK = ("--strategy=qlora", "--quant=none", "--seeds=0")
 
@@ -108,11 +111,11 @@ def cell_files(tmp_path: Path) -> list[Path]:
 
 
 def test_a_training_that_is_killed_is_gone_on_with(
-    files: Files, tiny_model: Path, tmp_path: Path
+    files: Files, tiny_model: Path, tmp_path: Path, processes: ForkServer
 ) -> None:
-    def command(folder: str) -> list[str]:
+    def arguments(folder: str) -> list[str]:
         return [
-            *(sys.executable, "-m", "pytest", "suites/", "-p", "no:cacheprovider", *QUICK),
+            *("suites/", "-p", "no:cacheprovider", *QUICK),
             f"--model={tiny_model}",
             f"--data={files.test}",
             f"--train-data={files.train}",
@@ -121,9 +124,12 @@ def test_a_training_that_is_killed_is_gone_on_with(
             *("--set", "qlora.save_steps=5"),
         ]
 
-    subprocess.run(command("whole"), cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert processes.run("pytest", *arguments("whole")).status == 0
     process = subprocess.Popen(
-        command("killed"), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "pytest", *arguments("killed")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("adapters/*.work/checkpoint-*/complete.json")):
@@ -133,7 +139,7 @@ def test_a_training_that_is_killed_is_gone_on_with(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list((tmp_path / "killed").glob("adapters/*/adapter_model.safetensors"))
-    subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert processes.run("pytest", *arguments("killed")).status == 0
     first, second = (
         json.loads((tmp_path / folder / "summary.json").read_text())["cells"][0]["mean_perplexity"]
         for folder in ("whole", "killed")

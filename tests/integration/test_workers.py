@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, make_llama
-from tests.integration import SWEEP, summary
+from tests.builders.commands import SWEEP, Run, summary
+from tests.builders.models import make_llama
 
 
 def test_two_workers_give_the_same_numbers_and_one_report(suites: Run, tmp_path: Path) -> None:

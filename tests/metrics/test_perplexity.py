@@ -7,8 +7,11 @@ import statistics
 
 import pytest
 
-from harness.metrics.perplexity import nonfinite_rows, perplexity, spread, summarize
+from harness.core import Example
+from harness.metrics.base import Reading
+from harness.metrics.perplexity import Perplexity, nonfinite_rows
 from harness.records import Likelihood
+from harness.statistics.uncertainty import spread
 
 
 def score(name: str, nll: float, tokens: int, size: int = 6) -> Likelihood:
@@ -23,16 +26,26 @@ ROWS = [
 ]
 
 
+def read(rows: list[Likelihood]) -> Reading:
+    return Perplexity().read(rows, [Example(row.id, "", "") for row in rows])
+
+
 def test_metrics_by_hand() -> None:
-    found = summarize(ROWS)
-    assert found.n == 3
-    assert found.mean_perplexity == pytest.approx(22 / 3)
-    assert found.geometric_mean_perplexity == pytest.approx(128 ** (1 / 3))
-    assert found.median_perplexity == pytest.approx(4)
+    found = read(ROWS)
     # 3 + 4 + 4 = 11 bits over 6 tokens and 18 bytes.
-    assert found.token_perplexity == pytest.approx(2 ** (11 / 6))
-    assert found.bits_per_byte == pytest.approx(11 / 18)
-    assert found.nonfinite == 0
+    assert found.aggregates == pytest.approx(
+        {
+            "mean_perplexity": 22 / 3,
+            "geometric_mean_perplexity": 128 ** (1 / 3),
+            "median_perplexity": 4,
+            "token_perplexity": 2 ** (11 / 6),
+            "bits_per_byte": 11 / 18,
+        }
+    )
+    assert next(iter(found.aggregates)) == Perplexity().headline.name
+    assert found.values.tolist() == pytest.approx([math.log(2), math.log(4), math.log(16)])
+    assert found.denominators == (3, 2, 1)
+    assert found.nonfinite == ()
 
 
 def test_spread_is_the_sample_standard_deviation() -> None:
@@ -48,18 +61,20 @@ def test_one_value_has_no_spread() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_nonfinite_rows_are_counted_and_never_averaged_away(bad: float) -> None:
     rows = [*ROWS, score("d", bad, 2)]
-    found = summarize(rows)
-    assert found.nonfinite == 1
+    found = read(rows)
+    assert found.nonfinite == (3,)
     assert nonfinite_rows(rows) == ["d"]
-    assert not math.isfinite(found.mean_perplexity)
+    assert not math.isfinite(found.aggregates["mean_perplexity"])
     if math.isnan(bad):
-        assert math.isnan(found.median_perplexity)
+        assert math.isnan(found.aggregates["median_perplexity"])
 
 
 def test_an_overflowing_perplexity_is_infinite() -> None:
-    assert perplexity(score("e", 1000.0, 1)) == math.inf
+    found = read([score("e", 1000.0, 1)])
+    assert found.aggregates["mean_perplexity"] == math.inf
+    assert found.nonfinite == (0,)
 
 
 def test_no_rows() -> None:
     with pytest.raises(ValueError, match="no rows"):
-        summarize([])
+        read([])

@@ -8,22 +8,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.core import Example, PromptTemplate
 from harness.prompts.rendering import parts
-from harness.report import content as report
 from harness.report.publish import rebuild
-from harness.results.manifest import example, write_manifest
+from harness.results.manifest import write_manifest
 from harness.results.reading import read_run
 from harness.results.store import Store
 from harness.results.surprisal import encode
-from tests.report.test_content import HOSTILE
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run, report_of
+from tests.builders.texts import HOSTILE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03")
@@ -53,8 +52,9 @@ def make_hostile(folder: Path) -> Path:
     rows = []
     for index, row in enumerate(manifest.rows):
         text = HOSTILE[index % len(HOSTILE)]
-        rows.append({**row, "instruction": f"{text} 翻譯成文言文", "output": f"答{text}"})
-    demonstration = {"id": "demo-1", "instruction": HOSTILE[0], "output": HOSTILE[1]}
+        changes = {"instruction": f"{text} 翻譯成文言文", "output": f"答{text}"}
+        rows.append(dataclasses.replace(row, **changes))
+    demonstration = Example("demo-1", HOSTILE[0], HOSTILE[1])
     store, entries = Store(folder), []
     for entry in manifest.entries:
         assert entry.cell is not None
@@ -64,22 +64,21 @@ def make_hostile(folder: Path) -> Path:
                 score,
                 demo_ids=shown,
                 surprisal=encode(
-                    [0.3 * (i % 30) for i in range(len(row["output"]) + 1)],
-                    [(i, i + 1) for i in range(len(row["output"]))],
-                    len(row["output"]),
+                    [0.3 * (i % 30) for i in range(len(row.output) + 1)],
+                    [(i, i + 1) for i in range(len(row.output))],
+                    len(row.output),
                 ),
             )
             for score, row in zip(measured[entry.id].observations, rows, strict=True)
         )
         store.put(dataclasses.replace(measured[entry.id], observations=scores))
         entries.append(dataclasses.replace(entry, model=f"m {HOSTILE[2]}"))
-    prompt = {
-        "name": "plain",
-        "preamble": f"{HOSTILE[10]} {HOSTILE[17]}\n",
-        "chat": False,
-        "demonstration": "問{number}：{instruction}\n答：{output}\n",
-        "query": "{instruction}$&\n",
-    }
+    prompt = PromptTemplate(
+        name="plain",
+        preamble=f"{HOSTILE[10]} {HOSTILE[17]}\n",
+        demonstration="問{number}：{instruction}\n答：{output}\n",
+        query="{instruction}$&\n",
+    )
     write_manifest(
         folder,
         dataclasses.replace(
@@ -88,7 +87,7 @@ def make_hostile(folder: Path) -> Path:
             shown={"demo-1": demonstration},
             prompts=(prompt,),
             entries=tuple(entries),
-            task={**manifest.task, "name": HOSTILE[4]},
+            task=dataclasses.replace(manifest.task, name=HOSTILE[4]),
         ),
     )
     return folder
@@ -169,23 +168,18 @@ def test_search_order_and_opening_rows(page: Any) -> None:
 
 
 def test_prompts_are_shown_as_python_sends_them(page: Any, folder: Path) -> None:
-    manifest, measured = read_run(folder)
-    content = report.build(manifest, measured)
-    cells = [cell["id"] for cell in content["explorer"]["cells"]]
+    manifest, _ = read_run(folder)
+    cells = [cell.id for cell in report_of(folder).explorer.cells]
     place = next(i for i, name in enumerate(cells) if "k01" in name)
     page.locator("#order").select_option("file")
     page.locator("#cell").select_option(str(place))
-    prompt = manifest.prompts[0]
-    from harness.core import PromptTemplate
-
-    template = PromptTemplate(**{key: prompt[key] for key in PromptTemplate.__dataclass_fields__})
-    shown = [example(manifest.shown["demo-1"])]
+    template, shown = manifest.prompts[0], [manifest.shown["demo-1"]]
     for index in (0, 3, 10, 17):
         row = page.locator("#list details").nth(index)
         row.locator("summary").click()
         row.locator(".prompt").wait_for()
         pieces = row.locator(".prompt .piece .text").all_text_contents()
-        expected = parts(template, example(manifest.rows[index]), shown)
+        expected = parts(template, manifest.rows[index], shown)
         assert len(pieces) == len(expected) == 3
         for piece, part in zip(pieces, expected, strict=True):
             plain = part.text.replace("\u202e", "‹U+202E›")
@@ -237,14 +231,20 @@ def test_without_scripts_the_report_is_still_there(browser: Any, folder: Path) -
     context.close()
 
 
-def test_sixty_cells_of_250_rows_open_at_once(browser: Any, tmp_path: Path) -> None:
+def test_of_sixty_cells_of_250_rows_only_what_is_looked_at_is_built(
+    browser: Any, tmp_path: Path
+) -> None:
     labels = ("zeroshot", *(f"fewshot-random-k{k:02d}" for k in range(1, 21)))
     folder = make_run(tmp_path / "results", labels=labels, rows=250, shift=-0.1)
     rebuild(folder, None)
     page = browser.new_page()
-    started = time.perf_counter()
     page.goto((folder / "report.html").as_uri())
+    assert "250 of 250 rows" in page.locator("#found").inner_text()
+    assert page.locator("#list details").count() == 20
+    assert page.locator("#list .inside").count() == 0
+    # Less than one element for every row of every cell: the rest is data until it is shown.
+    assert page.locator("*").count() < 61 * 250
     page.locator("#list details summary").nth(5).click()
-    # Under 2 s on a quiet machine; here other tests run beside.
-    assert time.perf_counter() - started < 5
+    page.locator("#list .inside").wait_for()
+    assert page.locator("#list .inside").count() == 1
     page.close()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.metrics.base import Effect
+from harness.metrics.perplexity import Perplexity
 from harness.records import Likelihood
-from harness.report import content as report
 from harness.report.conclusions import conclusions, sureness
-from harness.results.reading import read_run
-from tests.results.test_reading import make_run
+from harness.report.nouns import Group, GroupResult, Known
+from harness.results.manifest import Control
+from harness.statistics.uncertainty import Bounds, Comparison
+from tests.builders.runs import make_run, report_of
 
 RNG = np.random.default_rng(5)
 LOGS = RNG.normal(2.9, 0.8, 80)
@@ -31,9 +35,8 @@ def scores(
 
 def said(tmp_path: Path, **shifts: float) -> list[str]:
     """The sentences of a run with zero-shot and few-shot cells whose logarithms are shifted."""
-    content = report.build(*read_run(make_run(tmp_path / "results", **shifts)))  # type: ignore[arg-type]
-    sentences: list[str] = content["conclusions"]
-    return sentences
+    content = report_of(make_run(tmp_path / "results", **shifts))  # type: ignore[arg-type]
+    return content.conclusions
 
 
 def test_a_sure_improvement_has_its_size_and_interval(tmp_path: Path) -> None:
@@ -57,53 +60,55 @@ def test_what_is_not_sure_is_not_called_so(tmp_path: Path) -> None:
 
 
 def test_sure_needs_p_and_the_interval_over_seeds() -> None:
-    narrow, wide = [0.9, 0.85, 0.95], [0.9, 0.5, 1.6]
-    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": None}) == "sure"
-    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": narrow}) == "sure"
-    assert sureness({"p": 0.001, "ratio": narrow, "seeds_ratio": wide}) == (
-        "sure for these seeds only"
-    )
-    assert sureness({"p": 0.05, "ratio": narrow, "seeds_ratio": narrow}) == "not sure"
+    narrow, wide = Effect(-0.1, -0.15, -0.05), Effect(-0.1, -0.5, 0.6)
+    assert sureness(Comparison(narrow, None, None, 0.001)) == "sure"
+    assert sureness(Comparison(narrow, narrow, None, 0.001)) == "sure"
+    assert sureness(Comparison(narrow, wide, None, 0.001)) == "sure for these seeds only"
+    assert sureness(Comparison(narrow, narrow, None, 0.05)) == "not sure"
+
+
+Entry = tuple[Group, GroupResult]
 
 
 def group(
-    label: str, strategy: str, k: int, mean: float | None, **more: object
-) -> dict[str, object]:
-    return {
-        "label": label,
-        "strategy": strategy,
-        "k": k,
-        "mean": mean,
-        "model": "m",
-        "prompt": "plain",
-        "quantization": "none",
-        "select": "random",
-        "draw": "run",
-        "training_tokens": None,
-        "versus": None,
-        "bits_per_byte": 2.0,
-        **more,
-    }
+    label: str, strategy: str, k: int, mean: float | None, model: str = "m", bits: float = 2.0
+) -> Entry:
+    facts = Group(
+        *(label, strategy, model, "none", "float32", "plain", k, "random", "run"),
+        *(80, (0, 1, 2), 3, 3, 50.0, None, None, None),
+    )
+    known = {"mean_perplexity": Known(mean, None), "bits_per_byte": Known(bits, None)}
+    return facts, GroupResult(mean, None, known, Bounds(), 0)
+
+
+def sentences(entries: Sequence[Entry], seen: Sequence[list[list[Likelihood]]]) -> list[str]:
+    """What is said of groups with these likelihoods."""
+    values = [
+        np.array([[one.nll / one.n_tokens for one in seed] for seed in seeds]) for seeds in seen
+    ]
+    counts = [tuple(one.n_tokens for one in seeds[0]) for seeds in seen]
+    groups, results = [g for g, _ in entries], [r for _, r in entries]
+    return conclusions(Perplexity(), Control(), groups, results, values, counts)
 
 
 def test_more_shots_are_compared_with_the_fewest() -> None:
     groups = [group(f"fewshot-random-k{k:02d}", "fewshot", k, 20.0) for k in (1, 3, 5)]
-    better = conclusions(groups, [scores(0.0), scores(-0.1), scores(-0.2)])
+    better = sentences(groups, [scores(0.0), scores(-0.1), scores(-0.2)])
     # exp(−0.2) = 0.819
     assert any("fewshot-random-k05 is 18 % below 1-shot [" in text for text in better)
-    same = conclusions(groups, [scores(0.0, 0.2), scores(0.0, 0.2), scores(0.0, 0.2)])
+    same = sentences(groups, [scores(0.0, 0.2), scores(0.0, 0.2), scores(0.0, 0.2)])
     assert any("fewshot-random-k05 is not shown to differ from 1-shot: " in text for text in same)
 
 
 def test_models_with_other_tokenizers_are_compared_by_bits_per_byte_only() -> None:
     groups = [
-        group("zeroshot", "zeroshot", 0, 30.0, model="a", bits_per_byte=2.5),
-        group("zeroshot", "zeroshot", 0, 10.0, model="b", bits_per_byte=2.9),
+        group("zeroshot", "zeroshot", 0, 30.0, model="a", bits=2.5),
+        group("zeroshot", "zeroshot", 0, 10.0, model="b", bits=2.9),
     ]
-    sentences = conclusions(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1, tokens=20)])
-    assert sentences[-1].endswith("The best of each: a 2.500 (zeroshot); b 2.900 (zeroshot).")
-    assert [text.partition(":")[0] for text in sentences[:2]] == ["a", "b"]
-    alike = conclusions(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1)])
+    found = sentences(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1, tokens=20)])
+    assert found[-1].endswith("The best of each: a 2.500 (zeroshot); b 2.900 (zeroshot).")
+    assert [text.partition(":")[0] for text in found[:2]] == ["a", "b"]
+    alike = sentences(groups, [scores(0.0, seeds=1), scores(0.0, seeds=1)])
     assert not any("tokenizers differ" in text for text in alike)
 
 
@@ -113,7 +118,7 @@ def test_what_is_not_finite_is_not_ranked(means: tuple[float | None, ...]) -> No
         group("zeroshot", "zeroshot", 0, means[0]),
         group("fewshot-random-k01", "fewshot", 1, means[1]),
     ]
-    (sentence,) = conclusions(groups, [scores(0.0), scores(0.0)])
+    (sentence,) = sentences(groups, [scores(0.0), scores(0.0)])
     assert sentence == (
         "No strategy has a finite perplexity."
         if means[1] is None
@@ -122,4 +127,4 @@ def test_what_is_not_finite_is_not_ranked(means: tuple[float | None, ...]) -> No
 
 
 def test_nothing_measured_says_nothing() -> None:
-    assert conclusions([], []) == []
+    assert sentences([], []) == []

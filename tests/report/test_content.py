@@ -5,62 +5,74 @@ from __future__ import annotations
 import dataclasses
 import html.parser
 import json
+import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from harness.config.options import parse_options
-from harness.core import GenerationSettings
-from harness.records import Likelihood, Measurement
+from harness.core import Example, GenerationSettings
+from harness.metrics.base import Metric
+from harness.metrics.perplexity import Perplexity
+from harness.prompts.rendering import render as prompt
+from harness.records import (
+    Evaluation,
+    Likelihood,
+    Measurement,
+    Sample,
+    StageRecord,
+    TrainingRecord,
+)
 from harness.report import content as report
-from harness.report import formatting as rendering
-from harness.report.formatting import chosen_on_test, table, visible
+from harness.report import markdown as rendering
+from harness.report.formatting import visible
 from harness.report.html import page
 from harness.report.learning import draw
+from harness.report.nouns import Missing, Report, SampleRow, Written
 from harness.report.publish import write
+from harness.report.summary import summary
+from harness.report.tables import frame, table
+from harness.results.manifest import Control
 from harness.run.describe import describe
 from harness.run.plan import Plan, make_plan
-from tests.conftest import Files
-from tests.results.test_store import MEASUREMENT
+from tests.builders.cells import MEASUREMENT, PROVENANCE
+from tests.builders.tasks import Files
+from tests.builders.texts import HOSTILE
 
-PROVENANCE = {
-    "adaptbench": "0.1.0",
-    "prefix_token": "BOS",
-    "matmul": "torch default",
-    "pool_digest": "sha",
-    "versions": {"torch": "2.13.0"},
-    "hardware": {"processor": "test", "cores": 2},
-}
-TRAINING = {
-    "settings": {"r": 16, "learning_rate": 1e-3, "seed": 0},
-    "optimizer": "adamw_torch",
-    "rows": 12,
-    "tokens": 345,
-    "steps": 3,
-    "trained_rows": 12,
-    "trained_tokens": 345,
-    "seconds": 12.5,
-    "trainable_parameters": 99,
-    "losses": [3.0, 2.5, 2.25],
-    "evaluations": [],
-    "best_step": None,
-    "select_on": None,
-    "ids": [f"train-{i:03d}" for i in range(12)],
-    "left_out": [],
-    "holdout_ids": [],
-    "stages": [],
-}
-WATCHED = {
-    "evaluations": [
-        {"step": 0, "loss": 3.5, "mean_perplexity": 40.0},
-        {"step": 2, "loss": 2.5, "mean_perplexity": 12.5},
-        {"step": 3, "loss": 2.625, "mean_perplexity": 13.5},
-    ],
+TRAINING = TrainingRecord(
+    adapter="a",
+    sha256="s",
+    base={},
+    settings={"r": 16, "learning_rate": 1e-3, "seed": 0},
+    optimizer="adamw_torch",
+    rows=12,
+    tokens=345,
+    steps=3,
+    trained_rows=12,
+    trained_tokens=345,
+    seconds=12.5,
+    trainable_parameters=99,
+    losses=(3.0, 2.5, 2.25),
+    evaluations=(),
+    best_step=None,
+    select_on=None,
+    ids=tuple(f"train-{i:03d}" for i in range(12)),
+    left_out=(),
+    holdout_ids=(),
+    stages=(),
+)
+WATCHED: dict[str, Any] = {
+    "evaluations": (
+        Evaluation(0, 3.5, 40.0),
+        Evaluation(2, 2.5, 12.5),
+        Evaluation(3, 2.625, 13.5),
+    ),
     "best_step": 2,
     "select_on": "test",
 }
+METRICS = (Perplexity(),)
 
 
 @pytest.fixture
@@ -105,13 +117,14 @@ def build(
     stored: dict[str, Any],
     computed: frozenset[str] = frozenset(),
     failures: dict[str, str] | None = None,
-) -> dict[str, Any]:
+) -> Report:
     found = {name: (measurement.cell, file) for name, (measurement, file) in stored.items()}
     manifest = describe(plan, found, computed, failures)
-    return report.build(manifest, {name: measurement for name, (measurement, _) in stored.items()})
+    measurements = {name: measurement for name, (measurement, _) in stored.items()}
+    return report.build(manifest, measurements, METRICS)
 
 
-def render(template: str, content: dict[str, Any], figures: Any = None) -> str:
+def render(template: str, content: Report, figures: Any = None) -> str:
     if template == "report.html.j2":
         return page(content, figures or {})
     return rendering.render(template, content, figures)
@@ -123,8 +136,8 @@ def pool_of(plan: Plan) -> Any:
 
 def test_summary_has_what_it_promises(plan: Plan) -> None:
     stored = measured(plan)
-    content = build(plan, stored, computed=frozenset(list(stored)[:1]))
-    assert content["schema_version"] == 1
+    content = summary(build(plan, stored, computed=frozenset(list(stored)[:1])))
+    assert content["schema_version"] == 2
     cell_fields = set(
         "task model strategy label k select seed prompt key n mean_perplexity "
         "geometric_mean_perplexity median_perplexity token_perplexity bits_per_byte nonfinite "
@@ -145,7 +158,10 @@ def test_summary_has_what_it_promises(plan: Plan) -> None:
     assert labels["fewshot-random-k01"]["std"] == pytest.approx(0.904382, rel=1e-5)
     assert labels["fewshot-random-k01"]["mean"] == pytest.approx(9.055122, rel=1e-5)
     # Against zero-shot, exp(2): 9.055122 / 7.389056 − 1
-    assert labels["fewshot-random-k01"]["change"] == pytest.approx(0.225478, rel=1e-4)
+    change = labels["fewshot-random-k01"]["mean"] / labels["zeroshot"]["mean"] - 1
+    assert change == pytest.approx(0.225478, rel=1e-4)
+    # The geometric mean over seeds, exp(2.2), against exp(2).
+    assert labels["fewshot-random-k01"]["versus"]["effect"][0] == pytest.approx(0.221403, rel=1e-5)
     json.dumps(content, allow_nan=False)
 
 
@@ -153,7 +169,7 @@ def test_one_seed_is_not_a_spread_of_zero(plan: Plan) -> None:
     stored = measured(plan)
     only = {name: value for name, value in stored.items() if not name.endswith(("s1", "s2"))}
     content = build(plan, only)
-    for group in content["groups"]:
+    for group in summary(content)["groups"]:
         assert group["std"] is None
     text = render("report.md.j2", content)
     assert "± n/a" in text
@@ -166,7 +182,7 @@ def test_missing_cells_are_named_with_their_reason(plan: Plan) -> None:
     gone = plan.cases[-1].id
     del stored[gone]
     content = build(plan, stored, failures={gone: "row 'x' does not fit"})
-    assert content["missing"] == [{"id": gone, "reason": "row 'x' does not fit"}]
+    assert content.missing == (Missing(gone, "row 'x' does not fit"),)
     for template in ("report.md.j2", "report.html.j2"):
         text = render(template, content)
         assert "Incomplete" in text
@@ -211,36 +227,12 @@ def test_no_wall_clock_and_no_cache_state_in_the_reports(plan: Plan) -> None:
 
 def test_nonfinite_cells_are_shown_as_such(plan: Plan) -> None:
     name = plan.cases[0].id
-    content = build(plan, measured(plan, {name: float("nan")}))
+    content = summary(build(plan, measured(plan, {name: float("nan")})))
     cell = content["cells"][0]
     assert cell["nonfinite"] == 5
     assert cell["mean_perplexity"] is None
-    assert content["groups"][1]["change"] is None  # nothing to compare with
+    assert content["groups"][1]["versus"] is None  # nothing to compare with
     json.dumps(content, allow_nan=False)
-
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</script><img src=x onerror=alert(1)>",
-    '"><svg onload=alert(1)>',
-    "javascript:alert(1)",
-    "| a | b |",
-    "[click](http://example.invalid)",
-    "![x](http://example.invalid/x.png)",
-    "`code` **bold** _it_",
-    "# heading",
-    "line\nbreak | cell",
-    "{{ 7*7 }}{% for x in y %}",
-    "{{ ''.__class__ }}",
-    "\u202egnp.exe",
-    "\u2066hidden\u2069",
-    "zero\u200bwidth",
-    "&lt;b&gt;",
-    "<!-- comment",
-    "\\input{/etc/passwd} $x^2$",
-    "a\x00b\x1b[31m",
-    "~~strike~~ <u>under</u>",
-]
 
 
 class Tags(html.parser.HTMLParser):
@@ -260,7 +252,7 @@ class Tags(html.parser.HTMLParser):
         self.text += data
 
 
-def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
+def hostile_content(plan: Plan, text: str) -> Report:
     stored = measured(plan)
     for name, (measurement, file) in stored.items():
         cell = dataclasses.replace(
@@ -270,15 +262,18 @@ def hostile_content(plan: Plan, text: str) -> dict[str, Any]:
         )
         stored[name] = dataclasses.replace(measurement, cell=cell), file
     content = build(plan, stored, failures={})
-    content["task"] |= {"name": text, "data": text, "excluded": [[text, text]]}
-    content["missing"] = [{"id": text, "reason": text}]
-    content["prompts"][0] |= {"name": text, "query": text}
-    content["trainings"][0] |= {"model": text, "prompt": text, "left_out": [text]}
-    content["trainings"][0]["select_on"] = "test"
-    content["recipe"] = {"model": text}
-    written = [{"cell": "a", "text": text, "finished": True}]
-    content["samples"] = [{"id": text, "instruction": text, "reference": text, "written": written}]
-    return content
+    training = dataclasses.replace(
+        content.trainings[0], model=text, prompt=text, left_out=(text,), select_on="test"
+    )
+    return dataclasses.replace(
+        content,
+        task=dataclasses.replace(content.task, name=text, data=text, excluded=((text, text),)),
+        missing=(Missing(text, text),),
+        prompts=(dataclasses.replace(content.prompts[0], name=text, query=text),),
+        trainings=(training, *content.trainings[1:]),
+        recipe={"model": text},
+        samples=(SampleRow(text, text, text, (Written("a", text, True),)),),
+    )
 
 
 def indented(markdown: str) -> list[str]:
@@ -317,20 +312,20 @@ def watched(plan: Plan, **changes: Any) -> dict[str, Any]:
     stored = measured(plan)
     for name, (measurement, file) in stored.items():
         if measurement.training is not None:
-            training = TRAINING | WATCHED | changes
+            training = dataclasses.replace(TRAINING, **{**WATCHED, **changes})
             stored[name] = dataclasses.replace(measurement, training=training), file
     return stored
 
 
 def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Path) -> None:
     content = build(plan, watched(plan))
-    (training,) = content["trainings"]
-    assert [run["seed"] for run in training["runs"]] == [0, 1, 2]
+    (training,) = content.trainings
+    assert [run.seed for run in training.runs] == [0, 1, 2]
     # The training loss of a point is the mean since the point before: (3 + 2.5) / 2, then 2.25.
-    points = training["runs"][0]["evaluations"]
-    assert [point["training_loss"] for point in points] == [None, 2.75, 2.25]
-    assert [point["best"] for point in points] == [False, True, False]
-    figures = draw(content["trainings"], pool_of(plan))
+    points = training.runs[0].evaluations
+    assert [point.training_loss for point in points] == [None, 2.75, 2.25]
+    assert [point.best for point in points] == [False, True, False]
+    figures = draw(content.trainings, pool_of(plan))
     (name,) = figures
     files = write(tmp_path, content, figures, {})
     assert [file.name for file in files] == ["summary.json", "report.md", "report.html"]
@@ -339,17 +334,19 @@ def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Pat
     assert f"](figures/{name}.svg)" in markdown.read_text()
     assert "| 0 | 2 | 2.750 | 2.500 | 12.50 | ★ |" in markdown.read_text()
     assert "<svg" in page.read_text()
-    assert [entry["label"] for entry in chosen_on_test(content)] == ["qlora"]
+    assert [entry.label for entry in content.chosen_on_test] == ["qlora"]
     for text in (markdown.read_text(), page.read_text()):
         assert "chosen on the test set" in text
         assert "--select-on=holdout" in re.sub(r"\\(.)", r"\1", text)
 
 
 def test_a_checkpoint_chosen_on_held_out_rows_needs_no_warning(plan: Plan) -> None:
-    points = [point | {"holdout_perplexity": 9.5} for point in WATCHED["evaluations"]]  # type: ignore[attr-defined]
-    stored = watched(plan, select_on="holdout", holdout_ids=["a", "b"], evaluations=points)
+    points = tuple(
+        dataclasses.replace(point, holdout_perplexity=9.5) for point in WATCHED["evaluations"]
+    )
+    stored = watched(plan, select_on="holdout", holdout_ids=("a", "b"), evaluations=points)
     content = build(plan, stored)
-    assert chosen_on_test(content) == []
+    assert content.chosen_on_test == []
     for template in ("report.md.j2", "report.html.j2"):
         text = render(template, content)
         assert "chosen on 2 rows held out of the training pool" in text
@@ -360,7 +357,7 @@ def test_a_checkpoint_chosen_on_held_out_rows_needs_no_warning(plan: Plan) -> No
 
 def test_a_training_that_was_not_watched_says_what_is_scored(plan: Plan) -> None:
     content = build(plan, measured(plan))
-    assert chosen_on_test(content) == []
+    assert content.chosen_on_test == []
     for template in ("report.md.j2", "report.html.j2"):
         assert "The weights of the last step are scored" in render(template, content)
 
@@ -368,16 +365,13 @@ def test_a_training_that_was_not_watched_says_what_is_scored(plan: Plan) -> None
 def test_chosen_rows_and_stages_are_shown(files: Files, plan: Plan) -> None:
     pool = tuple(dataclasses.replace(e, score=float(i)) for i, e in enumerate(plan.task.pool))
     plan = dataclasses.replace(plan, task=dataclasses.replace(plan.task, pool=pool))
-    ids = [example.id for example in pool[:4]]
-    stages = [
-        {"steps": 2, "learning_rate": 1e-3, "num_train_epochs": 1.0, "ids": ids[:2]},
-        {"steps": 1, "learning_rate": 1e-4, "num_train_epochs": 2.0, "ids": ids[2:]},
-    ]
+    ids = tuple(example.id for example in pool[:4])
+    stages = (StageRecord(2, 1e-3, 1.0, ids[:2]), StageRecord(1, 1e-4, 2.0, ids[2:]))
     content = build(plan, watched(plan, rows=4, ids=ids, stages=stages))
-    (training,) = content["trainings"]
-    assert training["ids"] == ids
-    assert training["runs"][0]["boundaries"] == [2]
-    figures = draw(content["trainings"], pool_of(plan))
+    (training,) = content.trainings
+    assert training.ids == ids
+    assert training.runs[0].boundaries == (2,)
+    figures = draw(content.trainings, pool_of(plan))
     assert sorted(name.partition("-")[0] for name in figures) == ["curve", "rows"]
     for template in ("report.md.j2", "report.html.j2"):
         text = render(template, content, figures)
@@ -386,7 +380,7 @@ def test_chosen_rows_and_stages_are_shown(files: Files, plan: Plan) -> None:
     # Without scores there is nothing to draw them against.
     unscored = (dataclasses.replace(pool[0], score=None), *pool[1:])
     task = dataclasses.replace(plan.task, pool=unscored)
-    figures = draw(content["trainings"], pool_of(dataclasses.replace(plan, task=task)))
+    figures = draw(content.trainings, pool_of(dataclasses.replace(plan, task=task)))
     assert [name.partition("-")[0] for name in figures] == ["curve"]
 
 
@@ -396,13 +390,12 @@ def test_what_was_written_is_shown_once_for_each_strategy(plan: Plan) -> None:
     stored = measured(plan)
     for name, (measurement, file) in stored.items():
         samples = tuple(
-            {"id": e.id, "text": f"{name}<{e.id}>", "tokens": 3, "finished": e.id == "test-000"}
-            for e in plan.task.examples[:2]
+            Sample(e.id, f"{name}<{e.id}>", 3, e.id == "test-000") for e in plan.task.examples[:2]
         )
         stored[name] = dataclasses.replace(measurement, samples=samples), file
     content = build(plan, stored)
-    assert [sample["id"] for sample in content["samples"]] == ["test-000", "test-001"]
-    assert len(content["samples"][0]["written"]) == 3  # zero-shot, few-shot, QLoRA
+    assert [sample.id for sample in content.samples] == ["test-000", "test-001"]
+    assert len(content.samples[0].written) == 3  # zero-shot, few-shot, QLoRA
     markdown = re.sub(r"\\(.)", r"\1", render("report.md.j2", content))
     assert "qlora-s0<test-000>\n" in markdown
     assert "qlora-s0<test-001> […]\n" in markdown
@@ -419,8 +412,69 @@ def test_leaked_rows_are_said_to_be_there(plan: Plan) -> None:
 
 
 def test_terminal_table_shows_what_varies(plan: Plan) -> None:
-    text = table(build(plan, measured(plan)))
+    content = build(plan, measured(plan))
+    text = table(content, content.headline)
     assert "fewshot-random-k01" in text
     assert "9.06 ± 0.90" in text
     assert "+22.1 %" in text  # of the geometric mean: exp(2.2) over exp(2)
     assert "model" not in text.splitlines()[0]
+
+
+class Likely(Metric):
+    """How likely a token is: higher is better."""
+
+    name = "likely"
+    title = "mean likelihood"
+    better = "higher"
+    definition: ClassVar = {"likely": "exp(−NLL / scored tokens)"}
+
+    def row(self, seen: Likelihood, row: Example) -> float:
+        return math.exp(-seen.nll / seen.n_tokens)
+
+
+def test_a_second_metric_has_table_sentences_and_rows_of_its_own(plan: Plan) -> None:
+    stored = measured(plan)
+    found = {name: (measurement.cell, file) for name, (measurement, file) in stored.items()}
+    measurements = {name: measurement for name, (measurement, _) in stored.items()}
+    content = report.build(describe(plan, found), measurements, [Perplexity(), Likely()])
+    few = summary(content)["metrics"][1]["groups"][1]
+    # Seeds of exp(-2.1), exp(-2.2), exp(-2.3) against exp(-2), every row alike.
+    expected = (math.exp(-2.1) + math.exp(-2.2) + math.exp(-2.3)) / 3
+    assert few["mean"] == pytest.approx(expected)
+    assert few["versus"]["effect"][0] == pytest.approx(expected - math.exp(-2))
+    assert few["versus"]["mean_effect"] is None
+    for template in ("report.md.j2", "report.html.j2"):
+        text = render(template, content)
+        assert "mean likelihood" in text
+        assert "higher is better" in text.lower()
+        assert "Nothing beats zeroshot, mean likelihood 0.14" in text
+    assert {row["metric"] for row in frame(content).to_dict("records")} == {"perplexity", "likely"}
+
+
+def test_the_control_is_chosen(plan: Plan) -> None:
+    stored = measured(plan)
+    found = {name: (measurement.cell, file) for name, (measurement, file) in stored.items()}
+    manifest = dataclasses.replace(
+        describe(plan, found), control=Control("fewshot-random-k01", "1-shot")
+    )
+    measurements = {name: measurement for name, (measurement, _) in stored.items()}
+    content = report.build(manifest, measurements, METRICS)
+    compared = {g["label"]: g["versus"] for g in summary(content)["groups"]}
+    assert compared["fewshot-random-k01"] is None
+    # exp(2) against exp(2.2).
+    assert compared["zeroshot"]["effect"][0] == pytest.approx(math.exp(-0.2) - 1)
+    assert "vs 1-shot" in render("report.md.j2", content)
+    assert "vs zero-shot" not in render("report.md.j2", content)
+
+
+def test_the_explorer_shows_prompts_as_they_were_sent(plan: Plan) -> None:
+    content = build(plan, measured(plan)).explorer
+    case = plan.cases[1]
+    shown = plan.demonstrations(case)
+    cell = next(cell for cell in content.cells if cell.id == case.id)
+    assert not cell.note or cell.note.startswith("Not kept")
+    zero = next(cell for cell in content.cells if cell.label == "zeroshot")
+    for row, own in zip(plan.task.examples, zero.own, strict=True):
+        sent = prompt(case.template, row).text
+        assert "".join(content.strings[text] for _, _, text in (*zero.shared, *own)) == sent
+    assert len(shown) == len(plan.task.examples)

@@ -9,29 +9,34 @@ import pytest
 
 from harness.gate.decision import judge
 from harness.gate.verdict import Gate, Verdict
-from harness.report import content as report
+from harness.metrics.perplexity import Perplexity
 from harness.report import github
-from harness.results.reading import read_run
-from tests.gate.test_decision import LOGS, rows, run
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run, report_of
+from tests.builders.snapshots import LOGS, rows, run
 
 ON = {"GITHUB_ACTIONS": "true"}
 
 
 def failing() -> Gate:
-    return judge(run({"a": rows(LOGS + 0.1), "n": rows(LOGS)}), run({"a": rows(LOGS)}), 0.01, False)
+    return judge(
+        run({"a": rows(LOGS + 0.1), "n": rows(LOGS)}),
+        run({"a": rows(LOGS)}),
+        0.01,
+        False,
+        [Perplexity()],
+    )
 
 
 def test_a_regression_is_an_error_annotation() -> None:
-    (command,) = github.commands(failing().content(), ON)
+    (command,) = github.commands(failing(), ON)
     assert command.startswith("::error title=adaptbench gate::FAIL a: geometric mean +10.52 %25 [")
-    assert github.commands(failing().content(), {}) == []
+    assert github.commands(failing(), {}) == []
 
 
 def test_what_a_name_holds_can_not_end_the_command() -> None:
     verdict = Verdict("a", "WARN", "row 'x\n::error::forged\r%0A'")
     gate = Gate("b", 0.01, False, 1, (verdict,), ())
-    (command,) = github.commands(gate.content(), ON)
+    (command,) = github.commands(gate, ON)
     assert "\n" not in command
     assert "\r" not in command
     assert "%250A" in command
@@ -40,19 +45,19 @@ def test_what_a_name_holds_can_not_end_the_command() -> None:
 
 def test_a_problem_is_one_error() -> None:
     gate = Gate("b.json", 0.01, False, problem="b.json: damaged")
-    assert github.commands(gate.content(), ON) == ["::error title=adaptbench gate::b.json: damaged"]
+    assert github.commands(gate, ON) == ["::error title=adaptbench gate::b.json: damaged"]
 
 
 def test_strict_makes_an_inconclusive_cell_an_error() -> None:
     verdict = Verdict("a", "INCONCLUSIVE", "x", fails=True)
     gate = Gate("b", 0.01, True, 1, (verdict,), ())
-    assert github.commands(gate.content(), ON)[0].startswith("::error ")
+    assert github.commands(gate, ON)[0].startswith("::error ")
     gate = dataclasses.replace(gate, verdicts=(dataclasses.replace(verdict, fails=False),))
-    assert github.commands(gate.content(), ON)[0].startswith("::warning ")
+    assert github.commands(gate, ON)[0].startswith("::warning ")
 
 
 def test_the_job_summary_is_added_to(tmp_path: Path) -> None:
-    content = report.build(*read_run(make_run(tmp_path / "results")), failing())
+    content = report_of(make_run(tmp_path / "results"), failing())
     path = tmp_path / "summary.md"
     path.write_text("before\n", "utf-8")
     assert github.add_job_summary(content, {"GITHUB_STEP_SUMMARY": str(path)}) is None
@@ -69,7 +74,7 @@ def test_the_job_summary_is_added_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("passed", [True, False])
 def test_every_line_of_the_summarys_tables_has_as_many_cells(tmp_path: Path, passed: bool) -> None:
     gate = None if passed else failing()
-    content = report.build(*read_run(make_run(tmp_path / "results")), gate)
+    content = report_of(make_run(tmp_path / "results"), gate)
     path = tmp_path / "summary.md"
     github.add_job_summary(content, {"GITHUB_STEP_SUMMARY": str(path)})
     tables = [block for block in path.read_text("utf-8").split("\n\n") if block.startswith("| ")]

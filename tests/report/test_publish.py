@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import PASSED, WRONG, main
 from harness.report.publish import Style, rebuild
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_every_figure_that_markdown_shows_is_a_file(results: Path) -> None:
 
 def test_sentences_stand_first(results: Path) -> None:
     content, _, _ = rebuild(results, None)
-    first = content["conclusions"][0]
+    first = content.conclusions[0]
     assert "fewshot-random-k01 has the lowest mean perplexity" in first
     markdown = (results / "report.md").read_text("utf-8")
     assert markdown.index("has the lowest mean perplexity") < markdown.index("| strategy |")

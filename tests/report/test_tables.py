@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.report import content as report
+from harness.report.nouns import Report
 from harness.report.tables import tex, to_csv, to_latex
-from harness.results.reading import read_run
-from tests.report.test_content import HOSTILE
-from tests.results.test_reading import make_run
+from tests.builders.runs import make_run, report_of
+from tests.builders.texts import HOSTILE
 
 
 @pytest.fixture
-def content(tmp_path: Path) -> dict[str, Any]:
-    return report.build(*read_run(make_run(tmp_path / "results", shift=-0.2)))
+def content(tmp_path: Path) -> Report:
+    return report_of(make_run(tmp_path / "results", shift=-0.2))
 
 
-def test_csv_has_every_number_in_full(content: dict[str, Any]) -> None:
+def test_csv_has_every_number_in_full(content: Report) -> None:
     zero, few = csv.DictReader(io.StringIO(to_csv(content)))
-    group = content["groups"][1]
+    group = content.headline.groups[1]
+    assert group.comparison is not None
+    assert group.comparison.seeds_effect is not None
     assert few["label"] == "fewshot-random-k01"
     assert few["seeds"] == "0 1 2"
-    assert float(few["mean"]) == group["mean"]
-    assert float(few["seeds_vs_zeroshot_low"]) == group["versus"]["seeds_ratio"][1]
-    assert float(few["p"]) == group["versus"]["p"]
+    assert float(few["mean"]) == group.mean
+    assert float(few["seeds_vs_control_low"]) == group.comparison.seeds_effect.low
+    assert float(few["p"]) == group.comparison.p
     assert zero["std"] == zero["p"] == zero["training_tokens"] == ""
 
 
-def test_latex_is_a_table_of_what_is_shown(content: dict[str, Any]) -> None:
+def test_latex_is_a_table_of_what_is_shown(content: Report) -> None:
     text = to_latex(content)
     lines = text.splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrrr}"
     assert lines[-1] == r"\end{tabular}"
     rows = [line for line in lines if line.endswith(r"\\")]
     assert {line.count(" & ") for line in rows} == {6}
-    mean = content["groups"][0]["mean"]
+    mean = content.headline.groups[0].mean
     assert rf"zeroshot & ${mean:.2f}\,\pm\,\mathrm{{n/a}}$ & " in rows[1]
     assert "−" not in text
 
@@ -59,11 +60,11 @@ def test_texts_are_escaped(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_are_text(content: dict[str, Any], text: str) -> None:
-    for group in content["groups"]:
-        group["model"] = text
-    content["constant"] = {}
-    found = to_latex(content)
+def test_hostile_texts_are_text(content: Report, text: str) -> None:
+    groups = tuple(dataclasses.replace(group, model=text) for group in content.groups)
+    other = dataclasses.replace(groups[0], model="another")  # so that models stand in the table
+    content = dataclasses.replace(content, groups=(groups[0], groups[1]))
+    found = to_latex(dataclasses.replace(content, groups=(other, groups[1])))
     assert tex(text) in found
     assert "\u202e" not in found
     parsed = list(csv.DictReader(io.StringIO(to_csv(content))))

@@ -9,25 +9,24 @@ from pathlib import Path
 import pytest
 
 from harness.cli import PASSED, WRONG, main
-from harness.report import content as report
 from harness.results.manifest import read_manifest, write_manifest
 from harness.results.merge import merge
-from harness.results.reading import read_run
-from tests.results.test_reading import SEEDS, make_run
+from tests.builders.runs import SEEDS, make_run, report_of
 
 
 def test_two_models_stand_side_by_side(tmp_path: Path) -> None:
     one = make_run(tmp_path / "one")
     two = make_run(tmp_path / "two", model="n", shift=-0.2)
     assert main(["report", str(one), str(two), f"--into={tmp_path / 'both'}"]) == PASSED
-    content = report.build(*read_run(tmp_path / "both"))
-    assert [group["model"] for group in content["groups"]] == ["m", "m", "n", "n"]
-    assert content["missing"] == []
+    content = report_of(tmp_path / "both")
+    assert [group.model for group in content.groups] == ["m", "m", "n", "n"]
+    assert content.missing == ()
     for folder, model in ((one, "m"), (two, "n")):
-        alone = report.build(*read_run(folder))["groups"]
-        together = [group for group in content["groups"] if group["model"] == model]
-        assert [group["mean"] for group in alone] == [group["mean"] for group in together]
-        assert [group["mean_interval"] for group in alone] == [g["mean_interval"] for g in together]
+        alone = report_of(folder).headline.groups
+        pairs = zip(content.groups, content.headline.groups, strict=True)
+        together = [result for group, result in pairs if group.model == model]
+        assert [result.mean for result in alone] == [result.mean for result in together]
+        assert [r.bounds.mean for r in alone] == [r.bounds.mean for r in together]
     text = (tmp_path / "both" / "report.md").read_text("utf-8")
     assert "This report puts several runs together" in text
     # what is written again is the same
@@ -40,8 +39,8 @@ def test_other_tokenizers_are_compared_by_bits_per_byte(tmp_path: Path) -> None:
     make_run(tmp_path / "one")
     make_run(tmp_path / "two", model="n", tokens=20)
     merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
-    content = report.build(*read_run(tmp_path / "both"))
-    assert "only bits per byte compare them" in content["conclusions"][-1]
+    content = report_of(tmp_path / "both")
+    assert "only bits per byte compare them" in content.conclusions[-1]
 
 
 def test_a_cell_that_both_have_stands_there_once(tmp_path: Path) -> None:
@@ -65,11 +64,11 @@ def test_prompts_of_one_name_and_other_texts_too(tmp_path: Path) -> None:
     make_run(tmp_path / "one")
     two = make_run(tmp_path / "two", model="n")
     manifest = read_manifest(two)
-    prompt = {**manifest.prompts[0], "preamble": "another"}
+    prompt = dataclasses.replace(manifest.prompts[0], preamble="another")
     write_manifest(two, dataclasses.replace(manifest, prompts=(prompt,)))
     merge([tmp_path / "one", two], tmp_path / "both")
     both = read_manifest(tmp_path / "both")
-    assert [prompt["name"] for prompt in both.prompts] == ["plain", "plain@two"]
+    assert [prompt.name for prompt in both.prompts] == ["plain", "plain@two"]
     assert {entry.prompt for entry in both.entries if entry.model == "n"} == {"plain@two"}
 
 

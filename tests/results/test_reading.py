@@ -5,97 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from harness.cli import FAILED, PASSED, WRONG, main
-from harness.config.export import effective
-from harness.config.options import Options
+from harness.core import digest
 from harness.errors import StoreError
-from harness.metrics.perplexity import DEFINITION
-from harness.records import Likelihood
 from harness.results.baseline import write_baseline
-from harness.results.manifest import Entry, Manifest, read_manifest, write_manifest
+from harness.results.manifest import read_manifest, write_manifest
 from harness.results.reading import matched, read_run, snapshot
-from harness.results.store import Store
-from tests.conftest import ROOT
-from tests.report.test_content import PROVENANCE
-from tests.results.test_store import MEASUREMENT
-
-SEEDS, ROWS = 3, 40
-
-
-def make_run(
-    folder: Path,
-    shift: float = 0.0,
-    model: str = "m",
-    labels: tuple[str, ...] = ("zeroshot", "fewshot-random-k01"),
-    rows: int = ROWS,
-    tokens: int = 10,
-) -> Path:
-    """A results directory as a run leaves it: ``shift`` raises the few-shot cells' logarithms."""
-    store, entries = Store(folder), []
-    store.prepare()
-    ids = [f"r{i:03d}" for i in range(rows)]
-    for label in labels:
-        for seed in (None,) if label == "zeroshot" else range(SEEDS):
-            rng = random.Random(f"{label}{seed}")
-            up = 0.0 if label == "zeroshot" else shift
-            name = f"{model}-plain-{label}" + ("" if seed is None else f"-s{seed}")
-            cell = dataclasses.replace(
-                MEASUREMENT.cell,
-                id=name,
-                label=label,
-                strategy=label.partition("-")[0],
-                seed=seed,
-                n=rows,
-                demonstrations_digest=f"{label}{shift}",
-                model=dataclasses.replace(MEASUREMENT.cell.model, name=model, digest=model),
-            )
-            base = random.Random(0)
-            scores = tuple(
-                Likelihood(
-                    i, tokens * (base.gauss(3, 0.8) + rng.gauss(0, 0.01) + up), tokens, 3, 9, 20
-                )
-                for i in ids
-            )
-            measurement = dataclasses.replace(
-                MEASUREMENT, cell=cell, observations=scores, provenance=PROVENANCE, training=None
-            )
-            path = store.put(measurement)
-            entries.append(
-                Entry(
-                    *(name, model, "none", "float32", "plain", label, label, seed, cell),
-                    file=str(path.relative_to(folder)),
-                    cached=True,
-                )
-            )
-    task = {
-        "name": "task",
-        "data": "gone.json",
-        "n": rows,
-        "digest": "d",
-        "pool": 3,
-        "rows": dict.fromkeys(ids, "text"),
-        "train_data": "gone.json",
-        "pool_digest": "p",
-        "trainable": 3,
-        "excluded": [],
-        "leaked": False,
-    }
-    prompt = {"name": "plain", "preamble": "", "demonstration": "", "query": "", "chat": False}
-    recipe = effective(Options())
-    questions = tuple({"id": i, "instruction": f"ask {i}", "output": "答"} for i in ids)
-    manifest = Manifest(
-        "0.1.0", DEFINITION, task, (prompt,), recipe, False, questions, {}, {}, tuple(entries)
-    )
-    write_manifest(folder, manifest)
-    return folder
+from tests.builders import ROOT
+from tests.builders.costs import lines_during
+from tests.builders.runs import SEEDS, make_run
 
 
 @pytest.fixture
@@ -259,8 +183,9 @@ def test_a_manifest_that_was_edited_is_damaged(results: Path, tmp_path: Path) ->
 
 def test_a_cell_of_other_rows_does_not_count(results: Path) -> None:
     manifest = read_manifest(results)
-    rows = dict(reversed(manifest.task["rows"].items()))
-    write_manifest(results, dataclasses.replace(manifest, task={**manifest.task, "rows": rows}))
+    rows = dict(reversed(manifest.task.rows.items()))
+    task = dataclasses.replace(manifest.task, rows=rows)
+    write_manifest(results, dataclasses.replace(manifest, task=task))
     manifest, measured = read_run(results)
     assert not measured
     assert "its rows are not the run's" in str(manifest.entries[0].reason)
@@ -338,34 +263,72 @@ def test_a_users_mistake_is_one_line(
     assert says in capsys.readouterr().err.splitlines()[-1]
 
 
-NO_TORCH = """
-import sys
-import tests.integration.no_torch  # importing torch and its like is an error from here on
+# Importing torch and its like is an error; what is opened and what is imported is told at the end.
+COUNTED = """
+import json, sys
+from collections import Counter
+from pathlib import Path
+import tests.integration.no_torch
+opened = Counter()
+def hear(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, Path)):
+        opened[str(arguments[0])] += 1
+sys.addaudithook(hear)
 from harness.cli import main
-sys.exit(main(sys.argv[1:]))
+status = main(sys.argv[2:])
+found = {"opened": opened, "drawing": "matplotlib" in sys.modules, "tables": "pandas" in sys.modules}
+Path(sys.argv[1]).write_text(json.dumps(found))
+sys.exit(status)
 """
 
 
-def test_a_hundred_cells_take_two_seconds_and_no_torch(tmp_path: Path) -> None:
+def test_cells_are_read_once_and_no_torch_is_imported(tmp_path: Path) -> None:
     labels = ("zeroshot", *(f"fewshot-random-k{k:02d}" for k in range(1, 34)))
-    results = make_run(tmp_path / "results", labels=labels, rows=250)
+    results = make_run(tmp_path / "results", labels=labels, rows=20)
     assert len(read_manifest(results).entries) == 100
-    baseline = f"--baseline={tmp_path / 'baseline.json'}"
-    for arguments in (
-        ["gate", str(results), baseline, "--update-baseline"],
-        ["gate", str(results), baseline],
-        ["report", str(results)],
-        ["check", str(results)],
-        ["compare", str(results), str(results)],
+    cells = {str(path) for path in (results / "cells").iterdir()}
+    baseline, told = f"--baseline={tmp_path / 'baseline.json'}", tmp_path / "told.json"
+    for times, arguments in (
+        (1, ["gate", str(results), baseline, "--update-baseline"]),
+        (1, ["gate", str(results), baseline]),
+        (1, ["report", str(results)]),
+        (1, ["check", str(results)]),
+        (2, ["compare", str(results), str(results)]),  # as either side
     ):
-        took: list[float] = []
-        while not took or (min(took) > 5 and len(took) < 3):  # other tests run beside
-            started = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-c", NO_TORCH, *arguments],
-                cwd=ROOT, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            took.append(time.perf_counter() - started)
-            assert done.returncode == 0, done.stdout + done.stderr
-        # Under 2 s on a quiet machine, but for the report, which draws.
-        assert min(took) < 5
+        done = subprocess.run(
+            [sys.executable, "-c", COUNTED, str(told), *arguments],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(told.read_text("utf-8"))
+        read = {name: count for name, count in found["opened"].items() if name in cells}
+        assert read == dict.fromkeys(cells, times), arguments
+        assert found["drawing"] == (arguments[0] == "report")
+        assert not found["tables"]
+
+
+def test_twice_the_cells_are_twice_the_work(tmp_path: Path) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    for command in (["gate", baseline], ["check"], ["compare", None]):
+        lines = []
+        for cells in (10, 20):
+            labels = ("zeroshot", *(f"fewshot-random-k{k:02d}" for k in range(1, cells)))
+            results = str(make_run(tmp_path / f"{command[0]}-{cells}", labels=labels))
+            arguments = [command[0], results, *(more or results for more in command[1:])]
+            if command[0] == "gate":
+                assert main([*arguments, "--update-baseline"]) == PASSED
+            main(arguments)  # imports what it needs
+            lines.append(lines_during(lambda arguments=arguments: main(arguments)))
+        assert lines[1] < 2.2 * lines[0], command
+
+
+def test_a_manifest_of_schema_1_is_read(results: Path) -> None:
+    """It had one metric, called so, and nothing chosen to compare with."""
+    manifest = read_manifest(results)
+    body = json.loads((results / "run.json").read_text("utf-8"))
+    del body["checksum"], body["control"]
+    body["metric"] = body.pop("metrics")["perplexity"]
+    body["schema_version"] = 1
+    text = json.dumps({**body, "checksum": digest(body)})
+    (results / "run.json").write_text(text, "utf-8")
+    assert read_manifest(results) == manifest

@@ -15,42 +15,18 @@ from typing import Any
 
 import pytest
 
-from harness.core import Cell, ModelSpec
+from harness.core import ModelSpec
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
-from harness.records import Likelihood, Measurement
+from harness.records import (
+    Evaluation,
+    Likelihood,
+    Precision,
+    Scoring,
+)
 from harness.results.store import DamagedFileWarning, Store
-
-ROOT = Path(__file__).resolve().parents[2]
-
-CELL = Cell(
-    id="m-plain-fewshot-random-k03-s0",
-    task="t/test",
-    strategy="fewshot",
-    label="fewshot-random-k03",
-    prompt="plain",
-    k=3,
-    select="random",
-    draw="run",
-    seed=0,
-    n=2,
-    model=ModelSpec("m", "sha-model"),
-    task_digest="sha-task",
-    prompt_digest="sha-prompt",
-    demonstrations_digest="sha-demos",
-    training_digest=None,
-    generation_digest=None,
-    scorer="fast",
-    libraries=(("torch", "2.13.0"), ("adaptbench", "sha-code")),
-)
-MEASUREMENT = Measurement(
-    CELL,
-    (Likelihood("a", 1.1, 3, 2, 6, 10, ("x", "y")), Likelihood("b", 0.1 + 0.2, 4, 3, 9, 11)),
-    1.5,
-    {"versions": {"torch": "2.13.0"}},
-    {"steps": 3},
-    123,
-)
+from tests.builders import ROOT
+from tests.builders.cells import CELL, MEASUREMENT
 
 
 def test_a_measurement_survives_bit_for_bit(tmp_path: Path) -> None:
@@ -86,6 +62,51 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
         "demo_ids": ["x", "y"],
         "surprisal": "",
     }
+
+    assert body["scoring"] == {
+        "prefix": "in place",
+        "prefix_tokens": 17,
+        "refused": {"copied": "why not"},
+        "batches": 3,
+        "halved": 1,
+        "repeat": {"times": 2, "batched": True, "row": 0.1, "geometric": 0.05},
+        "rounding": {"rows": 2, "worst": 0.25, "mean": 0.125, "perplexity": -0.5},
+    }
+    assert body["training"]["adapter"] == "sha-train"
+    assert body["training"]["evaluations"][1] == {
+        "step": 2,
+        "loss": 1.0,
+        "mean_perplexity": 3.0,
+        "holdout_loss": 1.25,
+        "holdout_perplexity": None,
+    }
+    assert body["samples"] == [{"id": "a", "text": "text", "tokens": 3, "finished": True}]
+
+
+def test_the_file_has_only_what_was_measured(tmp_path: Path) -> None:
+    """As files of this schema always had it: fields that are not measured are not there."""
+    assert MEASUREMENT.training is not None
+    curve = (Evaluation(0, 2.0, None), Evaluation(2, 1.0, 3.0))
+    plain = dataclasses.replace(
+        MEASUREMENT,
+        training=dataclasses.replace(MEASUREMENT.training, holdout_ids=(), evaluations=curve),
+        scoring=Scoring(batches=2, precision=Precision(unknown="no room")),
+    )
+    store = Store(tmp_path)
+    body = json.loads(store.put(plain).read_text(encoding="utf-8"))
+    assert body["training"]["evaluations"] == [
+        {"step": 0, "loss": 2.0, "mean_perplexity": None},
+        {"step": 2, "loss": 1.0, "mean_perplexity": 3.0},
+    ]
+    assert body["scoring"] == {
+        "prefix": "none",
+        "prefix_tokens": 0,
+        "refused": {},
+        "batches": 2,
+        "halved": 0,
+        "rounding": {"unknown": "no room"},
+    }
+    assert store.get(CELL) == plain
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -16,14 +16,14 @@ from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load
 from harness.models.memory import peak_memory, reset_peak
-from harness.records import COPIED, IN_PLACE, NONE
+from harness.records import COPIED, IN_PLACE, NONE, Precision
 from harness.scoring import fast as module
 from harness.scoring.batches import BUDGETS, Budget, plan_batches
 from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
 from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference
-from tests.conftest import make_llama
-from tests.scoring.test_score import PREFIX, QUIET, encode, spec
+from tests.builders.models import make_llama
+from tests.builders.scoring import PREFIX, QUIET, encode, spec
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_a_batch_that_does_not_fit_is_halved(
         scored = fast(loaded, rows, QUIET)
     assert len(said) == 1  # once, however often
     assert scored.nlls == pytest.approx(expected, rel=1e-5)
-    assert scored.how["halved"] >= 1
+    assert scored.how.halved >= 1
     # What is known not to fit is not tried again.
     failed = [size for size in tried if size > 2 * longest]
-    assert len(failed) == len(set(failed)) == scored.how["halved"]
+    assert len(failed) == len(set(failed)) == scored.how.halved
 
 
 def test_batches_of_a_size_that_did_not_fit_are_not_tried(
@@ -75,7 +75,7 @@ def test_batches_of_a_size_that_did_not_fit_are_not_tried(
     with pytest.warns(OutOfMemoryWarning):
         scored = fast(loaded, rows, QUIET, budget, share=False)
     assert [size // length for size in tried] == [4] + [2] * 8
-    assert scored.how["halved"] == 1
+    assert scored.how.halved == 1
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -131,12 +131,12 @@ def test_what_is_recorded(loaded: LoadedModel, tmp_path: Path) -> None:
     rows = encode(loaded.encoder)
     small = Budget(tokens=60, keys=1 << 14, logits=1 << 26, softmax=1 << 22)
     how = fast(loaded, rows, QUIET, small).how
-    assert how["prefix"] == IN_PLACE
-    assert how["prefix_tokens"] == 1 + len(PREFIX.encode()) + _more_in_common(rows)
-    assert how["batches"] > 1
-    assert how["halved"] == 0
-    assert how["refused"] == {}
-    assert fast(loaded, rows[:1], QUIET).how["prefix"] == NONE
+    assert how.prefix == IN_PLACE
+    assert how.prefix_tokens == 1 + len(PREFIX.encode()) + _more_in_common(rows)
+    assert how.batches > 1
+    assert how.halved == 0
+    assert how.refused == {}
+    assert fast(loaded, rows[:1], QUIET).how.prefix == NONE
 
 
 def _more_in_common(rows: list[Encoded]) -> int:
@@ -152,16 +152,16 @@ def test_a_model_that_gets_sharing_wrong_is_found_out(
     monkeypatch.setattr(module, "must_be_alone", lambda model, longest: None)
     loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
     scored = fast(loaded, encode(loaded.encoder), QUIET)
-    assert scored.how["prefix"] == NONE
-    assert COPIED in scored.how["refused"]
+    assert scored.how.prefix == NONE
+    assert COPIED in scored.how.refused
 
 
 def test_rows_of_a_model_without_attention_are_alone(tmp_path: Path) -> None:
     loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
-    assert scored.how["batches"] == len(rows)
-    assert "no attention" in scored.how["refused"][COPIED]
+    assert scored.how.batches == len(rows)
+    assert "no attention" in scored.how.refused[COPIED]
     assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
 
 
@@ -176,8 +176,8 @@ def test_shared_keys_that_are_wrong_in_place_are_copied_instead(
     monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
-    assert scored.how["prefix"] == COPIED
-    assert "with a shared prefix and" in scored.how["refused"][IN_PLACE]
+    assert scored.how.prefix == COPIED
+    assert "with a shared prefix and" in scored.how.refused[IN_PLACE]
     assert scored.nlls == pytest.approx([whole_row(loaded, row) for row in rows], rel=1e-5)
 
 
@@ -231,24 +231,24 @@ def test_batches_go_from_long_to_short_and_keep_the_order_of_equals() -> None:
 
 def test_half_precision_states_its_error(tmp_path: Path) -> None:
     from harness.models.loading import ModelPool
-    from harness.scoring.precision import rounding
+    from harness.scoring.precision import precision
 
     folder = make_llama(tmp_path / "m", initializer_range=0.1)
     half = spec(dtype="bfloat16")
     rows = encode(load(half, folder, None).encoder, 5)
-    found = rounding(ModelPool(), half, folder, rows)
+    found = precision(ModelPool(), half, folder, rows)
     exact, rounded = load(spec(), folder, None), load(half, folder, None)
     changes, logs = [], []
     for row in rows:
         a, b = (reference(one, [row], QUIET).nlls[0] for one in (rounded, exact))
         changes.append(abs(a - b) / b)
         logs.append((a - b) / len(row.answer))
-    assert found["rows"] == 5
+    assert found.rows == 5
     # bfloat16 depends on the batch, so the two agree in size, not in digits.
-    assert 0 < found["worst"] < 0.05
-    assert found["worst"] == pytest.approx(max(changes), rel=0.9)
-    assert found["mean"] <= found["worst"]
-    assert abs(found["perplexity"] - math.expm1(sum(logs) / 5)) < 0.01
+    assert 0 < found.worst < 0.05
+    assert found.worst == pytest.approx(max(changes), rel=0.9)
+    assert found.mean <= found.worst
+    assert abs(found.perplexity - math.expm1(sum(logs) / 5)) < 0.01
 
 
 def test_half_precision_of_a_model_too_large_for_float32(
@@ -257,15 +257,15 @@ def test_half_precision_of_a_model_too_large_for_float32(
     import torch
 
     from harness.models.loading import ModelPool
-    from harness.scoring.precision import rounding
+    from harness.scoring.precision import precision
 
     def refuse(self: Any, spec: ModelSpec, *more: Any) -> Any:
         assert spec.dtype == "float32"
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(ModelPool, "get", refuse)
-    found = rounding(ModelPool(), spec(dtype="bfloat16"), tmp_path, [])
-    assert found == {"unknown": "the model does not fit into memory in float32"}
+    found = precision(ModelPool(), spec(dtype="bfloat16"), tmp_path, [])
+    assert found == Precision(unknown="the model does not fit into memory in float32")
 
 
 def test_how_a_cell_is_computed_does_not_depend_on_the_cells_before(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_how_a_cell_is_computed_does_not_depend_on_the_cells_before(tmp_path: Pa
         for layer in loaded.model.model.layers:
             layer.self_attn.sliding_window = 150
         scored = {n: fast(loaded, encode(loaded.encoder, shared=PREFIX * n), QUIET) for n in order}
-        found.append({n: (one.how["prefix"], one.nlls) for n, one in sorted(scored.items())})
+        found.append({n: (one.how.prefix, one.nlls) for n, one in sorted(scored.items())})
     assert found[0] == found[1]  # the same bits
     assert [way for way, _ in found[0].values()] == [IN_PLACE, COPIED]
 
@@ -289,7 +289,7 @@ def test_long_rope_is_scored_a_row_at_a_time(tmp_path: Path) -> None:
     rows = encode(loaded.encoder, 6, shared="") + encode(loaded.encoder, 3, shared=PREFIX * 3)
     assert min(map(len, rows)) < 120 < max(map(len, rows))
     scored = fast(loaded, rows, QUIET)
-    assert scored.how["batches"] == len(rows)
+    assert scored.how.batches == len(rows)
     assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
 
 
@@ -300,7 +300,7 @@ def test_half_precision_shares_too(name: str, dtype: str, tmp_path: Path) -> Non
     exact = load(spec(name), tmp_path / "m", None)
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
-    assert scored.how["prefix"] == FAMILIES[name].sharing
+    assert scored.how.prefix == FAMILIES[name].sharing
     right = reference(exact, rows, QUIET).nlls
     for row, found, expected in zip(rows, scored.nlls, right, strict=True):
         assert abs(found - expected) < 0.3 * len(row.answer)
@@ -330,5 +330,5 @@ def test_a_way_that_was_refused_is_not_taken_unchecked_later(
     for seed in (0, 1):
         rows = encode(loaded.encoder, seed=seed)
         scored = fast(loaded, rows, QUIET)
-        assert scored.how["prefix"] == COPIED
+        assert scored.how.prefix == COPIED
         assert scored.nlls == pytest.approx([whole_row(loaded, row) for row in rows], rel=1e-5)

@@ -9,37 +9,21 @@ from typing import Any
 import pytest
 
 from harness.conformance.tiny_models import FAMILIES, make
-from harness.core import ModelSpec, Prompt, Span
+from harness.core import Prompt, Span
 from harness.errors import ModelError
-from harness.models.encoding import Encoded, Encoder
+from harness.models.encoding import Encoded
 from harness.models.kernels import SHAPES, TOLERANCE, _error, use_exact_kernels
 from harness.models.loading import LoadedModel, load
 from harness.scoring.batches import common_prefix, plan_batches
 from harness.scoring.fast import fast
 from harness.scoring.score import reference, score
-from tests.conftest import make_llama
-
-QUIET = lambda done: None  # noqa: E731
-PREFIX = "前提共用之文，諸行皆始於此。"
-
-
-def spec(name: str = "tiny", **changes: Any) -> ModelSpec:
-    return ModelSpec(**{"name": name, "digest": name, **changes})
+from tests.builders.models import make_llama
+from tests.builders.scoring import PREFIX, QUIET, encode, spec
 
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model: Path) -> LoadedModel:
     return load(spec(), tiny_model, None)
-
-
-def encode(encoder: Encoder, count: int = 9, shared: str = PREFIX, seed: int = 0) -> list[Encoded]:
-    rng = random.Random(seed)
-    rows = []
-    for index in range(count):
-        text = "".join(rng.choice("天地玄黃宇宙洪荒") for _ in range(rng.randint(1, 12)))
-        answer = "".join(rng.choice("日月盈昃辰宿列張") for _ in range(rng.randint(1, 9)))
-        rows.append(encoder.encode(Prompt(f"r{index}", (Span(f"{shared}{text}\n"),), answer)))
-    return rows
 
 
 def independent(model: Any, ids: tuple[int, ...], answer: int) -> float:

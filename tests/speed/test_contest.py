@@ -14,7 +14,7 @@ from harness.models.loading import load
 from harness.scoring.batches import unique_tokens
 from harness.scoring.score import reference
 from harness.speed.operations import FlopMeter, gemm_rate
-from tests.scoring.test_score import QUIET, encode, spec
+from tests.builders.scoring import QUIET, encode, spec
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import pytest
 from harness.config.options import Options, parse_options
 from harness.core import Adaptation, Example
 from harness.errors import OptionError, StrategyError
-from harness.run.plan import adapt, make_plan, row_seed
-from harness.run.registry import find_strategies, select_strategies
+from harness.plugins import find_strategies, select_strategies
+from harness.run.adaptations import adapt
+from harness.run.plan import make_plan, row_seed
 from strategies.fewshot import FewShot
 from strategies.qlora import QLoRA
 from strategies.zeroshot import ZeroShot
-from tests.conftest import ROOT, Files
+from tests.builders import ROOT
+from tests.builders.tasks import Files
 
 POOL = [
     Example(f"p{i:02d}", f"問{i}", f"答{i}", (("direction", "ab"[i % 3 == 0]),)) for i in range(30)
@@ -135,7 +137,7 @@ def test_qlora_trains_on_the_pool_with_the_seed() -> None:
 
 def test_strategies_import_no_torch() -> None:
     code = (
-        "import sys, harness.run.registry as r; found = r.find_strategies();"
+        "import sys, harness.plugins as r; found = r.find_strategies();"
         "assert {'zeroshot', 'fewshot', 'qlora'} <= set(found);"
         "bad = {'torch', 'transformers', 'peft', 'bitsandbytes', 'pytest'} & set(sys.modules);"
         "assert not bad, bad"

@@ -1,4 +1,4 @@
-"""What a training becomes for one model, and which rows choose its checkpoint."""
+"""Training runs as they are done for one model, and which rows choose its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,39 +13,37 @@ from harness.config.options import Options, parse_options
 from harness.core import Example, TrainingSettings, TrainingSpec
 from harness.errors import DataError, OptionError
 from harness.run.plan import Plan, make_plan
-from harness.training.spec import EVERY_FIFTH, hold_out, tailor
-from tests.conftest import Files, row
+from harness.training.spec import EVERY_FIFTH, held_out_rows, training_spec
+from tests.builders.tasks import Files, row
 
 POOL = tuple(Example(**row(i, 5, "train")) for i in range(40))
-OPTIONS = Options(per_model={"a/b": {"r": 8, "quantization": "int8"}})
 
 
-def test_a_model_has_settings_of_its_own() -> None:
-    training = TrainingSpec(POOL, TrainingSettings(r=64, seed=3))
-    assert tailor(training, OPTIONS, "a/c", None).settings == training.settings
-    own = tailor(training, OPTIONS, "a/b", None).settings
-    assert (own.r, own.quantization, own.seed) == (8, "int8", 3)
-    assert tailor(training, OPTIONS, "a/b", "fp4").settings.quantization == "fp4"  # --quant wins
+def test_the_flag_wins_over_the_settings() -> None:
+    training = TrainingSpec(POOL, TrainingSettings(r=64, seed=3, quantization="int8"))
+    assert training_spec(training, Options(), None) == training
+    asked = training_spec(training, Options(), "fp4").settings
+    assert asked == TrainingSettings(r=64, seed=3, quantization="fp4")
 
 
 def test_choosing_a_checkpoint_needs_evaluations() -> None:
     training = TrainingSpec(POOL)
     for where in ("test", "holdout"):
-        chosen = tailor(training, Options(select_on=where), "m", None).settings
+        chosen = training_spec(training, Options(select_on=where), None).settings
         assert chosen.eval_steps == EVERY_FIFTH
     often = TrainingSpec(POOL, TrainingSettings(eval_steps=7.0))
-    assert tailor(often, Options(select_on="test"), "m", None).settings.eval_steps == 7
-    assert tailor(training, Options(), "m", None).settings.eval_steps is None
+    assert training_spec(often, Options(select_on="test"), None).settings.eval_steps == 7
+    assert training_spec(training, Options(), None).settings.eval_steps is None
 
 
 def test_held_out_rows_depend_on_their_ids_alone() -> None:
-    held = hold_out(POOL, 6)
+    held = held_out_rows(POOL, 6)
     assert len(held) == 6
     shuffled = random.Random(1).sample(POOL, len(POOL))
-    assert set(hold_out(shuffled, 6)) == set(held)
-    assert set(hold_out(POOL, 4)) < set(held)
-    assert len(hold_out(POOL, 64)) == 8  # a fifth
-    assert len(hold_out(POOL[:3], 64)) == 1
+    assert set(held_out_rows(shuffled, 6)) == set(held)
+    assert set(held_out_rows(POOL, 4)) < set(held)
+    assert len(held_out_rows(POOL, 64)) == 8  # a fifth
+    assert len(held_out_rows(POOL[:3], 64)) == 1
 
 
 def plan(files: Files, tiny_model: Path, **flags: Any) -> Plan:

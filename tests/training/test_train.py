@@ -16,13 +16,14 @@ from harness.errors import ModelError, PromptError, TrainingError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load, load_base
 from harness.prompts.files import load_template
-from harness.results.adapter_files import is_complete, read_record
+from harness.results.adapter_files import RECORD, is_complete, read_record
 from harness.scoring.score import reference, score
 from harness.training import cache as adapters_module
 from harness.training.cache import DamagedAdapterWarning, adapter_key, train_once
 from harness.training.collation import IGNORED, collate
 from harness.training.train import encode_rows
-from tests.conftest import make_llama, row
+from tests.builders.models import make_llama
+from tests.builders.tasks import row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(12))
 SPEC = ModelSpec("tiny", "sha-tiny")
@@ -85,12 +86,13 @@ def test_training_lowers_the_perplexity_of_its_rows(trained: Path, tiny_model: P
 
 def test_the_record_says_what_was_done(trained: Path) -> None:
     record = read_record(trained)
-    assert record["rows"] == 12
-    assert record["steps"] == len(record["losses"]) == 18
-    assert record["settings"]["learning_rate"] == 1e-2
-    assert record["losses"][-1] < record["losses"][0]
+    assert record.rows == 12
+    assert record.stages == ()  # none were asked for
+    assert record.steps == len(record.losses) == 18
+    assert record.settings["learning_rate"] == 1e-2
+    assert record.losses[-1] < record.losses[0]
     # r · (inputs + outputs) of q, k, v, o, gate, up, down in two layers of 32/64, r = 4
-    assert record["trainable_parameters"] == 2 * 4 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
+    assert record.trainable_parameters == 2 * 4 * (64 + 48 + 48 + 64 + 96 + 96 + 96)
     names = {path.name for path in trained.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= names
     assert not any(name.endswith((".bin", ".pt", ".pth")) for name in names)
@@ -172,7 +174,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
         draft.mkdir()
         (draft / "adapter_model.safetensors").write_text("weights")
         sha = hashlib.sha256(b"weights").hexdigest()
-        (draft / adapters_module.RECORD).write_text(json.dumps({"sha256": sha}))
+        (draft / RECORD).write_text(json.dumps({"sha256": sha}))
 
     monkeypatch.setattr(adapters_module, "train", train)
     arguments = (tmp_path / "a", SPEC, tiny_model, PLAIN, settings(), QUIET)
@@ -184,7 +186,7 @@ def test_an_adapter_is_trained_once_however_many_ask(
     assert len(trainings) == 1
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", adapters_module.RECORD])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", RECORD])
 def test_a_damaged_adapter_is_trained_again(
     trained: Path, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""A training in progress: watched, stopped, gone on with, and its best checkpoint chosen."""
+"""A training run in progress: evaluated, stopped, resumed, and its best checkpoint chosen."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ import pytest
 from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSpec
 from harness.errors import DivergenceError, OptionError, StoreError, TrainingError
-from harness.metrics.perplexity import summarize
 from harness.models.loading import load
 from harness.prompts.files import load_template
-from harness.results.adapter_files import read_record
+from harness.records import TrainingRecord
+from harness.results.adapter_files import RECORD, read_record
 from harness.scoring.score import score
-from harness.training import cache as adapters_module
 from harness.training import checkpoints
 from harness.training import trainer as trainer_module
 from harness.training.cache import adapter_key, train_once
 from harness.training.train import TrainingWarning, encode_rows
-from tests.conftest import make_llama, row
+from tests.builders import cells
+from tests.builders.models import make_llama
+from tests.builders.tasks import row
 
 ROWS = tuple(Example(**row(i, 5 + i % 5, "train")) for i in range(16))
 TEST = tuple(Example(**row(i, 6 + i % 3, "test")) for i in range(6))
@@ -51,7 +52,7 @@ def train(
     training: TrainingSpec,
     progress: Callable[[int, int, str], None] = quiet,
     base: ModelSpec = SPEC,
-) -> dict[str, Any]:
+) -> TrainingRecord:
     train_once(folder, base, model, PLAIN, training, progress, TEST)
     return read_record(folder)
 
@@ -59,32 +60,32 @@ def train(
 def perplexity(model: Path, adapter: Path | None, rows: tuple[Example, ...] = TEST) -> float:
     loaded = load(SPEC, model, adapter)
     encoded = encode_rows(loaded.encoder, PLAIN, rows)
-    return summarize(score(loaded, encoded, "reference", lambda done: None)[0]).mean_perplexity
+    return cells.perplexity(score(loaded, encoded, "reference", lambda done: None)[0])
 
 
 def test_the_learning_curve_ends_at_what_is_scored(tiny_model: Path, tmp_path: Path) -> None:
     record = train(tmp_path / "a", tiny_model, spec(num_train_epochs=3))
-    curve = record["evaluations"]
-    assert [point["step"] for point in curve] == [0, 3, 6, 9, 12]
-    assert len(record["losses"]) == 12
-    assert curve[0]["mean_perplexity"] == pytest.approx(perplexity(tiny_model, None), rel=1e-5)
-    best = min(curve, key=lambda point: point["mean_perplexity"])
-    assert record["best_step"] == best["step"] > 0
-    assert record["select_on"] == "test"
+    curve = record.evaluations
+    assert [point.step for point in curve] == [0, 3, 6, 9, 12]
+    assert len(record.losses) == 12
+    assert curve[0].mean_perplexity == pytest.approx(perplexity(tiny_model, None), rel=1e-5)
+    best = min(curve, key=lambda point: point.mean_perplexity)
+    assert record.best_step == best.step > 0
+    assert record.select_on == "test"
     # Loaded again, the adapter gives what the curve says.
     scored = perplexity(tiny_model, tmp_path / "a")
-    assert scored == pytest.approx(best["mean_perplexity"], rel=1e-5)
-    assert all(math.isfinite(point["loss"]) for point in curve)
+    assert scored == pytest.approx(best.mean_perplexity, rel=1e-5)
+    assert all(math.isfinite(point.loss) for point in curve)
 
 
-def test_watching_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_evaluating_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
     watched = train(tmp_path / "a", tiny_model, spec(lora_dropout=0.3, num_train_epochs=2))
     blind = train(
         tmp_path / "b", tiny_model, spec(lora_dropout=0.3, num_train_epochs=2, eval_steps=None)
     )
-    assert watched["losses"] == blind["losses"]
-    assert blind["evaluations"] == []
-    assert blind["best_step"] is None
+    assert watched.losses == blind.losses
+    assert blind.evaluations == ()
+    assert blind.best_step is None
 
 
 def test_the_best_checkpoint_is_kept_not_the_last(
@@ -94,14 +95,14 @@ def test_the_best_checkpoint_is_kept_not_the_last(
     made_up = iter([30.0, 10.0, 20.0, 15.0, 11.0])
     steps: list[bytes] = []
 
-    def watch(fit: Any, loaded: Any) -> dict[str, float]:
-        fit.model.save_pretrained(str(tmp_path / "now"), save_embedding_layers=False)
+    def evaluate(state: Any, loaded: Any) -> dict[str, float]:
+        state.model.save_pretrained(str(tmp_path / "now"), save_embedding_layers=False)
         steps.append((tmp_path / "now" / WEIGHTS).read_bytes())
         return {"loss": 1.0, "mean_perplexity": next(made_up)}
 
-    monkeypatch.setattr(trainer_module, "watch", watch)
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     record = train(tmp_path / "a", tiny_model, spec())
-    assert record["best_step"] == 1
+    assert record.best_step == 1
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == steps[1] != steps[4]
 
 
@@ -110,24 +111,24 @@ def test_the_holdout_chooses_where_there_is_one(
 ) -> None:
     points = iter([(30.0, 5.0), (10.0, 4.0), (20.0, 3.0), (15.0, 9.0), (11.0, 9.0)])
 
-    def watch(fit: Any, loaded: Any) -> dict[str, float]:
+    def evaluate(state: Any, loaded: Any) -> dict[str, float]:
         test, held = next(points)
         return {"loss": 1.0, "mean_perplexity": test, "holdout_perplexity": held}
 
-    monkeypatch.setattr(trainer_module, "watch", watch)
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     record = train(tmp_path / "a", tiny_model, spec(holdout=ROWS[:2]))
-    assert record["best_step"] == 2
-    assert record["select_on"] == "holdout"
-    assert record["holdout_ids"] == ["train-000", "train-001"]
+    assert record.best_step == 2
+    assert record.select_on == "holdout"
+    assert record.holdout_ids == ("train-000", "train-001")
 
 
 def test_the_holdout_is_scored_too(tiny_model: Path, tmp_path: Path) -> None:
     record = train(tmp_path / "a", tiny_model, spec(holdout=ROWS[:3]))
-    before = record["evaluations"][0]
-    assert before["holdout_perplexity"] == pytest.approx(
+    before = record.evaluations[0]
+    assert before.holdout_perplexity == pytest.approx(
         perplexity(tiny_model, None, ROWS[:3]), rel=1e-5
     )
-    assert before["holdout_loss"] != before["loss"]
+    assert before.holdout_loss != before.loss
 
 
 def test_a_base_that_training_only_hurts_stays_as_it_is(
@@ -135,9 +136,9 @@ def test_a_base_that_training_only_hurts_stays_as_it_is(
 ) -> None:
     made_up = iter([10.0, 11.0, 12.0, math.nan, 13.0])
     monkeypatch.setattr(
-        trainer_module, "watch", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
+        trainer_module, "evaluate", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
     )
-    assert train(tmp_path / "a", tiny_model, spec())["best_step"] == 0
+    assert train(tmp_path / "a", tiny_model, spec()).best_step == 0
     assert perplexity(tiny_model, tmp_path / "a") == perplexity(tiny_model, None)
 
 
@@ -154,7 +155,7 @@ def killed_after(step: int) -> Callable[[int, int, str], None]:
 
 
 @pytest.mark.parametrize("eval_steps", [None, 0.25], ids=["blind", "watched"])
-def test_a_killed_training_goes_on_and_ends_the_same(
+def test_a_killed_training_run_is_resumed_and_ends_the_same(
     tiny_model: Path, tmp_path: Path, eval_steps: float | None
 ) -> None:
     training = spec(
@@ -174,8 +175,8 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     seen: list[int] = []
     again = train(tmp_path / "a", tiny_model, training, lambda done, *rest: seen.append(done))
     assert seen == [8, 9, 10, 11, 12]
-    assert again["losses"] == pytest.approx(whole["losses"], rel=1e-6)
-    assert again["evaluations"] == whole["evaluations"]
+    assert again.losses == pytest.approx(whole.losses, rel=1e-6)
+    assert again.evaluations == whole.evaluations
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
     assert sorted(path.name for path in tmp_path.glob("a*")) == ["a", "a.lock"]
 
@@ -195,7 +196,7 @@ def test_a_checkpoint_that_was_not_finished_does_not_count(
     train(tmp_path / "a", tiny_model, training, lambda done, *rest: seen.append(done))
     assert seen[0] == 6  # after checkpoint 5
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
-    assert whole["steps"] == 12
+    assert whole.steps == 12
 
 
 def test_old_checkpoints_go(tiny_model: Path, tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_a_full_disk_loses_no_finished_checkpoint(
     assert [path.name for path in (tmp_path / "a.work").iterdir()] == ["checkpoint-5"]
     train(tmp_path / "a", tiny_model, training)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
-    assert whole["steps"] == 12
+    assert whole.steps == 12
 
 
 def test_divergence_names_step_rate_and_rows(tiny_model: Path, tmp_path: Path) -> None:
@@ -301,9 +302,9 @@ def test_rows_that_are_too_long_are_left_out_and_named(tiny_model: Path, tmp_pat
     long = [name for name, length in lengths.items() if length > limit]
     with pytest.warns(TrainingWarning, match=f"{len(long)} of 16 training rows have more than"):
         record = train(tmp_path / "a", tiny_model, spec(max_length=limit, eval_steps=None))
-    assert record["left_out"] == long
-    assert record["rows"] == 16 - len(long)
-    assert not set(record["ids"]) & set(long)
+    assert list(record.left_out) == long
+    assert record.rows == 16 - len(long)
+    assert not set(record.ids) & set(long)
     with pytest.raises(OptionError, match=r"qlora\.max_length=3: all 16 training rows are longer"):
         train(tmp_path / "b", tiny_model, spec(max_length=3))
 
@@ -312,7 +313,7 @@ def test_rows_too_long_for_the_model_are_left_out_where_there_is_a_limit(tmp_pat
     model = make_llama(tmp_path / "m", max_position_embeddings=64)
     with pytest.warns(TrainingWarning, match="9 of 16 training rows have more than"):
         record = train(tmp_path / "a", model, spec(max_length=512, eval_steps=None))
-    assert record["rows"] == 7
+    assert record.rows == 7
 
 
 def test_stages_train_on_their_rows_at_their_rates(
@@ -322,14 +323,14 @@ def test_stages_train_on_their_rows_at_their_rates(
     classes = trainer_module._classes
 
     def spied() -> tuple[Any, Any]:
-        trainer_class, watch_class = classes()
+        trainer_class, callback_class = classes()
 
         class Spy(trainer_class):  # type: ignore[misc]
             def training_step(self, model: Any, inputs: Any, count: Any = None) -> Any:
                 seen.append((self._get_learning_rate(), set(inputs["row_ids"])))
                 return super().training_step(model, inputs, count)
 
-        return Spy, watch_class
+        return Spy, callback_class
 
     monkeypatch.setattr(trainer_module, "_classes", spied)
     stages = (Stage(ROWS[:8], 2, 1e-2), Stage(ROWS[8:], learning_rate=1e-3))
@@ -343,16 +344,21 @@ def test_stages_train_on_their_rows_at_their_rates(
     assert [ids <= first for _, ids in seen] == [True] * 4 + [False] * 2
     assert seen[0][1] | seen[1][1] == first
     assert seen[4][1] | seen[5][1] == second
-    assert [stage["steps"] for stage in record["stages"]] == [4, 2]
-    assert [set(stage["ids"]) for stage in record["stages"]] == [first, second]
+    assert [stage.steps for stage in record.stages] == [4, 2]
+    assert [set(stage.ids) for stage in record.stages] == [first, second]
 
 
-def test_a_paged_optimizer_has_a_plain_kin_on_the_cpu(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.warns(TrainingWarning, match="paged_adamw_32bit needs CUDA; on the CPU its plain"):
+def test_a_paged_optimizer_falls_back_to_a_plain_one_on_the_cpu(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(
+        TrainingWarning,
+        match="paged_adamw_32bit needs CUDA; on the CPU it falls back to adamw_torch",
+    ):
         paged = train(tmp_path / "a", tiny_model, spec(optim="paged_adamw_32bit"))
     plain = train(tmp_path / "b", tiny_model, spec())
-    assert paged["optimizer"] == plain["optimizer"] == "adamw_torch"
-    assert paged["losses"] == plain["losses"]
+    assert paged.optimizer == plain.optimizer == "adamw_torch"
+    assert paged.losses == plain.losses
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(
@@ -372,16 +378,14 @@ def test_gradient_checkpointing_changes_nothing_but_memory(
     monkeypatch.setattr("transformers.modeling_utils.checkpoint", spied)
     saving = train(tmp_path / "b", tiny_model, spec(gradient_checkpointing=True))
     assert calls
-    assert saving["losses"] == pytest.approx(plain["losses"], rel=1e-5)
+    assert saving.losses == pytest.approx(plain.losses, rel=1e-5)
 
 
 def test_accumulated_batches_are_one_step(tiny_model: Path, tmp_path: Path) -> None:
     """Four rows at once or in four batches: the mean over the same answer tokens."""
     plain = train(tmp_path / "a", tiny_model, spec(eval_steps=None))
     parts = spec(eval_steps=None, per_device_train_batch_size=1, gradient_accumulation_steps=4)
-    assert train(tmp_path / "b", tiny_model, parts)["losses"] == pytest.approx(
-        plain["losses"], rel=1e-5
-    )
+    assert train(tmp_path / "b", tiny_model, parts).losses == pytest.approx(plain.losses, rel=1e-5)
 
 
 def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
@@ -398,14 +402,14 @@ def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
     monkeypatch.setattr(trainer_module, "CPU_TOKENS", 150)
     monkeypatch.setattr(trainer_module, "mean_loss", spied)
     cut = train(tmp_path / "b", tiny_model, spec(eval_steps=None))
-    assert cut["losses"] == pytest.approx(plain["losses"], rel=1e-5)
-    assert len(widths) > cut["steps"]
+    assert cut.losses == pytest.approx(plain.losses, rel=1e-5)
+    assert len(widths) > cut.steps
     assert all(rows * width <= 150 or rows == 1 for rows, width in widths)
-    assert sum(rows for rows, _ in widths) == cut["trained_rows"] == 16
+    assert sum(rows for rows, _ in widths) == cut.trained_rows == 16
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_watching_a_quantized_base_does_not_change_it(tmp_path: Path, quantization: Any) -> None:
+def test_evaluating_a_quantized_base_does_not_change_it(tmp_path: Path, quantization: Any) -> None:
     """A forward in eval mode repacks 4-bit weights on some CPUs; training on would go wrong."""
     model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
     base = ModelSpec("tiny", "sha-tiny", quantization=quantization)
@@ -413,11 +417,11 @@ def test_watching_a_quantized_base_does_not_change_it(tmp_path: Path, quantizati
     blind = train(
         tmp_path / "b", model, spec(quantization=quantization, eval_steps=None), base=base
     )
-    assert watched["losses"] == blind["losses"]
+    assert watched.losses == blind.losses
     loaded = load(base, model, tmp_path / "a")
     rows = encode_rows(loaded.encoder, PLAIN, TEST)
-    scored = summarize(score(loaded, rows, "fast", lambda done: None)[0]).mean_perplexity
-    best = min(point["mean_perplexity"] for point in watched["evaluations"])
+    scored = cells.perplexity(score(loaded, rows, "fast", lambda done: None)[0])
+    best = min(point.mean_perplexity for point in watched.evaluations)
     assert scored == pytest.approx(best, rel=1e-5)
 
 
@@ -442,13 +446,13 @@ def test_the_recipes_architectures_train_and_are_scored_as_trained(
         lora_dropout=0.05,
         optim="adamw_torch",
     )
-    curve = train(tmp_path / "a", model, training, base=base)["evaluations"]
-    best = min(point["mean_perplexity"] for point in curve)
-    assert best < 0.9 * curve[0]["mean_perplexity"]
+    curve = train(tmp_path / "a", model, training, base=base).evaluations
+    best = min(point.mean_perplexity for point in curve)
+    assert best < 0.9 * curve[0].mean_perplexity
     loaded = load(base, model, tmp_path / "a")
     rows = encode_rows(loaded.encoder, PLAIN, TEST)
     for scorer in ("fast", "reference"):
-        scored = summarize(score(loaded, rows, scorer, lambda done: None)[0]).mean_perplexity
+        scored = cells.perplexity(score(loaded, rows, scorer, lambda done: None)[0])
         assert scored == pytest.approx(best, rel=1e-5)
 
 
@@ -476,7 +480,7 @@ def key(training: TrainingSpec, test: tuple[Example, ...] = TEST) -> str:
     return adapter_key(SPEC, PLAIN, training, [], test)
 
 
-def test_what_a_watched_training_is_named_by() -> None:
+def test_what_the_key_of_an_evaluated_training_run_is_made_of() -> None:
     assert key(spec()) != key(spec(), TEST[:5])  # the checkpoint is chosen on them
     assert key(spec(eval_steps=None)) == key(spec(eval_steps=None), TEST[:5])
     assert key(spec()) != key(spec(holdout=ROWS[:2]))
@@ -507,10 +511,10 @@ def test_the_record_is_plain_json(
 ) -> None:
     made_up = iter([math.inf, 12.0, math.nan])
     monkeypatch.setattr(
-        trainer_module, "watch", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
+        trainer_module, "evaluate", lambda *_: {"loss": 1.0, "mean_perplexity": next(made_up)}
     )
     train(tmp_path / "a", tiny_model, spec(num_train_epochs=0.5))
-    text = (tmp_path / "a" / adapters_module.RECORD).read_text()
+    text = (tmp_path / "a" / RECORD).read_text()
     record = json.loads(text, parse_constant=pytest.fail)
     assert [point["mean_perplexity"] for point in record["evaluations"]] == [None, 12.0, None]
     assert record["best_step"] == 1

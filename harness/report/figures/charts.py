@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from harness.metrics.base import Metric
 from harness.report.figures.frame import (
     Caption,
     axes_in,
@@ -18,6 +19,7 @@ from harness.report.figures.frame import (
     fit_left,
     in_lines,
     key,
+    linear_axis,
     log_axis,
     look,
     names_at_right,
@@ -53,7 +55,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Price:
-    """A group's prompt tokens and mean perplexity with its limits."""
+    """A group's prompt tokens and its headline with its limits."""
 
     names: Sequence[str]  # one line each
     style: int
@@ -63,7 +65,9 @@ class Price:
     limits: Sequence[float] | None
 
 
-def against_k(caption: Caption, curves: Sequence[Curve], levels: Sequence[Level]) -> str:
+def against_k(
+    caption: Caption, title: str, curves: Sequence[Curve], levels: Sequence[Level]
+) -> str:
     """Every seed a dot, the mean a line; what has no k is a level across."""
     ones = [*(c for c in curves if len(c.points) == 1)]
     names = [c.name + f"  {number(c.points[0][1])}" * (c in ones) for c in curves]
@@ -80,7 +84,7 @@ def against_k(caption: Caption, curves: Sequence[Curve], levels: Sequence[Level]
         axes.update_datalim([(ks[0], y) for y in values])
         scale(axes, "y", values, ratio=RATIO)
         axes.autoscale_view(scalex=False)
-        fit_left(axes, "mean perplexity")
+        fit_left(axes, title)
         _across(axes, ks)
         ends: list[Place] = []
         for i, curve in enumerate(curves):
@@ -107,42 +111,49 @@ def against_k(caption: Caption, curves: Sequence[Curve], levels: Sequence[Level]
     return caption.picture(3.5, draw)
 
 
-def rowwise(caption: Caption, pairs: Sequence[Place], names: tuple[str, str]) -> str:
+def rowwise(
+    caption: Caption, metric: Metric, pairs: Sequence[Place], names: tuple[str, str]
+) -> str:
     """Row by row, one group against another: on the diagonal both are the same."""
-    below = [(x, y) for x, y in pairs if y < x]
-    above = [(x, y) for x, y in pairs if y >= x]
+    sign = metric.worsening
+    good = [(x, y) for x, y in pairs if sign * y < sign * x]
+    bad = [(x, y) for x, y in pairs if sign * y >= sign * x]
     same = sum(x == y for x, y in pairs)
     low, high = min(map(min, pairs)), max(map(max, pairs))
 
     def draw(canvas: Any) -> None:
         axes = axes_in(canvas, left=48, right=16, bottom=36, top=56)
         for side in "xy":
-            log_axis(axes, side, low, high)
+            (log_axis if metric.scale == "log" else linear_axis)(axes, side, low, high)
         fit_left(axes, "")
         x, y = ((axes.bbox.x0 + axes.bbox.x1) / 2, 9), (7, axes.bbox.y1 + 11)
         for name, at, side in zip(names, (x, y), ("center", "left"), strict=True):
-            text = shortened(f"perplexity of a row, {name}", 290)
+            text = shortened(f"{metric.noun} of a row, {name}", 290)
             caption.write(canvas, at, text, ha=side)
         axes.grid(visible=True, axis="both")
         ends = axes.get_xlim()
         plot(axes, list(zip(ends, ends, strict=True)), "same", color=NEUTRAL, lw=1, alpha=0.7)
         dot = {"marker": "o", "ls": "", "ms": 4.2, "mew": 0.8}
-        plot(axes, above, "worse", **dot, color=VERMILLION, mfc="none")
-        plot(axes, below, "better", **dot, color=BLUE, alpha=0.75)
+        plot(axes, bad, "worse", **dot, color=VERMILLION, mfc="none")
+        plot(axes, good, "better", **dot, color=BLUE, alpha=0.75)
         place = {"transform": axes.transAxes, "fontsize": SIZE}
-        better = f"better on {len(below):,} of {len(pairs):,} rows"
-        axes.text(0.98, 0.03, better, ha="right", **place)
-        worse = f"worse on {len(above) - same:,}" + f", the same on {same:,}" * bool(same)
-        axes.text(0.02, 0.95, worse, **place)
+        better = f"better on {len(good):,} of {len(pairs):,} rows"
+        worse = f"worse on {len(bad) - same:,}" + f", the same on {same:,}" * bool(same)
+        under, over = (better, worse) if sign > 0 else (worse, better)
+        axes.text(0.98, 0.03, under, ha="right", **place)
+        axes.text(0.02, 0.95, over, **place)
 
     return caption.picture(4.6, draw, wide=4.6)
 
 
-def cost(caption: Caption, prices: Sequence[Price], series: Sequence[tuple[str, int]]) -> str:
-    """Mean perplexity with its interval against the prompt tokens that a query costs.
+def cost(
+    caption: Caption, title: str, prices: Sequence[Price], series: Sequence[tuple[str, int]]
+) -> str:
+    """The headline with its interval against the prompt tokens that a query costs.
 
     Args:
         caption: what stands around it.
+        title: what the headline is called.
         prices: the groups.
         series: name and style of those that are joined by a line.
     """
@@ -160,7 +171,7 @@ def cost(caption: Caption, prices: Sequence[Price], series: Sequence[tuple[str, 
         axes.autoscale_view()
         if axes.get_xscale() == "linear":
             axes.set_xlim(0, 1.1 * max(xs) or 1)
-        fit_left(axes, "mean perplexity")
+        fit_left(axes, title)
         taken: list[Box] = []
         for i, (_, style) in enumerate(series):
             line = sorted((p.tokens, p.mean) for p in prices if p.style == style)

@@ -27,7 +27,7 @@ from harness.report.figures.svg import (
 WIDE = 5.6
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE)
 MARKERS = "osD^v"
-ZEROSHOT = -1  # the style of what the others are compared with: neutral
+CONTROL = -1  # the style of what the others are compared with: neutral
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Caption:
 
 def look(style: int) -> dict[str, Any]:
     """Colour and marker of a strategy: twenty that differ, and zero-shot's."""
-    if style == ZEROSHOT:
+    if style == CONTROL:
         return {"color": NEUTRAL, "marker": "o"}
     return {"color": COLORS[style % 4], "marker": MARKERS[style % 5]}
 
 
 def dash(style: int) -> Any:
     """How a strategy's line is broken."""
-    return (0, (2, 1.6)) if style == ZEROSHOT else DASHES[style % 5]
+    return (0, (2, 1.6)) if style == CONTROL else DASHES[style % 5]
 
 
 def axes_in(canvas: Any, *, left: float, right: float, bottom: float, top: float) -> Any:
@@ -109,6 +109,13 @@ def log_axis(axes: Any, side: str, low: float, high: float) -> None:
     room = max(1.12, (high / low) ** 0.04)
     axes.set(**{f"{side}scale": "log", f"{side}lim": (low / room, high * room)})
     scale(axes, side, [low / room, high * room], ratio=1)
+
+
+def linear_axis(axes: Any, side: str, low: float, high: float) -> None:
+    """A plain axis from one value to another."""
+    room = 0.04 * (high - low) or 0.5
+    axes.set(**{f"{side}lim": (low - room, high + room)})
+    scale(axes, side, [])
 
 
 def names_at_right(

@@ -1,7 +1,7 @@
-"""The report's pictures and the tables behind them, one set for each model and prompt.
+"""The report's pictures and the numbers behind them, one set for each metric, model and prompt.
 
-What the pictures show is read from a report's content, whose numbers they do not change; they are
-drawn by :mod:`harness.report.figures.charts` and :mod:`harness.report.figures.distribution`.
+What the pictures show is read from a report, whose numbers they do not change; they are drawn by
+:mod:`harness.report.figures.charts` and :mod:`harness.report.figures.distribution`.
 """
 
 from __future__ import annotations
@@ -9,80 +9,83 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from harness.report.figures import charts
-from harness.report.figures import distribution as strips
-from harness.report.figures.series import Content, Member, Set, drawable, finite, sets
+from harness.report.conclusions import BreakEven
+from harness.report.figures import charts, distribution
+from harness.report.figures.nouns import Table, Value
+from harness.report.figures.series import Member, Set, drawable, finite, sets
 from harness.report.formatting import number
+from harness.report.nouns import Group, Number, Report
 
-Table = dict[str, Any]
-Picture = tuple[str, str, Table]  # heading, SVG, table
+Picture = tuple[str, str, Table]  # heading, SVG, numbers
+Figures = dict[str, tuple[str, str]]  # name → (heading, SVG to stand inside HTML)
 
 TRAINED_TOKEN = 3  # what it costs in tokens that are read: forward, and backward twice that
 MOST = 12  # groups in a picture of distributions
 
 
-def pictures(content: Content) -> tuple[dict[str, tuple[str, str]], dict[str, Table]]:
+def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
     """Draw what can be drawn.
 
-    Args:
-        content: what :func:`harness.report.content.build` returned.
-
     Returns:
-        A figure's name → (heading, SVG to stand inside HTML), and the same names → the data:
-        ``headers`` and ``rows``.
+        The figures, and under the same names the numbers behind them.
     """
-    figures, tables = {}, {}
-    questions = [row["id"] for row in content["explorer"]["rows"]]
-    for found in sets(content):
-        drawn = {
-            "k": _against_k(found),
-            "distribution": _distribution(found),
-            "rowwise": _rowwise(found, questions),
-            "cost": _cost(found),
-        }
-        for kind, picture in drawn.items():
-            if picture is not None:
-                heading, svg, tables[f"{kind}-{found.slug}"] = picture
-                figures[f"{kind}-{found.slug}"] = heading, svg
+    figures: Figures = {}
+    tables: dict[str, Table] = {}
+    questions = [row.id for row in report.explorer.rows]
+    for section in report.sections:
+        for found in sets(report, section):
+            drawn = {
+                "k": _against_k(found),
+                "distribution": _distribution(found),
+                "rowwise": _rowwise(found, questions),
+                "cost": _cost(found),
+            }
+            for kind, picture in drawn.items():
+                if picture is not None:
+                    heading, svg, tables[f"{kind}-{found.slug}"] = picture
+                    figures[f"{kind}-{found.slug}"] = heading, svg
     return figures, tables
 
 
-def break_even(content: Content) -> list[dict[str, Any]]:
-    """After how many queries a training has cost no more tokens than longer prompts would.
+def break_even(report: Report) -> list[BreakEven]:
+    """After how many queries a training run has cost no more tokens than longer prompts would.
 
     A trained token counts as three that are read. Prices, batches and memory are left out.
 
     Returns:
-        For each trained group and each group with longer prompts: ``label``, ``rival``, ``model``,
-        ``prompt``, and ``queries``, the least number at which the training has paid.
+        One for each trained group and each group with longer prompts.
     """
     return [
-        {"label": label, "rival": rival, "model": found.model, "prompt": found.prompt, "queries": n}
-        for found in sets(content)
-        for label, rival, n in _break_even(found)
+        BreakEven(label, other, found.model, found.prompt, queries)
+        for found in sets(report, report.headline)
+        for label, other, queries in _break_even(found)
     ]
 
 
 def _break_even(found: Set) -> list[tuple[str, str, int]]:
-    trained = [m for m in found.members if m.group["training_tokens"]]
-    rivals = [m for m in found.members if m.group["training_tokens"] is None]
+    trained = [m for m in found.members if m.group.training_tokens]
+    others = [m for m in found.members if m.group.training_tokens is None]
     pairs = [
-        (one, other, other.group["context_tokens"] - one.group["context_tokens"])
+        (one, other, other.group.context_tokens - one.group.context_tokens)
         for one in trained
-        for other in rivals
+        for other in others
     ]
     return [
-        (one.name, other.name, math.ceil(TRAINED_TOKEN * one.group["training_tokens"] / saved))
+        (
+            one.name,
+            other.name,
+            math.ceil(TRAINED_TOKEN * (one.group.training_tokens or 0) / saved),
+        )
         for one, other, saved in pairs
         if saved > 0
     ]
 
 
 def _against_k(found: Set) -> Picture | None:
-    """Mean perplexity by k; only if there is few-shot."""
+    """The headline by k; only if there is few-shot."""
+    title = found.metric.title
     shown = [m for m in found.members if m.mean is not None]
     by_line: dict[str, list[Member]] = {}
     for member in shown:
@@ -106,15 +109,19 @@ def _against_k(found: Set) -> Picture | None:
         for curve in curves
     ]
     words += [f"{level.name}: {number(level.mean)}" for level in levels]
-    head = "Mean perplexity by number of demonstrations"
+    head = f"{_capital(title)} by number of demonstrations"
     note = "hollow: single seeds" if any(map(_seeds, shown)) else ""
     caption = found.caption("k", head, note, words)
     numbers = sorted({seed for m in shown for seed in m.seeds if seed is not None})
-    table = {
-        "headers": ["strategy", "k", "mean perplexity", *(f"seed {seed}" for seed in numbers)],
-        "rows": [[m.name, m.k, m.mean, *(m.seeds.get(seed) for seed in numbers)] for m in shown],
-    }
-    return caption.title, charts.against_k(caption, curves, levels), table
+    table = Table(
+        ["strategy", "k", title, *(f"seed {seed}" for seed in numbers)],
+        [[m.name, m.k, m.mean, *(m.seeds.get(seed) for seed in numbers)] for m in shown],
+    )
+    return caption.title, charts.against_k(caption, title, curves, levels), table
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _seeds(member: Member) -> list[float]:
@@ -126,36 +133,65 @@ OF_ROWS = ("lowest", "5 %", "25 %", "75 %", "95 %", "highest")
 
 
 def _distribution(found: Set) -> Picture | None:
-    """Perplexity of single rows, all seeds together."""
-    values = {m.name: finite(value for rows in m.rows for value in rows) for m in found.members}
+    """What is shown of single rows, all seeds together."""
+    metric = found.metric
+    values = {
+        m.name: finite(metric, (value for rows in m.rows for value in rows)) for m in found.members
+    }
     usable = [m for m in found.members if values[m.name]]
     if not usable:
         return None
-    # Where there are too many, the best are shown, and zero-shot.
-    ranked = sorted(usable, key=lambda m: (not m.zeroshot, math.inf if m.mean is None else m.mean))
+    # Where there are too many, the best are shown, and the control.
+    ranked = sorted(
+        usable,
+        key=lambda m: (not m.control, math.inf if m.mean is None else metric.worsening * m.mean),
+    )
     chosen = {m.name for m in ranked[:MOST]}
     shown = [m for m in usable if m.name in chosen]
-    names = ("median_perplexity", "geometric_mean_perplexity", "mean")
-    metrics = {m.name: [drawable(m.group[name]) for name in names] for m in shown}
-    drawn = [strips.Rows(m.name, values[m.name], *metrics[m.name]) for m in shown]
+    means = {m.name: _means(m, values[m.name]) for m in shown}
+    drawn = [distribution.Rows(m.name, values[m.name], means[m.name]) for m in shown]
     words = [
-        f"{name}: median {number(median)}, geometric mean {number(geometric)}, "
-        f"arithmetic mean {number(mean)}"
-        for name, (median, geometric, mean) in metrics.items()
+        f"{name}: " + ", ".join(f"{kind} {number(value)}" for kind, value in found_.items())
+        for name, found_ in means.items()
     ]
     rest = [m.name for m in usable if m.name not in chosen]
     words += [f"left out: {', '.join(rest)}"] if rest else []
     gone = sum(sum(map(len, m.rows)) - len(values[m.name]) for m in shown)
     words += [f"{gone} values are not finite and left out"] if gone else []
-    caption = found.caption("distribution", "Perplexity of single rows", _seeds_note(shown), words)
-    table = {
-        "headers": ["strategy", "values", *OF_ROWS, "median", "geometric mean", "arithmetic mean"],
-        "rows": [
-            [m.name, len(values[m.name]), *_quantiles(values[m.name]), *metrics[m.name]]
+    head = f"{_capital(metric.noun)} of single rows"
+    caption = found.caption("distribution", head, _seeds_note(shown), words)
+    kinds = list(means[shown[0].name])
+    table = Table(
+        ["strategy", "values", *OF_ROWS, *kinds],
+        [
+            [
+                m.name,
+                len(values[m.name]),
+                *_quantiles(values[m.name]),
+                *means[m.name].values(),
+            ]
             for m in shown
         ],
+    )
+    log = metric.scale == "log"
+    return caption.title, distribution.draw(caption, metric.noun, drawn, log=log), table
+
+
+def _means(member: Member, values: Sequence[float]) -> dict[str, Number]:
+    """The middles of a group's rows: as they are reported, or of the rows themselves."""
+    metric, known = member.metric, member.result.aggregates
+
+    def of(name: str) -> Number:
+        return drawable(metric, known[name].mean)
+
+    if metric.center is None:
+        return {"median": statistics.median(values), "arithmetic mean": member.mean}
+    median = next((one.name for one in metric.more if one.title == "median"), None)
+    return {
+        "median": of(median) if median else statistics.median(values),
+        "geometric mean": of(metric.center),
+        "arithmetic mean": member.mean,
     }
-    return caption.title, strips.distribution(caption, drawn), table
 
 
 def _seeds_note(members: Sequence[Member]) -> str:
@@ -174,102 +210,145 @@ def _quantiles(values: Sequence[float]) -> list[float]:
 
 
 def _rowwise(found: Set, questions: Sequence[str]) -> Picture | None:
-    """Zero-shot against the best other group, each row's geometric mean over seeds."""
-    rivals = [m for m in found.members if m.zeroshot and m.rows]
-    others = [m for m in found.members if not m.zeroshot and m.rows and m.mean is not None]
-    best = min(others, key=lambda m: m.mean or 0.0, default=None)
-    if best is None or not rivals:
+    """The control against the best other group, each row's mean over seeds."""
+    metric = found.metric
+    controls = [m for m in found.members if m.control and m.rows]
+    others = [m for m in found.members if not m.control and m.rows and m.mean is not None]
+    best = min(others, key=lambda m: metric.worsening * (m.mean or 0.0), default=None)
+    if best is None or not controls:
         return None
-    kind = best.group["quantization"]
-    rival = min(rivals, key=lambda m: m.group["quantization"] != kind)
+    kind = best.group.quantization
+    control = min(controls, key=lambda m: m.group.quantization != kind)
     ids, pairs = [], []
-    for name, x, y in zip(questions, _over_seeds(rival), _over_seeds(best), strict=False):
+    for name, x, y in zip(questions, _over_seeds(control), _over_seeds(best), strict=False):
         if x is not None and y is not None:
             ids.append(name)
             pairs.append((x, y))
     if not pairs:
         return None
-    better, same = sum(y < x for x, y in pairs), sum(y == x for x, y in pairs)
-    middle = statistics.median(y / x for x, y in pairs)
-    words = [
-        f"{best.name} is better on {better} of {len(pairs)} rows, worse on "
-        f"{len(pairs) - better - same}, the same on {same}",
-        f"the median of its perplexity as a share of that of {rival.name} is {100 * middle:.3g} %",
-    ]
+    words = _rowwise_words(found, best, control, pairs)
     gone = len(questions) - len(pairs)
     words += [f"{gone} rows are not finite and left out"] if gone else []
-    title = f"{best.name} against {rival.name}, row by row"
-    caption = found.caption("rowwise", f"Row by row against {rival.name}", "", words, title)
-    svg = charts.rowwise(caption, pairs, (rival.name, best.name))
-    rows = [[name, x, y, y / x] for name, (x, y) in zip(ids, pairs, strict=True)]
-    return caption.title, svg, {"headers": ["row", rival.name, best.name, "ratio"], "rows": rows}
+    title = f"{best.name} against {control.name}, row by row"
+    caption = found.caption("rowwise", f"Row by row against {control.name}", "", words, title)
+    names = (control.name, best.name)
+    svg = charts.rowwise(caption, metric, pairs, names)
+    how = "ratio" if metric.scale == "log" else "difference"
+    rows: list[list[Value]] = [
+        [name, x, y, y / x if metric.scale == "log" else y - x]
+        for name, (x, y) in zip(ids, pairs, strict=True)
+    ]
+    return caption.title, svg, Table(["row", *names, how], rows)
 
 
-def _over_seeds(member: Member) -> list[float | None]:
-    """Each row's geometric mean over seeds, None where a seed's value is not finite."""
-    return [_geometric(row) for row in zip(*member.rows, strict=True)]
+def _rowwise_words(
+    found: Set, best: Member, control: Member, pairs: Sequence[tuple[float, float]]
+) -> list[str]:
+    metric = found.metric
+    better = sum(metric.worsening * y < metric.worsening * x for x, y in pairs)
+    same = sum(y == x for x, y in pairs)
+    words = [
+        f"{best.name} is better on {better} of {len(pairs)} rows, worse on "
+        f"{len(pairs) - better - same}, the same on {same}"
+    ]
+    if metric.scale == "log":
+        middle = statistics.median(y / x for x, y in pairs)
+        return [
+            *words,
+            f"the median of its {metric.noun} as a share of that of {control.name} is "
+            f"{100 * middle:.3g} %",
+        ]
+    middle = statistics.median(y - x for x, y in pairs)
+    return [*words, f"the median of the differences is {middle:.3g}"]
 
 
-def _geometric(row: Sequence[float | None]) -> float | None:
-    values = finite(row)
+def _over_seeds(member: Member) -> list[Number]:
+    """Each row's mean over seeds, None where a seed's value is not finite."""
+    return [_mean(member, row) for row in zip(*member.rows, strict=True)]
+
+
+def _mean(member: Member, row: Sequence[Number]) -> Number:
+    """On a log scale the geometric mean."""
+    values = finite(member.metric, row)
     if not values or len(values) < len(row):
         return None
     if min(values) == max(values):  # exactly, so that rows that are the same count as that
         return values[0]
+    if member.metric.scale == "linear":
+        return statistics.fmean(values)
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
 def _cost(found: Set) -> Picture | None:
-    """Mean perplexity against prompt tokens, and when a training pays."""
+    """The headline against prompt tokens, and when a training run pays."""
+    title = found.metric.title
     shown = [m for m in found.members if m.mean is not None]
     if not shown:
         return None
-    lines = Counter(m.line for m in shown if m.k is not None)
-    prices, words = [], []
-    for m in shown:
-        limits = m.group["mean_seeds_interval"] or m.group["mean_interval"] or ()
-        limits = finite(limits) if len(finite(limits)) == 2 else None
-        name = f"k = {m.k}" if lines[m.line] > 1 else m.name
-        training, tokens = _training(m.group), m.group["context_tokens"]
-        place = tokens, m.mean or 0.0, limits
-        prices.append(charts.Price([name, *training], found.style(m), bool(training), *place))
-        said = f" [{number(limits[0])}, {number(limits[1])}]" if limits else ""
-        said = f"{m.name}: {tokens:,.4g} prompt tokens, mean {number(m.mean)}{said}"
-        words.append(", ".join([said, *training]))
+    counts = Counter(m.line for m in shown if m.k is not None)
+    prices = [_price(found, m, joined=counts[m.line] > 1) for m in shown]
+    words = [_price_words(m, price) for m, price in zip(shown, prices, strict=True)]
     pays = _break_even(found)
     words += [
         f"from {n:,} queries on {one} has cost no more tokens than {other}"
         for one, other, n in pays
     ]
-    joined = [name for name, count in lines.items() if count > 1]
+    joined = [name for name, count in counts.items() if count > 1]
     series = [(name, found.styles[name]) for name in joined]
-    head = "Mean perplexity against prompt length"
     note = "bars: 95 % intervals" if any(p.limits for p in prices) else ""
-    caption = found.caption("cost", head, note, words)
+    caption = found.caption("cost", f"{_capital(title)} against prompt length", note, words)
+    table = _cost_table(title, shown, prices, pays)
+    return caption.title, charts.cost(caption, title, prices, series), table
+
+
+def _price(found: Set, m: Member, *, joined: bool) -> charts.Price:
+    interval = finite(m.metric, m.result.interval or ())
+    training = _training(m.group)
+    return charts.Price(
+        [f"k = {m.k}" if joined else m.name, *training],
+        found.style(m),
+        bool(training),
+        m.group.context_tokens,
+        m.mean or 0.0,
+        interval if len(interval) == 2 else None,
+    )
+
+
+def _price_words(m: Member, price: charts.Price) -> str:
+    said = ""
+    if price.limits:
+        said = f" [{number(price.limits[0])}, {number(price.limits[1])}]"
+    said = f"{m.name}: {price.tokens:,.4g} prompt tokens, mean {number(m.mean)}{said}"
+    return ", ".join([said, *_training(m.group)])
+
+
+def _cost_table(
+    title: str,
+    shown: Sequence[Member],
+    prices: Sequence[charts.Price],
+    pays: Sequence[tuple[str, str, int]],
+) -> Table:
     trained = list(dict.fromkeys(one for one, *_ in pays))
     after = {(one, other): n for one, other, n in pays}
-    table = {
-        "headers": [
-            "strategy", "prompt tokens per query", "mean perplexity", "95 % from", "to",
-            "training tokens", "training seconds",
-            *(f"queries until {one} costs less" for one in trained),
-        ],
-        "rows": [
+    headers = ["strategy", "prompt tokens per query", title, "95 % from", "to"]
+    headers += ["training tokens", "training seconds"]
+    return Table(
+        [*headers, *(f"queries until {one} costs less" for one in trained)],
+        [
             [
-                m.name, p.tokens, p.mean, *(p.limits or (None, None)),
-                m.group["training_tokens"], m.group["training_seconds"],
+                *(m.name, p.tokens, p.mean, *(p.limits or (None, None))),
+                *(m.group.training_tokens, m.group.training_seconds),
                 *(after.get((one, m.name)) for one in trained),
             ]
             for m, p in zip(shown, prices, strict=True)
         ],
-    }  # fmt: skip
-    return caption.title, charts.cost(caption, prices, series), table
+    )
 
 
-def _training(group: Mapping[str, Any]) -> list[str]:
-    """What a training took, in a line; nothing without one."""
-    if not group["training_tokens"]:
+def _training(group: Group) -> list[str]:
+    """What a training run took, in a line; nothing without one."""
+    if not group.training_tokens:
         return []
-    tokens, seconds = group["training_tokens"], group["training_seconds"]
+    tokens, seconds = group.training_tokens, group.training_seconds
     took = "" if seconds is None else f", {seconds:,.3g} s"
     return [f"trained: {tokens:,} tokens{took}"]

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from harness.metrics.base import Metric
 from harness.naming import slug
-from harness.report.figures.frame import ZEROSHOT, Caption
+from harness.report.figures.frame import CONTROL, Caption
 from harness.report.formatting import visible
+from harness.report.nouns import CellFacts, Group, GroupResult, Number, Report, Section
+from harness.results.manifest import Control
 
-Content = Mapping[str, Any]  # what harness.report.content.build returned
 SMALL = 1e200  # greater numbers can not be drawn
 
 
 @dataclass(frozen=True)
 class Member:
-    """A group with what its seeds measured; ``name`` tells it from the other members of a set."""
+    """A group with what its seeds measured; ``name`` tells it from the other members of a set.
+
+    ``seeds`` are the headline of each seed; ``rows`` what is shown of each row, per seed.
+    """
 
     name: str
-    group: Mapping[str, Any]
-    seeds: Mapping[int | None, float | None]  # seed: mean perplexity
-    rows: Sequence[Sequence[float | None]]  # per seed, in the order of the test rows
+    group: Group
+    result: GroupResult
+    metric: Metric
+    seeds: Mapping[int | None, Number]
+    rows: Sequence[Sequence[Number]]
+    control: bool
 
     @property
-    def mean(self) -> float | None:
-        """Mean perplexity, if it can be drawn."""
-        return drawable(self.group["mean"])
+    def mean(self) -> Number:
+        """The headline, if it can be drawn."""
+        return drawable(self.metric, self.result.mean)
 
     @property
     def k(self) -> int | None:
         """The number of demonstrations, where the strategy is one of several that differ in it."""
-        k = self.group["k"]
+        k = self.group.k
         return k if k and self.line != self.name else None
-
-    @property
-    def zeroshot(self) -> bool:
-        """Whether this is what the others are compared with."""
-        return bool(self.group["strategy"] == "zeroshot")
 
     @property
     def line(self) -> str:
         """The name without the number of demonstrations."""
-        return re.sub(r"-k\d+(?![A-Za-z0-9._+])", "", self.name, count=1)
+        return self.name.replace(f"-k{self.group.k:02d}", "", 1) if self.group.k else self.name
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,14 @@ class Set:
     slug: str
     model: str
     prompt: str
+    metric: Metric
+    control: Control
     members: Sequence[Member]
 
     @property
     def styles(self) -> Mapping[str, int]:
         """Line or name → its style in the pictures: first those with k, then the trained."""
-        others = [m for m in self.members if not m.zeroshot]
+        others = [m for m in self.members if not m.control]
         names = [m.line for m in others if m.k is not None]
         names += [m.name for m in others if m.k is None]
         return {name: style for style, name in enumerate(dict.fromkeys(names))}
@@ -66,7 +70,7 @@ class Set:
     def style(self, member: Member) -> int:
         """One style for a group in all pictures; those that differ in k alone share it."""
         name = member.name if member.k is None else member.line
-        return ZEROSHOT if member.zeroshot else self.styles[name]
+        return CONTROL if member.control else self.styles[name]
 
     def caption(
         self, kind: str, head: str, note: str, words: Iterable[str], title: str = ""
@@ -77,56 +81,72 @@ class Set:
         return Caption(f"{kind}-{self.slug}", title, head, second, "; ".join(words))
 
 
-def sets(content: Content) -> list[Set]:
+def sets(report: Report, section: Section) -> list[Set]:
     """Put a report's groups together by model and prompt, in its order."""
-    rows = {cell["id"]: cell["perplexity"] for cell in content["explorer"]["cells"]}
-    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for cell in content["cells"]:
-        cells.setdefault(_key(cell), []).append(cell)
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for group in content["groups"]:
-        groups.setdefault((group["model"], group["prompt"]), []).append(group)
+    place = report.sections.index(section)
+    values = {cell.id: cell.values[place] for cell in report.explorer.cells}
+    headline = section.metric.headline.name
+    heads = {
+        cell.id: result.aggregates[headline]
+        for cell, result in zip(report.cells, section.cells, strict=True)
+    }
+    pairs: dict[tuple[str, str], list[tuple[Group, GroupResult]]] = {}
+    for group, result in zip(report.groups, section.groups, strict=True):
+        pairs.setdefault((group.model, group.prompt), []).append((group, result))
     found: dict[str, Set] = {}
-    for (model, prompt), members in groups.items():
+    for (model, prompt), members in pairs.items():
         name, between = slug(f"{model}-{prompt}"), "/"
         while name in found:  # "a-b" with "c", and "a" with "b-c"
             name, between = slug(f"{model}{between}{prompt}"), f"{between}/"
-        found[name] = Set(
-            name,
-            model,
-            prompt,
-            [_member(group, members, cells.get(_key(group), []), rows) for group in members],
-        )
+        peers = [group for group, _ in members]
+        made = [
+            _member(group, result, peers, report, section.metric, (heads, values))
+            for group, result in members
+        ]
+        more = "" if place == 0 else f"-{section.metric.name}"
+        found[name] = Set(f"{name}{more}", model, prompt, section.metric, report.control, made)
     return list(found.values())
 
 
-def _key(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(entry[name] for name in ("model", "quantization", "dtype", "prompt", "label"))
-
-
 def _member(
-    group: Mapping[str, Any],
-    peers: Sequence[Mapping[str, Any]],
-    cells: Sequence[Mapping[str, Any]],
-    rows: Mapping[str, Sequence[float | None]],
+    group: Group,
+    result: GroupResult,
+    peers: Sequence[Group],
+    report: Report,
+    metric: Metric,
+    numbers: tuple[Mapping[str, Number], Mapping[str, Sequence[Number]]],
 ) -> Member:
     """Name a group by its label, and by its quantization and dtype where they tell it apart."""
+    heads, values = numbers
     more = []
-    if len({peer["quantization"] for peer in peers}) > 1 and group["quantization"] != "none":
-        more.append(group["quantization"])
-    alike = [peer for peer in peers if peer["quantization"] == group["quantization"]]
-    if len({peer["dtype"] for peer in alike}) > 1:
-        more.append(group["dtype"])
-    name = visible(group["label"]) + f" ({', '.join(map(visible, more))})" * bool(more)
-    seeds = {cell["seed"]: drawable(cell["mean_perplexity"]) for cell in cells}
-    return Member(name, group, seeds, [rows[cell["id"]] for cell in cells if cell["id"] in rows])
+    if len({peer.quantization for peer in peers}) > 1 and group.quantization != "none":
+        more.append(group.quantization)
+    alike = [peer for peer in peers if peer.quantization == group.quantization]
+    if len({peer.dtype for peer in alike}) > 1:
+        more.append(group.dtype)
+    cells = [cell for cell in report.cells if _name(cell) == group.name]
+    return Member(
+        name=visible(group.label) + f" ({', '.join(map(visible, more))})" * bool(more),
+        group=group,
+        result=result,
+        metric=metric,
+        seeds={cell.seed: drawable(metric, heads[cell.id]) for cell in cells},
+        rows=[values[cell.id] for cell in cells if cell.id in values],
+        control=group.label == report.control.label,
+    )
 
 
-def drawable(value: float | None) -> float | None:
-    """A perplexity, or None where it can not be drawn."""
-    return value if value is not None and 0 < value < SMALL else None
+def _name(cell: CellFacts) -> tuple[str, ...]:
+    return cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label
 
 
-def finite(values: Iterable[float | None]) -> list[float]:
-    """The perplexities that can be drawn."""
-    return [value for value in map(drawable, values) if value is not None]
+def drawable(metric: Metric, value: Number) -> Number:
+    """A value, or None where it can not be drawn; on a log scale it has to be above 0."""
+    if value is None or not math.isfinite(value) or not abs(value) < SMALL:
+        return None
+    return value if metric.scale == "linear" or value > 0 else None
+
+
+def finite(metric: Metric, values: Iterable[Number]) -> list[float]:
+    """The values that can be drawn."""
+    return [value for value in (drawable(metric, one) for one in values) if value is not None]

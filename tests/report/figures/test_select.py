@@ -7,91 +7,37 @@ import dataclasses
 import hashlib
 import math
 import os
-import random
 import statistics
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from harness.report import content as report
+from harness.metrics.base import Metric
+from harness.report.conclusions import BreakEven
+from harness.report.figures import select
 from harness.report.figures.frame import WIDE, in_lines
 from harness.report.figures.labels import apart, beside, overlap, shortened, width
-from harness.report.figures.select import break_even, pictures
+from harness.report.figures.nouns import Table
 from harness.report.figures.svg import standalone
 from harness.results.manifest import write_manifest
 from harness.results.reading import read_run
 from harness.results.store import Store
-from tests.conftest import ROOT
-from tests.report.figures.test_svg import HOSTILE, SVG, description, marks, words
-from tests.results.test_reading import make_run
-
-PROMPTS = {0: 90.0, 1: 250.0, 3: 560.0, 5: 870.0}
-LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03", "fewshot-random-k05", "qlora")
-MEANS = {"zeroshot": 33.0, "fewshot": 26.0, "qlora": 9.6}
+from tests.builders import ROOT
+from tests.builders.contents import LABELS, content, some, to_report
+from tests.builders.runs import make_run, report_of
+from tests.builders.svg import HOSTILE, SVG, description, marks, words
 
 
-def content(
-    *more: dict[str, Any],
-    labels: tuple[str, ...] = LABELS,
-    n: int = 50,
-    scatter: float = 0.3,
-    **common: Any,
-) -> dict[str, Any]:
-    """What a report says of groups, as far as the pictures look at it."""
-    base = random.Random(0)
-    rows = [base.gauss(0, 0.86) for _ in range(n)]
-    groups: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
-    explored = []
-    for changes in [*({"label": label} for label in labels), *more]:
-        label = str(changes["label"])
-        strategy = label.partition("-")[0]
-        group = {
-            "strategy": strategy,
-            "model": "m",
-            "quantization": "none",
-            "dtype": "float32",
-            "prompt": "plain",
-            "k": int(label[-2:]) if label[-2:].isdigit() else 0,
-            "training_tokens": 40_000 if strategy == "qlora" else None,
-            "training_seconds": 137.0 if strategy == "qlora" else None,
-            **common,
-            **changes,
-        }
-        seeds: list[int | None] = [None] if strategy == "zeroshot" else [0, 1, 2]
-        group.setdefault("context_tokens", PROMPTS.get(group["k"], 90.0))
-        name = "/".join(str(group[key]) for key in ("model", "quantization", "dtype", "prompt"))
-        found = []
-        for seed in seeds:
-            rng = random.Random(f"{label}{seed}")
-            middle = MEANS.get(strategy, 20.0) * math.exp(-(0.86**2) / 2)
-            noise = 0.0 if seed is None else scatter
-            values = [middle * math.exp(row + rng.gauss(0, noise)) for row in rows]
-            cell = {
-                key: group[key] for key in ("model", "quantization", "dtype", "prompt", "label")
-            }
-            cell |= {"id": f"{name}/{label}/{seed}", "seed": seed}
-            metrics = {
-                "mean_perplexity": statistics.fmean(values),
-                "geometric_mean_perplexity": statistics.geometric_mean(values),
-                "median_perplexity": statistics.median(values),
-            }
-            cells.append({**cell, **metrics})
-            explored.append({**cell, "perplexity": values})
-            found.append(metrics)
-        for metric in found[0]:
-            group.setdefault(metric, statistics.fmean(one[metric] for one in found))
-        group.setdefault("mean", group["mean_perplexity"])
-        limits = [0.9 * (group["mean"] or 1), 1.1 * (group["mean"] or 1)]
-        group.setdefault("mean_interval", limits)
-        group.setdefault("mean_seeds_interval", None if len(seeds) == 1 else limits)
-        groups.append(group)
-    questions = [{"id": f"r{i:03d}"} for i in range(n)]
-    return {"groups": groups, "cells": cells, "explorer": {"rows": questions, "cells": explored}}
+def pictures(found: dict[str, Any]) -> tuple[dict[str, tuple[str, str]], dict[str, Table]]:
+    return select.pictures(to_report(found))
+
+
+def break_even(found: dict[str, Any]) -> list[BreakEven]:
+    return select.break_even(to_report(found))
 
 
 def only(made: dict[str, Any], kind: str) -> Any:
@@ -104,19 +50,14 @@ def picture(found: dict[str, Any], kind: str) -> str:
     return svg
 
 
-def column(table: dict[str, Any], header: str) -> list[Any]:
-    place = table["headers"].index(header)
-    return [row[place] for row in table["rows"]]
-
-
-def some() -> str:
-    made, _ = pictures(content())
-    return "".join(svg for _, svg in made.values())
+def column(table: Table, header: str) -> list[Any]:
+    place = table.headers.index(header)
+    return [row[place] for row in table.rows]
 
 
 PROGRAM = """
 import hashlib, sys
-from tests.report.figures.test_select import some
+from tests.builders.contents import some
 print(hashlib.sha256(some().encode()).hexdigest())
 assert not {"torch", "matplotlib.pyplot"} & set(sys.modules)
 """
@@ -149,14 +90,15 @@ def test_a_run_on_disk_is_drawn(tmp_path: Path) -> None:
         file = str(path.relative_to(folder))
         entries.append(dataclasses.replace(entry, cell=cell, file=file))
     write_manifest(folder, dataclasses.replace(manifest, entries=tuple(entries)))
-    found = report.build(*read_run(folder))
-    made, tables = pictures(found)
+    found = report_of(folder)
+    made, tables = select.pictures(found)
     assert list(made) == list(tables)
     assert list(made) == [f"{kind}-m-plain" for kind in ("k", "distribution", "rowwise", "cost")]
     table = tables["k-m-plain"]
-    assert column(table, "mean perplexity") == [group["mean"] for group in found["groups"]]
+    assert column(table, "mean perplexity") == [group.mean for group in found.headline.groups]
     assert column(table, "k") == [None, 1, 4]
-    by_id = {cell["id"]: cell["mean_perplexity"] for cell in found["cells"]}
+    pairs = zip(found.cells, found.headline.cells, strict=True)
+    by_id = {cell.id: result.aggregates["mean_perplexity"] for cell, result in pairs}
     for seed in range(3):
         ids = [f"m-plain-{label}-s{seed}" for label in column(table, "strategy")]
         assert column(table, f"seed {seed}") == [by_id.get(id_) for id_ in ids]
@@ -194,7 +136,7 @@ def test_row_by_row() -> None:
     zero = found["explorer"]["cells"][0]["perplexity"]
     best = [cell["perplexity"] for cell in found["explorer"]["cells"][-3:]]
     over = [math.prod(row) ** (1 / 3) for row in zip(*best, strict=True)]
-    assert table["headers"] == ["row", "zeroshot", "qlora", "ratio"]
+    assert table.headers == ["row", "zeroshot", "qlora", "ratio"]
     assert column(table, "row") == [row["id"] for row in found["explorer"]["rows"]]
     assert column(table, "zeroshot") == zero
     assert column(table, "qlora") == pytest.approx(over)
@@ -218,8 +160,8 @@ def test_break_even_by_hand() -> None:
     # 3 · 40,000 tokens of training against 250 − 90, 560 − 90 and 870 − 90 more to read
     expected = {"fewshot-random-k01": 750, "fewshot-random-k03": 256, "fewshot-random-k05": 154}
     found = break_even(content())
-    assert {entry["rival"]: entry["queries"] for entry in found} == expected
-    assert {(e["label"], e["model"], e["prompt"]) for e in found} == {("qlora", "m", "plain")}
+    assert {entry.against: entry.queries for entry in found} == expected
+    assert {(e.label, e.model, e.prompt) for e in found} == {("qlora", "m", "plain")}
     table = only(pictures(content())[1], "cost")
     assert column(table, "queries until qlora costs less") == [None, 750, 256, 154, None]
     said = description(picture(content(), "cost"))
@@ -230,7 +172,7 @@ def test_a_training_never_pays_against_prompts_that_are_not_longer() -> None:
     short = content(labels=("zeroshot", "fewshot-random-k01", "qlora"), context_tokens=90.0)
     assert break_even(short) == []
     table = only(pictures(short)[1], "cost")
-    assert not [header for header in table["headers"] if header.startswith("queries")]
+    assert not [header for header in table.headers if header.startswith("queries")]
     assert (
         break_even(content({"label": "qlora-2", "context_tokens": 900.0}, labels=LABELS[:1])) == []
     )
@@ -388,7 +330,7 @@ def test_quantizations_stand_in_one_picture_and_are_told_apart() -> None:
     assert len(made) == 4
     expected = ["zeroshot", "fewshot-random-k01", "zeroshot (nf4)", "qlora (nf4)"]
     assert column(only(tables, "cost"), "strategy") == expected
-    assert only(tables, "rowwise")["headers"][1:3] == ["zeroshot (nf4)", "qlora (nf4)"]
+    assert only(tables, "rowwise").headers[1:3] == ["zeroshot (nf4)", "qlora (nf4)"]
     half = {"label": "zeroshot", "dtype": "float16"}
     _, tables = pictures(content(half, labels=LABELS[:1]))
     expected = ["zeroshot (float32)", "zeroshot (float16)"]
@@ -443,3 +385,54 @@ def test_a_key_takes_as_many_lines_as_it_needs() -> None:
     svg = picture(content(labels=tuple(labels)), "cost")
     assert set(names) <= set(words(svg))
     assert [word for word in words(svg) if word.startswith("k = ")] == ["k = 1", "k = 3"] * 6
+
+
+class Likely(Metric):
+    name = "likely"
+    title = "mean likelihood"
+    noun = "likelihood"
+    better = "higher"
+    definition: ClassVar = {"likely": "likelihood"}
+
+
+def of_shares(*values: float) -> dict[str, Any]:
+    """Zero-shot and a better group whose rows have these likelihoods."""
+    found = content(labels=("zeroshot", "qlora"), scatter=0.0)
+    for cell in found["explorer"]["cells"]:
+        better = cell["label"] == "qlora"
+        cell["perplexity"] = [min(1.0, x + 0.25 * better) for x in values]
+    found["explorer"]["rows"] = found["explorer"]["rows"][: len(values)]
+    for group, mean in zip(found["groups"], (0.4, 0.6), strict=True):
+        group |= {"mean": mean, "mean_interval": [mean - 0.1, mean + 0.1]}
+        group["mean_seeds_interval"] = None
+    return found
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.25, 0.5, 1.0), (0.0, 0.0, 0.0, 1.0), (0.0,) * 4])
+@pytest.mark.filterwarnings("error")
+def test_a_metric_on_a_linear_scale_is_drawn_in_its_own_direction(values: list[float]) -> None:
+    made, tables = select.pictures(to_report(of_shares(*values), Likely()))
+    assert {name.partition("-")[0] for name in made} == {"distribution", "rowwise", "cost"}
+    for _, svg in made.values():
+        ET.fromstring(svg)
+    better = sum(x < 1 for x in values)
+    svg = only(made, "rowwise")[1]
+    assert f"better on {better} of 4 rows" in words(svg)
+    assert only(tables, "rowwise").headers[-1] == "difference"
+    assert max(column(only(tables, "rowwise"), "difference")) == 0.25
+    assert "mean likelihood" in words(only(made, "cost")[1])
+
+
+def test_figures_of_a_second_metric_have_its_name() -> None:
+    one, two = to_report(content()), to_report(of_shares(0.0, 0.5), Likely())
+    second = dataclasses.replace(two.headline, metric=Likely())
+    again = dataclasses.replace(two, sections=(two.headline, second))
+    explored = dataclasses.replace(
+        again.explorer,
+        cells=tuple(
+            dataclasses.replace(cell, values=cell.values * 2) for cell in again.explorer.cells
+        ),
+    )
+    made, _ = select.pictures(dataclasses.replace(again, explorer=explored))
+    assert {"cost-m-plain", "cost-m-plain-likely"} <= set(made)
+    assert all(not name.endswith("-perplexity") for name in select.pictures(one)[0])

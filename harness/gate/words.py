@@ -1,0 +1,81 @@
+"""The gate's words for a metric: effects in percent on a log scale, else in the metric's unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.metrics.base import Effect, Metric
+
+NEVER = "no number of rows would show one within the tolerance"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The gate's vocabulary for one metric."""
+
+    metric: Metric
+
+    @property
+    def relative(self) -> bool:
+        """Whether effects are relative changes."""
+        return self.metric.scale == "log"
+
+    @property
+    def tested(self) -> str:
+        """What the mean of the tested values is called."""
+        return "geometric mean" if self.relative else "mean"
+
+    @property
+    def mean(self) -> str:
+        """What the mean of what is shown is called."""
+        return "arithmetic mean" if self.relative else "mean"
+
+    @property
+    def worse(self) -> str:
+        """What a change for the worse is called."""
+        return "rise" if self.metric.better == "lower" else "fall"
+
+    def effect(self, effect: Effect) -> str:
+        """``+1.20 % [+0.30, +2.11]``."""
+        if self.relative:
+            estimate, low, high = (100 * x for x in (effect.estimate, effect.low, effect.high))
+            return f"{estimate:+.2f} % [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+        estimate, low, high = effect.estimate, effect.low, effect.high
+        return f"{estimate:+.4g} [{low:+.4g}, {high:+.4g}]".replace("-", "−")
+
+    def size(self, effect: float) -> str:
+        """The size of an effect, with three digits that count."""
+        return f"{100 * effect:.3g} %" if self.relative else f"{effect:.3g}"
+
+    def allowed(self, tolerance: float) -> float:
+        """The size of the effect that a tolerance accepts."""
+        return tolerance if self.relative else tolerance * self.metric.span
+
+    def tolerance(self, tolerance: float) -> str:
+        """The tolerance as the user gave it, and what it is in the metric's unit."""
+        share = f"{100 * tolerance:g} %"
+        return share if self.relative else f"{share} of {self.metric.span:g}"
+
+    def drivers(self, drivers: Sequence[tuple[str, float]]) -> list[str]:
+        """The rows that moved the mean most for the worse, as one note; none if there is none."""
+        parts = [(name, part) for name, part in drivers if part > 0]
+        if not parts:
+            return []
+        sign = self.metric.worsening
+        shown = ", ".join(
+            f"{name!r} "
+            + (f"{100 * sign * part:+.1f} %" if self.relative else f"{sign * part:+.3g}")
+            for name, part in parts
+        )
+        return [f"most in the mean: {shown}".replace(" -", " −")]
+
+    def unseen(self, detectable: float, needed: int | None, tolerance: float) -> str:
+        """What could have gone unseen, and how many rows would show it."""
+        rest = f"{needed} rows would show one of {self.tolerance(tolerance)}" if needed else NEVER
+        return f"a {self.worse} of less than {self.size(detectable)} could have gone unseen; {rest}"
+
+    @staticmethod
+    def p(value: float) -> str:
+        """A p-value with two digits, or its power of ten."""
+        return f"{value:.2g}" if value >= 0.001 else f"{value:.0e}"

@@ -1,0 +1,69 @@
+"""Reports in Markdown, by Jinja templates in which every value is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.places import TEMPLATES
+from harness.report.columns import (
+    cell_columns,
+    columns,
+    joined,
+    lines,
+    verdict_columns,
+    verdict_table,
+)
+from harness.report.formatting import FILTERS, in_markdown
+from harness.report.nouns import Report
+from harness.report.recipes import to_toml
+
+Figures = Mapping[str, tuple[str, str]]  # name → (heading, SVG to stand inside HTML)
+
+
+def known_to_templates(report: Report) -> dict[str, object]:
+    """What the templates of both formats can name."""
+    metrics = [section.metric for section in report.sections]
+    gate = report.gate
+    return {
+        **{name: getattr(report, name) for name in report.__dataclass_fields__},
+        "report": report,
+        "metric": report.headline.metric,
+        "conclusions": report.conclusions,
+        "constant": report.constant,
+        "varying": report.varying,
+        "chosen_on_test": report.chosen_on_test,
+        "recipe_toml": to_toml(report.recipe),
+        "columns": columns,
+        "lines": lines,
+        "cell_columns": cell_columns,
+        "joined": joined,
+        "verdicts": verdict_table(gate, metrics) if gate and not gate.problem else [],
+        "tested": verdict_columns(metrics),
+    }
+
+
+def render(
+    template: str, report: Report, figures: Figures | None = None, overrides: Path | None = None
+) -> str:
+    """Render one of the Markdown templates.
+
+    Args:
+        template: its file name.
+        report: what it says.
+        figures: name → (heading, SVG).
+        overrides: a folder whose files stand in for the project's templates.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(  # noqa: S701  # Markdown has an escaping of its own
+        loader=jinja2.FileSystemLoader([*([overrides] if overrides else []), TEMPLATES]),
+        undefined=jinja2.StrictUndefined,
+        finalize=in_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS)
+    known = known_to_templates(report)
+    return environment.get_template(template).render(**known, figures=figures or {})

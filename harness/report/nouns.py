@@ -1,0 +1,398 @@
+"""What a report says, as nouns: each is frozen, and turned into JSON once, where it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core import ModelSpec, PromptTemplate
+from harness.gate.verdict import Gate
+from harness.metrics.base import Metric
+from harness.records import Precision, Repetition
+from harness.results.manifest import Control, TaskRecord
+from harness.statistics.uncertainty import Bounds, Comparison
+
+Number = float | None  # None where there is nothing finite to say
+
+
+def finite(value: float | None) -> Number:
+    """The value, or None where it is not finite: JSON has no word for that."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Known:
+    """A number over seeds, and its standard deviation; None where it is not finite."""
+
+    mean: Number
+    std: Number
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """A measured cell, whatever the metric."""
+
+    id: str
+    task: str
+    model: str
+    quantization: str
+    dtype: str
+    strategy: str
+    label: str
+    k: int
+    select: str | None
+    draw: str
+    seed: int | None
+    prompt: str
+    key: str
+    n: int
+    seconds: float
+    cached: bool
+    file: str | None
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell under one metric: its aggregates by name, their intervals, the gate's word."""
+
+    aggregates: Mapping[str, Number]
+    bounds: Bounds
+    nonfinite: int
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A strategy variant over its seeds, whatever the metric.
+
+    ``context_tokens`` is what a query costs before its answer, on average. ``training_*`` are of
+    one seed's training run; None without one.
+    """
+
+    label: str
+    strategy: str
+    model: str
+    quantization: str
+    dtype: str
+    prompt: str
+    k: int
+    select: str | None
+    draw: str
+    n: int
+    seeds: tuple[int, ...]
+    n_seeds: int
+    n_seeds_planned: int
+    context_tokens: float
+    training_tokens: int | None
+    training_rows: int | None
+    training_seconds: float | None
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What tells it from other groups."""
+        return self.model, self.quantization, self.dtype, self.prompt, self.label
+
+    def value(self, field: str) -> str:
+        """One of the fields that tell rows of a table apart: model, quantization, dtype, prompt."""
+        return str(getattr(self, field))
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """A group under one metric.
+
+    Attributes:
+        mean, std: of the headline over seeds.
+        aggregates: of every aggregate over seeds, by name.
+        bounds: 95 % intervals.
+        nonfinite: values that are not finite, over all seeds.
+        comparison: with the control; None for the control, and where it cannot be compared.
+        disagreeing: whether the two means moved in opposite directions, and one of them surely.
+        verdict: the gate's word on its worst seed.
+    """
+
+    mean: Number
+    std: Number
+    aggregates: Mapping[str, Known]
+    bounds: Bounds
+    nonfinite: int
+    comparison: Comparison | None = None
+    disagreeing: bool = False
+    verdict: str | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the headline: for unseen seeds where several were run."""
+        return self.bounds.mean_seeds or self.bounds.mean
+
+    @property
+    def center_interval(self) -> tuple[float, float] | None:
+        """Of the center: for unseen seeds where several were run."""
+        return self.bounds.center_seeds or self.bounds.center
+
+
+@dataclass(frozen=True)
+class StdFactor:
+    """What a standard deviation over so many seeds knows of the true one, as factors of it."""
+
+    seeds: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a report says under one metric; lists are in the order of the report's."""
+
+    metric: Metric
+    cells: tuple[CellResult, ...]
+    groups: tuple[GroupResult, ...]
+    conclusions: tuple[str, ...] = ()
+    spreads: tuple[StdFactor, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model as it was scored."""
+
+    spec: ModelSpec
+    prefix_token: str
+
+
+@dataclass(frozen=True)
+class PrecisionFacts:
+    """What half precision costs one model."""
+
+    model: str
+    quantization: str
+    dtype: str
+    cost: Precision
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far one cell's numbers moved when it was scored again."""
+
+    cell: str
+    found: Repetition
+
+
+@dataclass(frozen=True)
+class Unshared:
+    """A model whose rows cannot share what they begin with, and why."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where cells were measured."""
+
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    matmul: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A planned cell that was not measured, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a cell's model wrote; ``finished``, or stopped at the limit."""
+
+    cell: str
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A test row with what the models wrote for it."""
+
+    id: str
+    instruction: str
+    reference: str
+    written: tuple[Written, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a learning curve; the training loss is the mean since the point before it."""
+
+    step: int
+    loss: Number
+    mean_perplexity: Number
+    holdout_loss: Number
+    holdout_perplexity: Number
+    training_loss: Number
+    best: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One seed's training run: the loss of every step, the evaluations, where stages end."""
+
+    seed: int | None
+    losses: tuple[Number, ...]
+    evaluations: tuple[CurvePoint, ...]
+    best_step: int | None
+    boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """A stage of a curriculum."""
+
+    rows: int
+    steps: int
+    num_train_epochs: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run, over its seeds.
+
+    ``ids`` are of the rows that were chosen; None where all of the pool were. ``select_on`` says
+    where the checkpoint was chosen: ``test``, ``holdout``, or None for the last step.
+    """
+
+    slug: str
+    label: str
+    model: str
+    quantization: str
+    prompt: str
+    rows: int
+    pool: int
+    tokens: int
+    steps: int
+    trained_rows: int
+    trained_tokens: int
+    trainable_parameters: int
+    optimizer: str
+    left_out: tuple[str, ...]
+    holdout: int
+    select_on: str | None
+    stages: tuple[StageFacts, ...]
+    settings: Mapping[str, Any]
+    ids: tuple[str, ...] | None
+    runs: tuple[Curve, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExplorerCell:
+    """One cell as the explorer of rows shows it; lists are in the order of the rows.
+
+    Attributes:
+        values: for each metric, what is shown of each row.
+        tokens: scored tokens of each row.
+        surprisal: of each row's characters.
+        shared: pieces that the prompts of all rows begin with: (kind, label, text), the latter two
+            as places in the explorer's strings.
+        own: the other pieces of each row's prompt.
+        note: what is not known of the prompts.
+    """
+
+    id: str
+    model: str
+    quantization: str
+    dtype: str
+    prompt: str
+    label: str
+    seed: int | None
+    values: tuple[tuple[Number, ...], ...]
+    tokens: tuple[int, ...]
+    surprisal: tuple[str, ...]
+    shared: tuple[tuple[str, int, int], ...]
+    own: tuple[tuple[tuple[str, int, int], ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ExplorerRow:
+    """A test row."""
+
+    id: str
+    instruction: str
+    output: str
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What a reader needs to look into single rows."""
+
+    rows: tuple[ExplorerRow, ...]
+    cells: tuple[ExplorerCell, ...]
+    strings: tuple[str, ...]
+    alphabet: str
+    step: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report says. The first section is the headline metric's."""
+
+    adaptbench: str
+    task: TaskRecord
+    control: Control
+    sections: tuple[Section, ...]
+    cells: tuple[CellFacts, ...]
+    groups: tuple[Group, ...]
+    models: tuple[ModelFacts, ...]
+    prompts: tuple[PromptTemplate, ...]
+    seeds: tuple[int, ...]
+    scorers: tuple[str, ...]
+    trainings: tuple[Training, ...]
+    samples: tuple[SampleRow, ...]
+    explorer: Explorer
+    recipe: Mapping[str, Any]
+    trial: bool
+    runs: tuple[str, ...]
+    precision: tuple[PrecisionFacts, ...]
+    unshared: tuple[Unshared, ...]
+    halved: tuple[str, ...]
+    environments: tuple[Environment, ...]
+    noise: tuple[Noise, ...]
+    missing: tuple[Missing, ...]
+    gate: Gate | None = None
+
+    @property
+    def headline(self) -> Section:
+        """The first metric's section."""
+        return self.sections[0]
+
+    @property
+    def conclusions(self) -> list[str]:
+        """The sentences of all metrics, the headline's first."""
+        return [sentence for section in self.sections for sentence in section.conclusions]
+
+    @property
+    def constant(self) -> dict[str, str]:
+        """What all groups have in common, so that a table need not repeat it in every row."""
+        return {
+            name: self.groups[0].value(name)
+            for name in VARYING
+            if self.groups and len({group.value(name) for group in self.groups}) == 1
+        }
+
+    @property
+    def varying(self) -> list[str]:
+        """Columns that stand in tables because they tell rows apart."""
+        return [name for name in VARYING if name not in self.constant]
+
+    @property
+    def chosen_on_test(self) -> list[Training]:
+        """Training runs whose checkpoint was chosen by the rows that it is then scored on."""
+        return [entry for entry in self.trainings if entry.select_on == "test"]
+
+
+VARYING = ("model", "quantization", "dtype", "prompt")
