@@ -23,8 +23,9 @@ Run a sweep and look at it::
   :class:`GenerationSettings`, :class:`ModelSpec`, :class:`Cell`.
 * Nouns of what was found: :class:`Likelihood`, :class:`Measurement`.
 * Errors, each of one line that says what would be right: :class:`AdaptbenchError` and, below it,
-  :class:`DataError`, :class:`GateError`, :class:`ModelError`, :class:`OptionError`,
-  :class:`PromptError`, :class:`StoreError`, :class:`StrategyError`, :class:`TrainingError`.
+  :class:`DataError`, :class:`GateError`, :class:`MetricError`, :class:`ModelError`,
+  :class:`OptionError`, :class:`PromptError`, :class:`StoreError`, :class:`StrategyError`,
+  :class:`TrainingError`.
 
 Importing this package imports the standard library only; a name brings what it needs when it is
 first used.
