@@ -8,7 +8,7 @@ measurements give the same bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from harness.report.nouns import (
     SampleRow,
     Section,
     StdFactor,
+    Training,
     Unshared,
     Written,
     finite,
@@ -82,47 +83,31 @@ def build(
         members.setdefault(row.entry.group, []).append(row)
     planned = Counter(entry.group for entry in manifest.entries)
     groups = tuple(_group(rows_, planned[name]) for name, rows_ in members.items())
-    sections = tuple(
-        _section(metric, manifest, list(members.values()), rows, groups, gate) for metric in metrics
-    )
+    grouped = list(members.values())
     return Report(
         adaptbench=manifest.adaptbench,
         task=manifest.task,
         control=manifest.control,
-        sections=sections,
+        sections=tuple(_section(one, manifest, grouped, rows, groups, gate) for one in metrics),
         cells=tuple(map(_cell, rows)),
         groups=groups,
         models=_unique(map(_model, rows)),
         prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
         seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
         scorers=tuple(sorted({row.measurement.cell.scorer for row in rows})),
-        trainings=training_runs(
-            ((row.entry, row.measurement) for row in rows), manifest.task.trainable
-        ),
+        trainings=_training_runs(manifest, rows),
         samples=_samples(manifest, rows),
         explorer=explorer(manifest, measured, metrics),
         recipe=manifest.recipe,
         trial=manifest.trial,
         runs=manifest.runs,
-        missing=tuple(
-            Missing(entry.id, entry.reason or "")
-            for entry in manifest.entries
-            if entry.cell is None
-        ),
+        missing=_missing(manifest),
         gate=gate,
         precision=_unique(one for one in map(_precision, rows) if one is not None),
-        unshared=_unique(
-            Unshared(row.entry.model, row.measurement.scoring.refused[COPIED])
-            for row in rows
-            if COPIED in row.measurement.scoring.refused
-        ),
+        unshared=_unique(_unshared(rows)),
         halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
         environments=_unique(map(_environment, rows)),
-        noise=tuple(
-            Noise(row.entry.id, row.measurement.scoring.repetition)
-            for row in rows
-            if row.measurement.scoring.repetition
-        ),
+        noise=_noise(rows),
     )
 
 
@@ -300,6 +285,29 @@ def _cell(row: Row) -> CellFacts:
 
 def _model(row: Row) -> ModelFacts:
     return ModelFacts(row.measurement.cell.model, row.measurement.provenance.prefix_token)
+
+
+def _training_runs(manifest: Manifest, rows: Sequence[Row]) -> tuple[Training, ...]:
+    pairs = ((row.entry, row.measurement) for row in rows)
+    return training_runs(pairs, manifest.task.trainable)
+
+
+def _missing(manifest: Manifest) -> tuple[Missing, ...]:
+    """What was planned and has no cell."""
+    gone = (entry for entry in manifest.entries if entry.cell is None)
+    return tuple(Missing(entry.id, entry.reason or "") for entry in gone)
+
+
+def _unshared(rows: Sequence[Row]) -> Iterator[Unshared]:
+    for row in rows:
+        refused = row.measurement.scoring.refused
+        if COPIED in refused:
+            yield Unshared(row.entry.model, refused[COPIED])
+
+
+def _noise(rows: Sequence[Row]) -> tuple[Noise, ...]:
+    found = ((row.entry.id, row.measurement.scoring.repetition) for row in rows)
+    return tuple(Noise(cell, repetition) for cell, repetition in found if repetition)
 
 
 def _samples(manifest: Manifest, rows: Sequence[Row]) -> tuple[SampleRow, ...]:

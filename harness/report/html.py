@@ -47,19 +47,9 @@ def page(
         tables: a figure's name → the numbers behind it.
         overrides: a folder laid out as ``templates/`` is; its files come before ours.
     """
-    import jinja2
     from markupsafe import Markup
 
-    folders = [folder for folder in (overrides, TEMPLATES) if folder is not None]
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(FILTERS, lang=lang, sortable=sortable, shown=shown)
+    environment = _environment(overrides)
     style, script = (_source(environment, name) for name in (STYLE, SCRIPT))
     known = {
         **known_to_templates(report),
@@ -74,7 +64,25 @@ def page(
         "script": Markup(script),  # noqa: S704
         "data": Markup(block(_data(report))),  # noqa: S704
     }
-    return environment.get_template("report.html.j2").render(known)
+    text: str = environment.get_template("report.html.j2").render(known)
+    return text
+
+
+def _environment(overrides: Path | None) -> Any:
+    """Jinja's, with our filters, over the user's templates and ours."""
+    import jinja2
+
+    folders = [folder for folder in (overrides, TEMPLATES) if folder is not None]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS, lang=lang, sortable=sortable, shown=shown)
+    return environment
 
 
 def _source(environment: Any, name: str) -> str:

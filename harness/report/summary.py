@@ -23,14 +23,10 @@ def summary(report: Report) -> Json:
     its numbers mean, and, but for the first, its own ``cells`` and ``groups``. Numbers that are
     not finite are null.
     """
-    first, *more = report.sections
     body = {
         "schema_version": SCHEMA_VERSION,
         "adaptbench": report.adaptbench,
-        "metrics": [
-            _metric(first.metric),
-            *({**_metric(one.metric), **_results(report, one)} for one in more),
-        ],
+        "metrics": _metrics(report),
         "control": asdict(report.control),
         "task": {name: value for name, value in asdict(report.task).items() if name != "rows"},
         "models": [{**asdict(one.spec), "prefix_token": one.prefix_token} for one in report.models],
@@ -46,10 +42,10 @@ def summary(report: Report) -> Json:
         "unshared": [asdict(one) for one in report.unshared],
         "halved": report.halved,
         "environments": [asdict(one) for one in report.environments],
-        **_results(report, first),
+        **_results(report, report.headline),
         "conclusions": report.conclusions,
         "constant": report.constant,
-        "spreads": [asdict(one) for one in first.spreads],
+        "spreads": [asdict(one) for one in report.headline.spreads],
         "noise": [{"cell": one.cell, **asdict(one.found)} for one in report.noise],
         "gate": None if report.gate is None else _gate(report.gate),
         "missing": [asdict(one) for one in report.missing],
@@ -57,6 +53,13 @@ def summary(report: Report) -> Json:
     # Tuples become lists; infinities, of comparisons on one row, have no word in JSON.
     plain: Json = json.loads(json.dumps(body), parse_constant=lambda text: None)
     return plain
+
+
+def _metrics(report: Report) -> list[Json]:
+    """What each metric's numbers mean; the headline metric's results stand outside."""
+    first, *more = report.sections
+    rest = ({**_metric(one.metric), **_results(report, one)} for one in more)
+    return [_metric(first.metric), *rest]
 
 
 def _metric(metric: Metric) -> Json:

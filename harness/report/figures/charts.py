@@ -77,8 +77,6 @@ def against_k(
     ks = sorted({k for curve in curves for k, *_ in curve.points})
 
     def draw(canvas: Any) -> None:
-        from matplotlib.transforms import ScaledTranslation
-
         axes = axes_in(canvas, left=38, right=32 + max(map(width, names)), bottom=36, top=56)
         axes.set(xlabel="demonstrations in the prompt (k)")
         axes.update_datalim([(ks[0], y) for y in values])
@@ -86,29 +84,39 @@ def against_k(
         axes.autoscale_view(scalex=False)
         fit_left(axes, title)
         _across(axes, ks)
-        ends: list[Place] = []
-        for i, curve in enumerate(curves):
-            shift = 3.6 * (i - (len(curves) - 1) / 2)
-            moved = axes.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
-            more = {**look(curve.style), "transform": moved}
-            dots = [(float(k), y) for k, _, seeds in curve.points for y in seeds]
-            plot(axes, dots, f"seeds-{i}", **more, ls="", ms=3.6, mfc="none", mew=0.8)
-            means = [(float(k), mean) for k, mean, _ in curve.points]
-            plot(axes, means, f"curve-{i}", **more, ls=dash(curve.style), lw=1.7, ms=5.5)
-            x, y = axes.transData.transform(means[-1])
-            ends.append((x + shift, y))
+        ends = [
+            _curve(axes, i, curve, shift=3.6 * (i - (len(curves) - 1) / 2))
+            for i, curve in enumerate(curves)
+        ]
         for i, level in enumerate(levels, len(curves)):
-            color, edge = look(level.style)["color"], axes.get_yaxis_transform()
-            plot(axes, [(0, level.mean), (1, level.mean)], f"level-{i}", color=color, lw=1.4,
-                 ls=dash(level.style), transform=edge)  # fmt: skip
-            dots = [(1.0, y) for y in level.seeds]
-            plot(axes, dots, f"seeds-{i}", **look(level.style), ls="", ms=4, mfc="none", mew=0.8,
-                 transform=edge)  # fmt: skip
+            _level(axes, i, level)
             ends.append((axes.bbox.x1, axes.transData.transform((ks[0], level.mean))[1]))
         styles = [c.style for c in curves] + [level.style for level in levels]
         names_at_right(caption, axes, names, ends, styles)
 
     return caption.picture(3.5, draw)
+
+
+def _curve(axes: Any, i: int, curve: Curve, shift: float) -> Place:
+    """Draw one, so many points beside its place; return where it ends."""
+    from matplotlib.transforms import ScaledTranslation
+
+    aside = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    more = {**look(curve.style), "transform": axes.transData + aside}
+    dots = [(float(k), y) for k, _, seeds in curve.points for y in seeds]
+    plot(axes, dots, f"seeds-{i}", **more, ls="", ms=3.6, mfc="none", mew=0.8)
+    means = [(float(k), mean) for k, mean, _ in curve.points]
+    plot(axes, means, f"curve-{i}", **more, ls=dash(curve.style), lw=1.7, ms=5.5)
+    x, y = axes.transData.transform(means[-1])
+    return x + shift, y
+
+
+def _level(axes: Any, i: int, level: Level) -> None:
+    """Draw one from side to side, its seeds at the right."""
+    style, across = look(level.style), {"transform": axes.get_yaxis_transform()}
+    ends, dots = [(0.0, level.mean), (1.0, level.mean)], [(1.0, y) for y in level.seeds]
+    plot(axes, ends, f"level-{i}", color=style["color"], lw=1.4, ls=dash(level.style), **across)
+    plot(axes, dots, f"seeds-{i}", **style, ls="", ms=4, mfc="none", mew=0.8, **across)
 
 
 def rowwise(
@@ -178,21 +186,27 @@ def cost(
             plot(axes, line, f"series-{i}", color=look(style)["color"], lw=1, alpha=FAINT)
             taken += _along(axes.transData.transform(line).tolist())
         points = [tuple(axes.transData.transform((p.tokens, p.mean)).tolist()) for p in prices]
-        for i, (price, (x, y)) in enumerate(zip(prices, points, strict=True)):
-            more = {**look(price.style), "ms": 6}
-            bar = [(price.tokens, end) for end in price.limits or ()]
-            plot(axes, bar, f"interval-{i}", color=more["color"], lw=1.3)
-            more |= {"marker": "*", "ms": 12} if price.trained else {}
-            plot(axes, [(price.tokens, price.mean)], f"group-{i}", **more, ls="")
-            half = 8 if price.trained else 5
-            taken.append((x - half, y - half, x + half, y + half))
-            if bar:
-                low, high = axes.transData.transform(bar)[:, 1].tolist()
-                taken.append((x - 3, low, x + 3, high))
+        for i, (price, point) in enumerate(zip(prices, points, strict=True)):
+            taken += _price(axes, i, price, point)
         names_beside(caption, axes, [price.names for price in prices], points, taken)
         key(caption, axes, names, [style for _, style in series])
 
     return caption.picture(3.1 + top / 72, draw)
+
+
+def _price(axes: Any, i: int, price: Price, point: Place) -> list[Box]:
+    """Draw one with its interval; return the room that they take."""
+    more = {**look(price.style), "ms": 6}
+    bar = [(price.tokens, end) for end in price.limits or ()]
+    plot(axes, bar, f"interval-{i}", color=more["color"], lw=1.3)
+    more |= {"marker": "*", "ms": 12} if price.trained else {}
+    plot(axes, [(price.tokens, price.mean)], f"group-{i}", **more, ls="")
+    (x, y), half = point, 8 if price.trained else 5
+    taken = [(x - half, y - half, x + half, y + half)]
+    if bar:
+        low, high = axes.transData.transform(bar)[:, 1].tolist()
+        taken.append((x - 3, low, x + 3, high))
+    return taken
 
 
 def _named(level: Level) -> str:

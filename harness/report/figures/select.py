@@ -141,20 +141,14 @@ def _distribution(found: Set) -> Picture | None:
     usable = [m for m in found.members if values[m.name]]
     if not usable:
         return None
-    # Where there are too many, the best are shown, and the control.
-    ranked = sorted(
-        usable,
-        key=lambda m: (not m.control, math.inf if m.mean is None else metric.worsening * m.mean),
-    )
-    chosen = {m.name for m in ranked[:MOST]}
-    shown = [m for m in usable if m.name in chosen]
+    shown = _best(usable)
     means = {m.name: _means(m, values[m.name]) for m in shown}
     drawn = [distribution.Rows(m.name, values[m.name], means[m.name]) for m in shown]
     words = [
         f"{name}: " + ", ".join(f"{kind} {number(value)}" for kind, value in found_.items())
         for name, found_ in means.items()
     ]
-    rest = [m.name for m in usable if m.name not in chosen]
+    rest = [m.name for m in usable if m not in shown]
     words += [f"left out: {', '.join(rest)}"] if rest else []
     gone = sum(sum(map(len, m.rows)) - len(values[m.name]) for m in shown)
     words += [f"{gone} values are not finite and left out"] if gone else []
@@ -164,17 +158,23 @@ def _distribution(found: Set) -> Picture | None:
     table = Table(
         ["strategy", "values", *OF_ROWS, *kinds],
         [
-            [
-                m.name,
-                len(values[m.name]),
-                *_quantiles(values[m.name]),
-                *means[m.name].values(),
-            ]
+            [m.name, len(values[m.name]), *_quantiles(values[m.name]), *means[m.name].values()]
             for m in shown
         ],
     )
     log = metric.scale == "log"
     return caption.title, distribution.draw(caption, metric.noun, drawn, log=log), table
+
+
+def _best(members: Sequence[Member]) -> list[Member]:
+    """All in their order; where there are too many to show, the best of them and the control."""
+
+    def rank(member: Member) -> tuple[bool, float]:
+        mean = math.inf if member.mean is None else member.metric.worsening * member.mean
+        return not member.control, mean
+
+    names = {member.name for member in sorted(members, key=rank)[:MOST]}
+    return [member for member in members if member.name in names]
 
 
 def _means(member: Member, values: Sequence[float]) -> dict[str, Number]:

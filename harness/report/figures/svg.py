@@ -76,8 +76,7 @@ def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | 
     names = ["" if run["seed"] is None else f"seed {run['seed']:d}" for run in runs]
     told = [[f"best: step {x:,}, {number(y)}" for x, y in best] for best in bests]
     few, two = 1 < len(runs) <= len(SEEDS), any(tests) or any(holdouts)
-    looks = [_look(SEEDS[i] if few else None, len(runs)) for i in range(len(runs))]
-    looks.append(_look((NEUTRAL, "-", "o") if few else None))
+    looks = _looks(few, len(runs))
     stages = sorted({step for run in runs for step in run["boundaries"]})
     above = {"training step": [_thin(points) for points in losses], "smoothed": smooth}
     above["evaluation"] = evaluated("loss")
@@ -97,15 +96,26 @@ def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | 
             said = ["\n".join([name, *best]) for name, best in zip(names, told, strict=True)]
             axes.legend(keys, said, loc="upper left", bbox_to_anchor=(1.06, 1))
         elif any(bests):
-            (y, x), text = min((p[0][::-1], t[0]) for p, t in zip(bests, told, strict=True) if p)
-            under = all(y <= other for points in (*tests, *holdouts) for _, other in points)
-            more = {"ha": "left" if x < right / 2 else "right"}
-            more |= {"va": "top" if under else "bottom", "textcoords": "offset points"}
-            axes.annotate(text, (x, y), (0, -7 if under else 7), **more)
+            _mark_best(axes, bests, told, (*tests, *holdouts), right)
 
     words = [*filter(None, map(_in_words, names, smooth, tests, bests))]
     note = f"best step by {select_on}" if select_on and any(bests) else "no values" * (not words)
     return figure(f"curve-{slug}", title, note, words, 4.95 if two else 2.7, draw)
+
+
+def _mark_best(
+    axes: Any,
+    bests: Sequence[Points],
+    told: Sequence[Sequence[str]],
+    others: Sequence[Points],
+    right: float,
+) -> None:
+    """Write what the best of the runs' best steps says beside it, clear of the other points."""
+    (y, x), text = min((p[0][::-1], t[0]) for p, t in zip(bests, told, strict=True) if p)
+    under = all(y <= other for points in others for _, other in points)
+    more = {"ha": "left" if x < right / 2 else "right"}
+    more |= {"va": "top" if under else "bottom", "textcoords": "offset points"}
+    axes.annotate(text, (x, y), (0, -7 if under else 7), **more)
 
 
 def length_against_score(slug: str, title: str, points: Sequence[tuple[float, float, bool]]) -> str:
@@ -168,6 +178,12 @@ def _spread(axes: Any, points: Points) -> Points:
         if len(first) <= 3600:
             break
     return [*first.values()]
+
+
+def _looks(few: bool, runs: int) -> list[Look]:
+    """One per run, and the legend's."""
+    looks = [_look(SEEDS[i] if few else None, runs) for i in range(runs)]
+    return [*looks, _look((NEUTRAL, "-", "o") if few else None)]
 
 
 def _look(seed: tuple[str, Any, str] | None = None, runs: int = 1) -> Look:
@@ -251,22 +267,8 @@ def figure(
     With a ``head`` the picture shows that instead of its title, and the note on a line of its own.
     ``texts`` may grow while drawing: they take the places of their placeholders.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     slug = re.sub(r"[^A-Za-z0-9-]", lambda c: f"_{ord(c[0]):x}_", slug)
-    with matplotlib.rc_context(), io.StringIO() as file:
-        matplotlib.rcdefaults()
-        parameters: Any = matplotlib.rcParams
-        parameters.update(pair.split("=") for pair in STYLE.format(NEUTRAL, slug).split())
-        canvas: Any = FigureCanvasSVG(Figure(figsize=(wide, high), dpi=72))
-        canvas.figure.subplots_adjust(bottom=0.5 / high, top=1 - 0.6 / high)
-        draw(canvas.figure)
-        canvas.print_svg(file, metadata={"Date": None, "Creator": None})
-        svg = file.getvalue()
-    for pattern, new in (*CLEAN, (r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{slug}.")):
-        svg = re.sub(pattern, new, svg)
+    svg = _drawn(slug, wide, high, draw)
     svg = re.sub(r"(?<=>)text-(\d+)(?=</)", lambda n: escape(visible(texts[int(n[1])])), svg)
     shown, note = visible(head or title), visible(note)
     note = shortened(note, 72 * wide - 14) if head else note[:40]
@@ -279,3 +281,23 @@ def figure(
     size = 100 * wide, 100 * high, 72 * wide, 72 * high
     place = 'x="7" dy="13"' if head else 'dx="9"'
     return ROOT.format(slug, *size, named, described, shown, place, note) + svg
+
+
+def _drawn(slug: str, wide: float, high: float, draw: Any) -> str:
+    """What matplotlib writes of a figure, cleaned, without its root element."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), io.StringIO() as file:
+        matplotlib.rcdefaults()
+        parameters: Any = matplotlib.rcParams
+        parameters.update(pair.split("=") for pair in STYLE.format(NEUTRAL, slug).split())
+        canvas: Any = FigureCanvasSVG(Figure(figsize=(wide, high), dpi=72))
+        canvas.figure.subplots_adjust(bottom=0.5 / high, top=1 - 0.6 / high)
+        draw(canvas.figure)
+        canvas.print_svg(file, metadata={"Date": None, "Creator": None})
+        svg = file.getvalue()
+    for pattern, new in (*CLEAN, (r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{slug}.")):
+        svg = re.sub(pattern, new, svg)
+    return svg
