@@ -8,7 +8,8 @@ from typing import IO
 
 from harness.core import Cell
 from harness.errors import AdaptbenchError, ModelError
-from harness.gate.decision import check_metrics, check_rows, hold
+from harness.gate.comparable import check_metrics, check_rows
+from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric
 from harness.metrics.find import select_metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import GateError
-from harness.gate.decision import check_metrics, check_rows
+from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.words import Words
 from harness.metrics.base import Effect, Metric
 from harness.metrics.find import find_metric

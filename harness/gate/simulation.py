@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import GateError
-from harness.gate.decision import check_metrics, check_rows
+from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.verdict import regressed
 from harness.gate.words import Words
 from harness.metrics.base import Array, Metric

@@ -94,7 +94,7 @@ def draw(entries: Sequence[Training], scored_pool: Mapping[str, tuple[int, float
         entries: what :func:`training_runs` returned.
         scored_pool: id → (characters of the output, score); empty where not all have a score.
     """
-    from harness.report.figures.svg import learning_curve, length_against_score
+    from harness.report.figures.training import learning_curve, length_against_score
 
     found = {}
     for entry in entries:

@@ -7,7 +7,7 @@ import random
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from harness.report.figures.svg import learning_curve, length_against_score
+from harness.report.figures.training import learning_curve, length_against_score
 
 SVG = "{http://www.w3.org/2000/svg}"
 
