@@ -195,7 +195,7 @@ class TrainingSpec:
 
     @property
     def curriculum(self) -> tuple[Stage, ...]:
-        """The stages; a training without any is one stage over all rows."""
+        """The stages; a training run without any has one, over all rows."""
         return self.stages or (Stage(self.examples),)
 
 

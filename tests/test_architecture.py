@@ -177,3 +177,21 @@ def test_the_slow_files_are_there_and_come_first(request: pytest.FixtureRequest)
         for item in request.session.items
     ]
     assert slow == sorted(slow, reverse=True)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_has_over_forty_lines_of_code(path: Path) -> None:
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert {node.name: lines for node in functions if (lines := _code_lines(node)) > 40} == {}
+
+
+def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From ``def`` to the end, without the docstring."""
+    first = node.body[0]
+    described = ast.get_docstring(node) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if described else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - docstring

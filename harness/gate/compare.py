@@ -87,7 +87,7 @@ def changes(before: Path, after: Path) -> Changes:
     by bits per byte); all of them are one family for the adjustment of p.
 
     Raises:
-        StoreError: one can not be read.
+        StoreError: one cannot be read.
         GateError: they are not about the same rows, or have no cell or no metric in common.
     """
     old, new = snapshot(before), snapshot(after)

@@ -2,7 +2,7 @@
 
 A cell fails only if two things hold: it got worse beyond chance (one-sided paired permutation test
 on the values that a metric tests, Holm-adjusted over all comparisons, below 0.05), and by more than
-the tolerance. Whatever can not be compared fails too, with a line that says why.
+the tolerance. Whatever cannot be compared fails too, with a line that says why.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def judge(
         metrics: those of the run.
 
     Raises:
-        GateError: the two can not be compared at all.
+        GateError: the two cannot be compared at all.
     """
     check_metrics(baseline, current.definitions)
     check_rows(baseline, current.task, current.rows)
@@ -65,7 +65,7 @@ def judge(
 def _sorted_out(
     current: Snapshot, baseline: Snapshot, metrics: Sequence[Metric]
 ) -> tuple[list[Verdict], dict[tuple[str, str], Pair]]:
-    """The verdicts on what can not be compared, and by cell and metric what can."""
+    """The verdicts on what cannot be compared, and by cell and metric what can."""
     verdicts: list[Verdict] = []
     pairs: dict[tuple[str, str], Pair] = {}
     for name in [*current.cells, *(n for n in baseline.cells if n not in current.cells)]:
@@ -149,7 +149,7 @@ def _not_finite(name: str, metric: str, places: Sequence[int], ids: Sequence[str
 def _before_comparing(
     name: str, metric: Metric, current: Snapshot, baseline: Snapshot
 ) -> Verdict | None:
-    """The verdict on a cell whose values under a metric can not be compared, or None."""
+    """The verdict on a cell whose values under a metric cannot be compared, or None."""
     now, before = current.cells[name], baseline.cells[name]
     ours, theirs = now.metrics[metric.name], before.metrics.get(metric.name)
     ids = list(current.rows)

@@ -73,7 +73,7 @@ def simulate(
         seed: of the draws.
 
     Raises:
-        StoreError, GateError: they can not be read, or there is nothing to pair.
+        StoreError, GateError: they cannot be read, or there is nothing to pair.
     """
     before = snapshot(where)
     name = next(iter(before.definitions))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Some chat templates print today's date, and a score must not depend on the day. They ask either
-# for a variable or for a function; a function can not be handed in, but a macro hides it.
+# for a variable or for a function; a function cannot be handed in, but a macro hides it.
 CHAT_DATE = "01 Jan 2025"
 FIXED_NOW = "{%- macro strftime_now(format) -%}" + CHAT_DATE + "{%- endmacro %}{{ '' }}"
 ChatTemplate = Callable[[list[dict[str, str]]], str]

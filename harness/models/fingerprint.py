@@ -17,7 +17,7 @@ from harness.errors import ModelError, OptionError, StoreError
 from harness.files import cache_dir, sha256, write_atomically
 
 # What of a model or adapter folder can change a score. Other files (README, optimizer states)
-# can not.
+# cannot.
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 FOUR_BIT = ("nf4", "fp4")

@@ -117,7 +117,7 @@ def digest(script: str) -> str:
 
 
 def block(value: Any) -> str:
-    """JSON for a script element: nothing in it is markup, ends a line, or can not be seen."""
+    """JSON for a script element: nothing in it is markup, ends a line, or cannot be seen."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     unsafe = {ord(c): json.dumps(c)[1:-1] for c in set(text) if not c.isprintable()}
     return text.translate({**unsafe, **{ord(c): f"\\u{ord(c):04x}" for c in "<>&"}})

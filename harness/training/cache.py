@@ -190,7 +190,7 @@ def _explained(job: Job, work: Path) -> Iterator[None]:
             raise
         kept = checkpoints.newest(work)
         raise StoreError(
-            f"{work.parent}: the training cannot be written (is the disk full?): "
+            f"{work.parent}: the training run cannot be written (is the disk full?): "
             f"{one_line(error, 120)}; "
             + (f"what it had after step {checkpoints.step_of(kept)} is kept. " if kept else "")
             + "Make room and start again"

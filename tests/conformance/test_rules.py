@@ -166,6 +166,6 @@ def test_a_cache_that_batches_write_into_is_noticed(
 def test_positions_that_count_the_padding_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Learned positions show it; rotary ones, which are relative, can not."""
+    """Learned positions show it; rotary ones, which are relative, cannot."""
     no_positions_for_padded_rows(monkeypatch)
     assert failing(tmp_path, "gpt2-learned-positions") == {"padding_right_or_left"}

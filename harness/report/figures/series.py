@@ -13,7 +13,7 @@ from harness.report.formatting import visible
 from harness.report.nouns import CellFacts, Group, GroupResult, Number, Report, Section
 from harness.results.manifest import Control
 
-SMALL = 1e200  # greater numbers can not be drawn
+SMALL = 1e200  # greater numbers cannot be drawn
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _name(cell: CellFacts) -> tuple[str, ...]:
 
 
 def drawable(metric: Metric, value: Number) -> Number:
-    """A value, or None where it can not be drawn; on a log scale it has to be above 0."""
+    """A value, or None where it cannot be drawn; on a log scale it has to be above 0."""
     if value is None or not math.isfinite(value) or not abs(value) < SMALL:
         return None
     return value if metric.scale == "linear" or value > 0 else None

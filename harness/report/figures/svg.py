@@ -61,7 +61,7 @@ def standalone(svg: str) -> str:
 
 
 def finite(points: Iterable[tuple[float, float | None]]) -> Points:
-    """Without what can not be drawn: None, NaN, the infinities and their neighbourhood."""
+    """Without what cannot be drawn: None, NaN, the infinities and their neighbourhood."""
     return [(x, y) for x, y in points if y is not None and abs(x) < 1e200 and abs(y) < 1e200]
 
 
