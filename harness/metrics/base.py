@@ -127,7 +127,10 @@ class Metric:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a metric without a headline of its own the mean, called by its name."""
         super().__init_subclass__(**kwargs)
-        if "headline" not in cls.__dict__ and isinstance(getattr(cls, "name", None), str):
+        # Aggregates that are inherited are called as the inherited headline says.
+        inherits = hasattr(cls, "headline") and cls.aggregates is not Metric.aggregates
+        named = isinstance(getattr(cls, "name", None), str)
+        if named and not inherits and "headline" not in cls.__dict__:
             meaning = "; ".join(getattr(cls, "definition", {}).values())
             cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
 

@@ -26,6 +26,7 @@ from harness.core import (
 from harness.data.named import load_named_task
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
+from harness.metrics.find import select_metrics
 from harness.models.fingerprint import resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
 from harness.models.sources import Source, check_adapter, parse_source
@@ -128,6 +129,7 @@ def make_plan(options: Options) -> Plan:
         AdaptbenchError: one line naming the flag or the file, row and field.
     """
     strategies = select_strategies(options.strategy)
+    select_metrics(options.metrics)  # an unknown one is found before anything is computed
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device)
     sources = [parse_source(text) for text in options.model]

@@ -51,6 +51,19 @@ def test_a_row_is_enough() -> None:
     assert (Hard().headline.name, Hard().headline.title) == ("hard", "share of hard rows")
 
 
+def test_one_that_inherits_aggregates_inherits_their_headline() -> None:
+    class Own(Perplexity):
+        name = "own"
+
+    class Harder(Hard):
+        name = "harder"
+
+    assert next(iter(Own().read(SEEN, ROWS).aggregates)) == Own().headline.name
+    assert Own().headline == Perplexity().headline
+    assert Harder().read(SEEN, ROWS).aggregates == {"harder": 0.5}
+    assert Harder().headline.name == "harder"
+
+
 def test_on_a_linear_scale_an_effect_is_a_difference() -> None:
     assert Hard().effect(-0.25) == -0.25
     assert Hard().bound(0.01) == 0.01

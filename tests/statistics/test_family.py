@@ -38,6 +38,8 @@ def test_a_fall_is_worse_where_higher_is_better() -> None:
     pair = Pair(Likely(), BEFORE, BEFORE + CHANGE)
     (found,) = compare_family([pair], [str(i) for i in range(N)], 0.01)
     assert found.p_worse == pytest.approx(by_scipy(-CHANGE), abs=1e-9)
+    assert found.p_worse < 0.05
+    assert found.p_better == 1
     assert found.effect.estimate == pytest.approx(CHANGE.mean())
     assert found.drivers[0][0] == str(int(CHANGE.argmin()))
     assert found.drivers[0][1] == pytest.approx(-CHANGE.min() / N)

@@ -1,0 +1,47 @@
+"""What a plan refuses before anything is read, loaded or computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.options import parse_options
+from harness.errors import MetricError
+from harness.run import plan as plan_module
+from harness.run.plan import make_plan
+from tests.builders.commands import Run
+from tests.builders.tasks import Files
+
+
+def test_an_unknown_metric_is_found_before_anything_is_read(
+    files: Files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(plan_module, "_load_task", read.append)
+    flags = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
+    with pytest.raises(MetricError) as caught:
+        make_plan(parse_options(flags | {"metrics": "perplexity,perplexiti"}))
+    line = str(caught.value)
+    assert line.startswith(
+        "--metrics=perplexiti: no such metric (did you mean 'perplexity'?); known: "
+    )
+    assert "\n" not in line
+    assert read == []
+
+
+def test_a_known_metric_makes_a_plan(files: Files, tiny_model: Path) -> None:
+    flags = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
+    made = make_plan(parse_options(flags | {"metrics": "perplexity", "strategy": "zeroshot"}))
+    assert made.options.metrics == ("perplexity",)
+    assert [case.id for case in made.cases] == ["tiny-llama-plain-zeroshot"]
+
+
+def test_an_unknown_metric_ends_pytest_with_status_4(suites: Run, tmp_path: Path) -> None:
+    done = suites("--strategy=zeroshot", "--metrics=chrf")
+    assert done.status == 4, done.out + done.err
+    (line,) = [line for line in done.err.splitlines() if line.strip()]
+    assert "--metrics=chrf: no such metric; known: " in line
+    assert "Traceback" not in done.out + done.err
+    assert not (tmp_path / "results").exists()
