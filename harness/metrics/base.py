@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from harness.core import Example
+from harness.errors import MetricError, one_line
 from harness.records import Observation
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -131,7 +132,8 @@ class Metric:
         inherits = hasattr(cls, "headline") and cls.aggregates is not Metric.aggregates
         named = isinstance(getattr(cls, "name", None), str)
         if named and not inherits and "headline" not in cls.__dict__:
-            meaning = "; ".join(getattr(cls, "definition", {}).values())
+            said = getattr(cls, "definition", {})  # checked when the metric is asked for
+            meaning = "; ".join(map(str, said.values() if isinstance(said, Mapping) else ()))
             cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
 
     def row(self, seen: Observation, row: Example) -> float:
@@ -212,15 +214,61 @@ class Metric:
 
         Raises:
             ValueError: there are no rows.
+            MetricError: the metric raised, or gave what is not a number, for a row or for all.
         """
         if not seen:
             raise ValueError("no rows to read a metric from")
         pairs = list(zip(seen, rows, strict=True))
-        values = np.array([self.row(*pair) for pair in pairs], dtype=np.float64)
+        values = np.array([self._value(*pair) for pair in pairs], dtype=np.float64)
         # A value that is too large to be shown counts as not finite.
         values[np.isfinite(values) & ~np.isfinite(self.show(values))] = np.inf
         counts = [self.denominator(one) for one in seen]
         known = tuple(count for count in counts if count is not None)
-        return Reading(
-            values, known if len(known) == len(seen) else None, self.aggregates(seen, rows)
-        )
+        aggregates = self._aggregates(seen, rows)
+        self._check_headline(values, aggregates[self.headline.name])
+        return Reading(values, known if len(known) == len(seen) else None, aggregates)
+
+    def _value(self, seen: Observation, row: Example) -> float:
+        """:meth:`row`, where a third party's mistake is one line."""
+        where = f"metric {self.name!r}: row {seen.id!r}"
+        try:
+            value = self.row(seen, row)
+        except Exception as error:  # a third party's code may raise anything
+            raise MetricError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
+        return _number(value, where)
+
+    def _check_headline(self, values: Array, headline: float) -> None:
+        """See that the headline is the mean that its intervals are of."""
+        shown = self.show(values)
+        if not np.all(np.isfinite(shown)):
+            return
+        mean = math.fsum(shown.tolist()) / len(shown)
+        if not math.isclose(mean, headline, rel_tol=1e-9, abs_tol=1e-12):
+            raise MetricError(
+                f"metric {self.name!r}: aggregates: {self.headline.name} is {headline!r}; expected "
+                f"{mean!r}, the mean over rows of what is shown"
+            )
+
+    def _aggregates(
+        self, seen: Sequence[Observation], rows: Sequence[Example]
+    ) -> Mapping[str, float]:
+        """:meth:`aggregates`, where a third party's mistake is one line."""
+        where = f"metric {self.name!r}: aggregates"
+        try:
+            found = dict(self.aggregates(seen, rows))
+        except Exception as error:  # a third party's code may raise anything
+            raise MetricError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
+        names = [one.name for one in self.all]
+        if list(found) != names:
+            raise MetricError(
+                f"{where}: found {', '.join(map(str, found))}; expected "
+                f"{', '.join(names)}, as headline and more say"
+            )
+        return {name: _number(value, f"{where}: {name}") for name, value in found.items()}
+
+
+def _number(value: object, where: str) -> float:
+    """A number as a float, also numpy's; NaN and the infinities are numbers."""
+    if isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        return float(value)
+    raise MetricError(f"{where}: found {value!r:.80}, expected a number")

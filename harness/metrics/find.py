@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import MetricError, one_line
@@ -10,6 +12,7 @@ from harness.metrics.base import Metric
 from harness.plugins import Kind, find, select
 
 _REQUIRED = ("name", "title", "better", "definition", "row", "aggregates", "headline")
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 def _is_metric(candidate: type) -> bool:
@@ -57,9 +60,54 @@ def metric_names() -> list[str]:
 
 
 def _made(metric: type[Metric]) -> Metric:
+    _check(metric)
     try:
         return metric()
     except Exception as error:  # a third party's code may raise anything
         raise MetricError(
             f"metric {metric.name!r}: cannot be made: {type(error).__name__}: {one_line(error)}"
         ) from error
+
+
+def _check(metric: type[Metric]) -> None:
+    """See that what a class says of itself can be meant.
+
+    ``better = "Lower"`` would turn the gate around without a word.
+
+    Raises:
+        MetricError: it cannot; the message names the attribute.
+    """
+
+    def is_(name: str, right: bool, expected: str) -> None:
+        if not right:
+            found = getattr(metric, name)
+            raise MetricError(f"metric {metric.name!r}: {name}={found!r}: expected {expected}")
+
+    is_("name", bool(_NAME.fullmatch(metric.name)), "ASCII letters, digits and _")
+    is_("title", _is_text(metric.title), "a text")
+    is_("noun", _is_text(metric.noun), "a text")
+    is_("observes", metric.observes == "likelihood", "'likelihood'")
+    is_("better", metric.better in ("lower", "higher"), "'lower' or 'higher'")
+    is_("scale", metric.scale in ("log", "linear"), "'log' or 'linear'")
+    is_("span", _is_positive(metric.span), "a finite number above 0")
+    is_("definition", _are_texts(metric.definition), "a mapping of names to texts, not empty")
+    names = [one.name for one in (metric.headline, *metric.more)]
+    is_("more", len({*names}) == len(names), "aggregates of different names")
+    known = f"of the names of aggregates: {', '.join(names)}"
+    is_("columns", {*metric.columns} <= {*names[1:]}, f"some {known}, without the headline")
+    is_("center", metric.center in (None, *names), f"None or one {known}")
+    is_("total", metric.total in (None, *names), f"None or one {known}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_texts(value: object) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(_is_text(text) for pair in value.items() for text in pair)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from harness.core import Example
+from harness.errors import MetricError
 from harness.metrics.base import Metric
 from harness.metrics.find import find_metric
 from harness.metrics.perplexity import Perplexity
@@ -87,3 +89,41 @@ def test_what_can_not_be_shown_is_not_finite() -> None:
 
 def test_the_shipped_one_is_found_by_its_name() -> None:
     assert isinstance(find_metric("perplexity"), Perplexity)
+
+
+def made(**members: Any) -> Metric:
+    """A metric that says of itself what :class:`Hard` does, but for these members."""
+    said = {name: vars(Hard)[name] for name in ("title", "better", "definition", "row")}
+    return type("Odd", (Metric,), {"name": "odd", **said, **members})()
+
+
+def fail(*_: Any) -> float:
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        (made(row=fail), "row '1.0': ZeroDivisionError: division by zero"),
+        (made(row=lambda *_: None), "row '1.0': found None, expected a number"),
+        (made(row=lambda *_: "3"), "row '1.0': found '3', expected a number"),
+        (made(aggregates=fail), "aggregates: ZeroDivisionError: division by zero"),
+        (
+            made(aggregates=lambda *_: {"mean": 0.5}),
+            "aggregates: found mean; expected odd, as headline and more say",
+        ),
+        (
+            made(aggregates=lambda *_: {"odd": 0.75}),
+            "aggregates: odd is 0.75; expected 0.5, the mean over rows of what is shown",
+        ),
+    ],
+)
+def test_a_mistake_of_a_third_party_is_one_line(metric: Metric, line: str) -> None:
+    with pytest.raises(MetricError) as caught:
+        metric.read(SEEN, ROWS)
+    assert str(caught.value) == f"metric 'odd': {line}"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    found = made(row=lambda self, seen, row: np.float32(seen.nll > 2)).read(SEEN, ROWS)
+    assert found.values.tolist() == [0, 1, 1, 0]

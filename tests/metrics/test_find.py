@@ -60,3 +60,32 @@ def test_one_that_cannot_be_made_is_one_line(folder: Path) -> None:
     )
     with pytest.raises(MetricError, match=r"^metric 'odd': cannot be made: TypeError"):
         find_metric("odd")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "named"),
+    [
+        ('better = "Lower"', "better='Lower': expected 'lower' or 'higher'"),
+        ('scale = "ratio"', "scale='ratio': expected 'log' or 'linear'"),
+        ("span = 0", "span=0: expected a finite number above 0"),
+        ('span = float("inf")', "span=inf: expected a finite number above 0"),
+        ('observes = "answers"', "observes='answers': expected 'likelihood'"),
+        ('title = " "', "title=' ': expected a text"),
+        ("definition = {}", "definition={}: expected a mapping of names to texts, not empty"),
+        ('definition = "rows"', "definition='rows': expected a mapping of names to texts"),
+        ('columns = ("median",)', "columns=('median',): expected some of the names of aggregates"),
+        ('center = "median"', "center='median': expected None or one of the names of aggregates"),
+        ('total = "bits"', "total='bits': expected None or one of the names of aggregates"),
+    ],
+)
+def test_what_a_metric_says_of_itself_is_checked(folder: Path, attribute: str, named: str) -> None:
+    (folder / "odd.py").write_text(HARD.replace("hard", "odd") + f"\n    {attribute}\n")
+    with pytest.raises(MetricError) as caught:
+        find_metric("odd")
+    assert str(caught.value).startswith(f"metric 'odd': {named}")
+
+
+def test_a_name_is_fit_for_ids_and_columns(folder: Path) -> None:
+    (folder / "odd.py").write_text(HARD.replace('name = "hard"', 'name = "my-metric"'))
+    with pytest.raises(MetricError, match=r"^metric 'my-metric': name='my-metric': expected ASCII"):
+        find_metric("my-metric")
