@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from harness.cli import WRONG, main
 from tests.builders import ROOT
 from tests.builders.commands import Outcome
-from tests.builders.processes import outside_of_workers
+from tests.builders.processes import ForkServer
 from tests.builders.tasks import Files
 
 COMMANDS = ("run", "report", "compare", "gate", "check", "simulate")
@@ -31,22 +30,14 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def typed(files: Files, tiny_model: Path) -> Typed:
+def typed(files: Files, tiny_model: Path, processes: ForkServer) -> Typed:
     """Type ``adaptbench …`` in a folder."""
 
     def run(folder: Path, *words: str, module: str = "adaptbench") -> Outcome:
         sweep = [f"--model={tiny_model}", f"--data={files.test}", f"--train-data={files.train}"]
         sweep += ["--strategy=zeroshot", "--limit=2", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [sys.executable, "-m", module, *words, *(sweep if words[:1] == ("run",) else ())],
-            cwd=folder,
-            env={**outside_of_workers(), "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        more = sweep if words[:1] == ("run",) else []
+        return processes.run(module, *words, *more, folder=folder, env={"PYTHONPATH": str(ROOT)})
 
     return run
 

@@ -9,8 +9,8 @@ import math
 import os
 import shutil
 import statistics
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +19,13 @@ import pytest
 
 import adaptbench
 from tests.builders import ROOT
-from tests.builders.processes import outside_of_workers
+from tests.builders.processes import ForkServer
 
 EXAMPLES = ROOT / "examples"
+
+Python = Callable[..., str]
+Typed = Callable[..., adaptbench.Run]
+
 PERPLEXITIES = (2.0, 49.0, 51.0, 1000.0)
 
 
@@ -32,19 +36,28 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=leave))
 
 
-def python(folder: Path, *words: str, **more: str) -> str:
-    env = {**outside_of_workers(), "PYTHONPATH": str(ROOT), **more}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def python(folder: Path, processes: ForkServer) -> Python:
+    """Run ``python -m MODULE`` in the folder, and return what it said."""
+
+    def run(module: str, *words: str, **environment: str) -> str:
+        env = {"PYTHONPATH": str(ROOT), **environment}
+        done = processes.run(module, *words, folder=folder, env=env)
+        assert done.status == 0, done.out + done.err
+        return done.out
+
+    return run
 
 
-def run(folder: Path, tiny_model: Path, *flags: str) -> adaptbench.Run:
-    model = f"--model={tiny_model}"
-    python(folder, "-m", "adaptbench", "run", model, "-p", "no:cacheprovider", *flags)
-    return adaptbench.load_run(folder / "results")
+@pytest.fixture
+def run(folder: Path, python: Python, tiny_model: Path) -> Callable[..., adaptbench.Run]:
+    """Type ``adaptbench run`` in the folder, and load what it stored."""
+
+    def type_in(*flags: str) -> adaptbench.Run:
+        python("adaptbench", "run", f"--model={tiny_model}", "-p", "no:cacheprovider", *flags)
+        return adaptbench.load_run(folder / "results")
+
+    return type_in
 
 
 def example(path: str) -> ModuleType:
@@ -64,8 +77,8 @@ def likelihoods() -> list[adaptbench.Likelihood]:
     ]
 
 
-def test_the_script(folder: Path, tiny_model: Path) -> None:
-    out = python(folder, "compare.py", MODEL=str(tiny_model), LIMIT="3")
+def test_the_script(folder: Path, python: Python, tiny_model: Path) -> None:
+    out = python("compare", MODEL=str(tiny_model), LIMIT="3")
     assert "fewshot-random-k03" in out
     stored = adaptbench.load_run(folder / "results")
     assert len(stored.measurements) == 5
@@ -74,7 +87,9 @@ def test_the_script(folder: Path, tiny_model: Path) -> None:
     assert (folder / out.splitlines()[-1]).is_file()
 
 
-def test_every_cell_of_the_notebook_but_those_for_a_gpu(folder: Path, tiny_model: Path) -> None:
+def test_every_cell_of_the_notebook_but_those_for_a_gpu(
+    folder: Path, python: Python, tiny_model: Path
+) -> None:
     notebook: Any = json.loads((folder / "gpu.ipynb").read_text("utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     needing = [cell for cell in cells if "gpu" in cell["metadata"].get("tags", ())]
@@ -85,7 +100,7 @@ def test_every_cell_of_the_notebook_but_those_for_a_gpu(folder: Path, tiny_model
     script = "\n".join("".join(cell["source"]) for cell in cells if cell not in needing)
     script += "\nprint(run._repr_html_())\nprint(Page(run.report())._repr_html_()[:20])\n"
     (folder / "cells.py").write_text(script, encoding="utf-8")
-    out = python(folder, "cells.py", MODEL=str(tiny_model), LIMIT="3", STEPS="2")
+    out = python("cells", MODEL=str(tiny_model), LIMIT="3", STEPS="2")
     assert "<td>qlora</td>" in out
     assert out.splitlines()[-1] == '<iframe srcdoc="&lt;'
     assert len(adaptbench.load_run(folder / "results").measurements) == 1 + 4 + 2
@@ -122,9 +137,9 @@ def test_what_the_strategy_shows() -> None:
 # From here on the harness finds the files by their names, in folders of the working directory.
 
 
-def test_the_strategy_runs_with_its_setting(folder: Path, tiny_model: Path) -> None:
+def test_the_strategy_runs_with_its_setting(run: Typed) -> None:
     flags = ("--strategy=zeroshot,shortest", "--set", "shortest.n=[1, 3]", "--limit=3")
-    cells = [one.cell for one in run(folder, tiny_model, *flags).measurements.values()]
+    cells = [one.cell for one in run(*flags).measurements.values()]
     assert {(cell.label, cell.k) for cell in cells} == {
         ("zeroshot", 0),
         ("shortest-n01", 1),
@@ -132,9 +147,9 @@ def test_the_strategy_runs_with_its_setting(folder: Path, tiny_model: Path) -> N
     }
 
 
-def test_the_metrics_stand_in_the_reports(folder: Path, tiny_model: Path) -> None:
+def test_the_metrics_stand_in_the_reports(folder: Path, run: Typed) -> None:
     flags = ("--strategy=zeroshot", "--metrics=perplexity,hard,confidence", "--report=csv")
-    stored = run(folder, tiny_model, *flags, "--limit=6")
+    stored = run(*flags, "--limit=6")
     (seen,) = (one.observations for one in stored.measurements.values())
     values = [one.nll / one.n_tokens for one in seen]
     expected = {
@@ -156,8 +171,8 @@ def number(text: str) -> float:
         return math.nan
 
 
-def test_the_task_is_found_by_its_name(folder: Path, tiny_model: Path) -> None:
-    stored = run(folder, tiny_model, "--task=rhymes", "--strategy=zeroshot,fewshot", "--k=1")
+def test_the_task_is_found_by_its_name(run: Typed) -> None:
+    stored = run("--task=rhymes", "--strategy=zeroshot,fewshot", "--k=1")
     task = example("tasks/rhymes.py").Rhymes()
     rows, pool = list(task.test()), list(task.train())
     for measurement in stored.measurements.values():

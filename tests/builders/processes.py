@@ -26,6 +26,7 @@ READ_LATE = {
     "CUDA_VISIBLE_DEVICES",  # read by CUDA, and where there is CUDA nothing is forked
     "GITHUB_ACTIONS",
     "GITHUB_STEP_SUMMARY",
+    *("LIMIT", "MODEL", "STEPS"),  # of the examples
     "PYTEST_CURRENT_TEST",
     "PYTEST_VERSION",
     "PYTHONPATH",
