@@ -110,7 +110,7 @@ def cell_files(tmp_path: Path) -> list[Path]:
     return sorted((results(tmp_path) / "cells").iterdir())
 
 
-def test_a_training_that_is_killed_is_gone_on_with(
+def test_a_training_run_that_is_killed_is_resumed(
     files: Files, tiny_model: Path, tmp_path: Path, processes: ForkServer
 ) -> None:
     def arguments(folder: str) -> list[str]:

@@ -162,7 +162,7 @@ def test_a_damaged_cell_is_missing_from_the_report_and_fails_the_gate(
     assert victim.exists()
 
 
-def test_check_goes_on_after_what_it_can_not_read(
+def test_check_continues_after_what_it_cannot_read(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(tmp_path / "nowhere"), str(results)]) == FAILED
