@@ -67,7 +67,8 @@ class Task:
 
     ``excluded`` names the rows of the training file that are a test row or a near copy of one:
     pairs of (training id, test id). They are not in ``pool``; where the user insists that they
-    may be trained on, they are in ``leaks``.
+    may be trained on, they are in ``leaks``. ``warnings`` are lines that a reader of the
+    numbers has to know about the rows: what was left out, say.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Task:
     pool_source: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
     leaks: tuple[Example, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

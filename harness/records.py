@@ -232,6 +232,8 @@ class Measurement:
         samples: what the model wrote for some rows.
         skeletons: what the tokenizer's chat template made of markers, by the roles of the turns:
             with them a prompt can be shown as it was sent.
+        warnings: lines that a reader of the numbers has to know about the model, its adapter, its
+            tokenizer or its chat template; each names what it speaks of.
     """
 
     cell: Cell
@@ -243,3 +245,4 @@ class Measurement:
     scoring: Scoring = field(default_factory=Scoring)
     samples: tuple[Sample, ...] = ()
     skeletons: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

@@ -59,6 +59,7 @@ class Encoder:
         has_bos = tokenizer.bos_token_id is not None
         self.prefix: int = tokenizer.bos_token_id if has_bos else self.eos
         self.prefix_kind = "BOS" if has_bos else "EOS"
+        self.warnings: list[str] = []  # lines that a reader of the numbers has to know
 
     def encode(self, prompt: Prompt, limited: bool = True) -> Encoded:
         """Return the token ids of one row. Nothing is ever cut.

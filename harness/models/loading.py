@@ -41,6 +41,7 @@ class LoadedModel:
     Attributes:
         sentinel: a row and the NLL that it had when the model was fresh.
         shared_tokens: the longest prefix that rows were seen to share rightly, for each way.
+        warnings: lines that a reader of its numbers has to know.
     """
 
     spec: ModelSpec
@@ -48,6 +49,7 @@ class LoadedModel:
     encoder: Encoder
     sentinel: tuple[Encoded, float] | None = None
     shared_tokens: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:

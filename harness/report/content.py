@@ -108,6 +108,9 @@ def build(
         halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
         environments=_unique(map(_environment, rows)),
         noise=_noise(rows),
+        warnings=_unique(
+            (*manifest.task.warnings, *(line for row in rows for line in row.measurement.warnings))
+        ),
     )
 
 
@@ -245,7 +248,7 @@ def _group(members: Sequence[Row], planned: int) -> Group:
         model=entry.model,
         quantization=cell.model.quantization,
         dtype=cell.model.dtype,
-        prompt=cell.prompt,
+        prompt=entry.prompt,
         k=cell.k,
         select=cell.select,
         draw=cell.draw,
@@ -274,7 +277,7 @@ def _cell(row: Row) -> CellFacts:
         select=cell.select,
         draw=cell.draw,
         seed=row.entry.seed,
-        prompt=cell.prompt,
+        prompt=row.entry.prompt,
         key=cell.key,
         n=len(row.measurement.observations),
         seconds=row.measurement.seconds,

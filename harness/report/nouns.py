@@ -364,6 +364,7 @@ class Report:
     noise: tuple[Noise, ...]
     missing: tuple[Missing, ...]
     gate: Gate | None = None
+    warnings: tuple[str, ...] = ()  # of the rows, the models, the adapters and the prompts
 
     @property
     def headline(self) -> Section:

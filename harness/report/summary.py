@@ -49,6 +49,7 @@ def summary(report: Report) -> Json:
         "noise": [{"cell": one.cell, **asdict(one.found)} for one in report.noise],
         "gate": None if report.gate is None else _gate(report.gate),
         "missing": [asdict(one) for one in report.missing],
+        "warnings": report.warnings,
     }
     # Tuples become lists; infinities, of comparisons on one row, have no word in JSON.
     plain: Json = json.loads(json.dumps(body), parse_constant=lambda text: None)

@@ -102,10 +102,9 @@ def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Pat
         writer.section(f"adaptbench: {metric.title}, {metric.better} is better")
         if report.groups:
             writer.write_line(table(report, section))
-    warnings = [*_missing(report), *_chosen(report)]
-    for line in warnings:
+    for line in (*_missing(report), *_chosen(report), *report.warnings):
         writer.write_line("")
-        writer.write_line(line, yellow=True)
+        writer.write_line(visible(line), yellow=True)
     writer.write_line("")
     for path in files:
         writer.write_line(_relative(path, here))

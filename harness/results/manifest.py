@@ -62,6 +62,7 @@ class TaskRecord:
         trainable: rows that may be trained on.
         excluded: (training id, test id) of copies and near copies.
         leaked: whether these may be trained on all the same.
+        warnings: lines that a reader of the numbers has to know about the rows.
     """
 
     name: str
@@ -75,6 +76,7 @@ class TaskRecord:
     trainable: int
     excluded: tuple[tuple[str, str], ...] = ()
     leaked: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,9 @@ def _decode(body: dict[str, Any]) -> Manifest:
     shown = {name: _example(row) for name, row in body.pop("shown").items()}
     pool = {name: (size, score) for name, (size, score) in body.pop("scored_pool").items()}
     return Manifest(
-        task=TaskRecord(**task, excluded=excluded),
+        task=TaskRecord(
+            **{**task, "excluded": excluded, "warnings": tuple(task.get("warnings", ()))}
+        ),
         control=Control(**body.pop("control")),
         prompts=tuple(PromptTemplate(**prompt) for prompt in body.pop("prompts")),
         rows=tuple(map(_example, body.pop("rows"))),

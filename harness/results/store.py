@@ -151,6 +151,7 @@ def _encode(measurement: Measurement) -> str:
         "scoring": scoring_to_json(measurement.scoring),
         "samples": [asdict(sample) for sample in measurement.samples],
         "skeletons": measurement.skeletons,
+        "warnings": measurement.warnings,
         "provenance": asdict(measurement.provenance),
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
@@ -181,6 +182,7 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
         scoring=scoring_from_json(body["scoring"]),
         samples=samples_from_json(body["samples"]),
         skeletons=body["skeletons"],
+        warnings=tuple(body.get("warnings", ())),  # which older files lack
     )
 
 

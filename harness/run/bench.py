@@ -164,6 +164,7 @@ class Bench:
             observations=seen,
             samples=self._write(case, loaded, rows, progress),
             skeletons=skeletons,
+            warnings=tuple(dict.fromkeys((*loaded.warnings, *loaded.encoder.warnings))),
             seconds=seconds,
             provenance=self._provenance(case, loaded.encoder.prefix_kind),
             training=training,

@@ -63,6 +63,7 @@ def _task(task: Task, trainable: int) -> TaskRecord:
         trainable=trainable,
         excluded=task.excluded,
         leaked=bool(task.leaks),
+        warnings=task.warnings,
     )
 
 

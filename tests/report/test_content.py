@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+import io
 import json
 import math
 import re
@@ -34,6 +35,7 @@ from harness.report.nouns import Missing, Report, SampleRow, Written
 from harness.report.publish import write
 from harness.report.summary import summary
 from harness.report.tables import frame, table
+from harness.report.terminal import Plain, show_report
 from harness.results.manifest import Control
 from harness.run.describe import describe
 from harness.run.plan import Plan, make_plan
@@ -273,6 +275,7 @@ def hostile_content(plan: Plan, text: str) -> Report:
         trainings=(training, *content.trainings[1:]),
         recipe={"model": text},
         samples=(SampleRow(text, text, text, (Written("a", text, True),)),),
+        warnings=(text,),
     )
 
 
@@ -418,6 +421,54 @@ def test_terminal_table_shows_what_varies(plan: Plan) -> None:
     assert "9.06 ± 0.90" in text
     assert "+22.1 %" in text  # of the geometric mean: exp(2.2) over exp(2)
     assert "model" not in text.splitlines()[0]
+
+
+def test_warnings_of_rows_and_models_stand_in_every_report(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    stored = {
+        name: (dataclasses.replace(measurement, warnings=("model m: cannot write 龘",)), file)
+        for name, (measurement, file) in measured(plan).items()
+    }
+    task = dataclasses.replace(plan.task, warnings=("rows.json: 2 rows left out",))
+    content = build(dataclasses.replace(plan, task=task), stored)
+    lines = ["rows.json: 2 rows left out", "model m: cannot write 龘"]  # once, not once a cell
+    assert summary(content)["warnings"] == lines
+    for template in ("report.md.j2", "report.html.j2", "job-summary.md.j2"):
+        text = render(template, content)
+        assert [text.count(line) for line in lines] == [1, 1]
+    stream = io.StringIO()
+    show_report(Plain(stream, colours=False), content, [], tmp_path)
+    assert [stream.getvalue().count(line) for line in lines] == [1, 1]
+
+
+def test_a_group_is_compared_within_its_prompt(plan: Plan) -> None:
+    """The same strategies under a second prompt have a control of their own."""
+    stored = measured(plan)
+    manifest = describe(plan, {n: (m.cell, file) for n, (m, file) in stored.items()})
+    measurements = {name: measurement for name, (measurement, _) in stored.items()}
+    others = tuple(
+        dataclasses.replace(entry, id=f"{entry.id}-b", prompt="b") for entry in manifest.entries
+    )
+    for entry in others:
+        first = measurements[entry.id.removesuffix("-b")]
+        shift = 0.5 if entry.label == "zeroshot" else 0.0
+        measurements[entry.id] = dataclasses.replace(
+            first,
+            cell=dataclasses.replace(first.cell, prompt="b"),
+            observations=tuple(
+                dataclasses.replace(seen, nll=seen.nll + shift) for seen in first.observations
+            ),
+        )
+    manifest = dataclasses.replace(manifest, entries=(*manifest.entries, *others))
+    groups = summary(report.build(manifest, measurements, METRICS))["groups"]
+    effects = {
+        g["prompt"]: g["versus"]["effect"][0] for g in groups if g["label"] == "fewshot-random-k01"
+    }
+    # exp(2.2) against exp(2), and against exp(2.5).
+    assert effects["plain"] == pytest.approx(math.exp(0.2) - 1)
+    assert effects["b"] == pytest.approx(math.exp(-0.3) - 1)
 
 
 class Likely(Metric):

@@ -240,3 +240,10 @@ def test_an_unwritable_directory(tmp_path: Path) -> None:
     blocker.write_text("a file", encoding="utf-8")
     with pytest.raises(StoreError, match=r"--results-dir=.*results: cannot be written"):
         Store(blocker).prepare()
+
+
+def test_warnings_of_a_model_are_kept(tmp_path: Path) -> None:
+    Store(tmp_path).put(dataclasses.replace(MEASUREMENT, warnings=("model m: says so",)))
+    found = Store(tmp_path).get(CELL)
+    assert found is not None
+    assert found.warnings == ("model m: says so",)
