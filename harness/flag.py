@@ -14,6 +14,7 @@ class Flag:
     """One flag: ``parse`` turns its text into a value or raises ValueError saying what is right.
 
     ``kind`` is what the flag names where that is found as plugins are: ``strategies``.
+    ``repeats`` is whether it may stand several times, which is the same as a list.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Flag:
     help: str
     metavar: str | None = None
     kind: str | None = None
+    repeats: bool = False
 
     @property
     def field(self) -> str:

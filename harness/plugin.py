@@ -71,8 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help_text = (described(flag) + _default(flag)).replace("%", "%%")
         if flag.default is False:
             group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
-        elif flag.name == "set":
-            group.addoption("--set", action="append", metavar=flag.metavar, help=help_text)
+        elif flag.repeats:
+            group.addoption(f"--{flag.name}", action="append", metavar=flag.metavar, help=help_text)
         else:
             group.addoption(f"--{flag.name}", metavar=flag.metavar, help=help_text)
 

@@ -91,7 +91,7 @@ def test_perplexity_is_that_of_a_language_model_that_knows_some_chinese(results:
 
 def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     from harness.core import ModelSpec, TrainingSpec
-    from harness.data.task import load_rows
+    from harness.data.rows import load_rows
     from harness.models.loading import load
     from harness.prompts.files import load_template
     from harness.prompts.rendering import render

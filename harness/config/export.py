@@ -18,6 +18,7 @@ ASIDE = (
     *("results-dir", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
 )
+OF_FILES = ("data", "train-data", "columns", "skip-bad-rows", "direction-pattern")
 IF_CHOSEN = ("control", "metrics")  # written only where they are not the default
 
 
@@ -45,7 +46,7 @@ def effective(options: Options) -> dict[str, object]:
 
 
 def _flags(options: Options) -> dict[str, Any]:
-    aside = {*ASIDE, *(() if options.task is None else ("data", "train-data"))}
+    aside = {*ASIDE, *(() if options.task is None else OF_FILES)}
     for name in IF_CHOSEN:
         if getattr(options, name) == BY_FIELD[name].default:
             aside.add(name)

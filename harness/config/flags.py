@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import parse
+from harness.data.columns import parse_columns
+from harness.data.directions import parse_patterns
 from harness.data.readers import FORMATS
 from harness.errors import AdaptbenchError
 from harness.flag import OFFLINE, Flag
@@ -135,13 +137,13 @@ FLAGS: tuple[Flag, ...] = (
         "tasks",
     ),
     Flag(
-        "data", parse.path, SHIPPED / "public_test.json", "test rows (JSON, JSONL or CSV)", "FILE"
+        "data", parse.path, SHIPPED / "public_test.json", "test rows (JSON, CSV, Parquet)", "FILE"
     ),
     Flag(
         "train-data",
         parse.path,
         SHIPPED / "train.json",
-        "training rows (JSON, JSONL or CSV)",
+        "training rows (JSON, CSV, Parquet)",
         "FILE",
     ),
     Flag(
@@ -150,6 +152,29 @@ FLAGS: tuple[Flag, ...] = (
         "auto",
         f"how rows are written, in both files: {', '.join(FORMATS)}",
         "NAME",
+    ),
+    Flag(
+        "columns",
+        parse_columns,
+        (),
+        "which columns are read as what, e.g. instruction=question,output=answer; ignore=NAME "
+        "reads the rows without one",
+        "NAMES",
+        repeats=True,
+    ),
+    Flag(
+        "skip-bad-rows",
+        parse.switch,
+        False,
+        "leave out rows that cannot be used, of both files, and say how many and why",
+    ),
+    Flag(
+        "direction-pattern",
+        parse_patterns,
+        (),
+        "wordings of requests, besides the built-in ones: classical=REGEX, modern=REGEX",
+        "PATTERNS",
+        repeats=True,
     ),
     Flag(
         "allow-leakage",
@@ -216,6 +241,7 @@ FLAGS: tuple[Flag, ...] = (
         (),
         "override one value of the recipe, e.g. --set qlora.learning_rate=2e-4; can be repeated",
         "KEY=VALUE",
+        repeats=True,
     ),
 )
 

@@ -51,6 +51,9 @@ class Options:
     data: Path = BY_FIELD["data"].default
     train_data: Path = BY_FIELD["train_data"].default
     format: str = "auto"
+    columns: tuple[str, ...] = ()
+    skip_bad_rows: bool = False
+    direction_pattern: tuple[str, ...] = ()
     allow_leakage: bool = False
     prompt: tuple[str, ...] = BY_FIELD["prompt"].default
     limit: int | None = None
@@ -83,7 +86,7 @@ class Options:
         if self.update_baseline and self.baseline is None:
             raise OptionError("--update-baseline: needs --baseline=FILE, the file to write")
 
-        for name in ("data", "train_data"):
+        for name in ("data", "train_data", "columns", "skip_bad_rows", "direction_pattern"):
             if self.task is not None and self.given(name):
                 flag = BY_FIELD[name].name
                 raise OptionError(
@@ -157,7 +160,8 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
 def _values(flag: Flag, given: Any, layers: Sequence[Layer]) -> Iterator[Any]:
     """The flag's value, from the strongest place that has one; nothing if none has."""
     if given is not None and given is not False:
-        yield _parse(flag, given, f"--{flag.name}={given}")
+        shown = ",".join(given) if isinstance(given, list) else given
+        yield _parse(flag, given, f"--{flag.name}={shown}")
         return
     for layer in reversed(layers):
         if flag.field in layer.flags:

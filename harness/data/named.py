@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.core import Example, Task, TaskSource
-from harness.data.task import check_turns, make_task
+from harness.data.task import make_task
+from harness.data.turns import check_turns
 from harness.data.validation import score_of, text_of
 from harness.errors import AdaptbenchError, DataError, one_line
 from harness.plugins import TASKS, select

@@ -24,6 +24,7 @@ from harness.core import (
     TrainingSpec,
 )
 from harness.data.named import load_named_task
+from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
 from harness.metrics.find import select_metrics
@@ -162,9 +163,8 @@ def make_plan(options: Options) -> Plan:
 def _load_task(options: Options) -> Task:
     if options.task is not None:
         return load_named_task(options.task, options.limit, options.allow_leakage)
-    return load_task(
-        options.data, options.train_data, options.limit, options.format, options.allow_leakage
-    )
+    how = Reading(options.format, options.columns, options.direction_pattern, options.skip_bad_rows)
+    return load_task(options.data, options.train_data, options.limit, how, options.allow_leakage)
 
 
 def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core import Example
-from harness.data.task import load_rows
+from harness.data.rows import load_rows
 from harness.errors import DataError
 
 EXPECTED = Example("a", "問", "答")

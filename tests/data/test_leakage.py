@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.config.flags import SHIPPED
 from harness.core import Example
 from harness.data.leakage import near_copies
-from harness.data.task import load_rows
+from harness.data.rows import load_rows
 from tests.builders.tasks import sentence_of
 
 TEST = load_rows(SHIPPED / "public_test.json")

@@ -12,7 +12,8 @@ import pytest
 
 from harness.core import Example
 from harness.data.readers import FORMATS
-from harness.data.task import load_rows, load_task
+from harness.data.rows import Reading, load_rows
+from harness.data.task import load_task
 from harness.errors import DataError, OptionError
 from tests.builders.tasks import write_rows
 

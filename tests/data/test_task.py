@@ -9,7 +9,9 @@ import pytest
 
 from harness.config.flags import SHIPPED
 from harness.core import Example
-from harness.data.task import direction_of, load_rows, load_task
+from harness.data.directions import direction_of
+from harness.data.rows import load_rows
+from harness.data.task import load_task
 from harness.errors import DataError
 from tests.builders.tasks import row, sentence_of, write_rows
 
