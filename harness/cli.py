@@ -1,6 +1,6 @@
-"""The console script ``adaptbench``: ``run`` is pytest; the rest reads stored results.
+"""The console script ``adaptbench``: ``run`` is pytest, ``data`` shows a file of rows.
 
-What reads stored results needs no data, model or torch.
+The rest reads stored results, and needs no data, model or torch.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="adaptbench",
-        description="Which adaptation of a language model is worth it? run measures; the other "
-        "commands read stored results, without data, model or torch.",
+        description="Which adaptation of a language model is worth it? run measures, data shows "
+        "what is understood of a file of rows; the other commands read stored results, without "
+        "data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
         "or an unusable file; of run, pytest's.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Never parsed here; it stands in the list of commands.
     commands.add_parser("run", help="measure: pytest with the harness; see adaptbench run --help")
-    for add in (_add_report, _add_compare, _add_gate, _add_check, _add_simulate):
+    for add in (_add_data, _add_report, _add_compare, _add_gate, _add_check, _add_simulate):
         add(commands)
     return parser
 
@@ -80,6 +81,20 @@ def _command(commands: Commands, name: str, run: object, text: str) -> argparse.
     added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=description)
     added.set_defaults(run=run)
     return added
+
+
+def _add_data(commands: Commands) -> None:
+    text = "show what is understood of a file of rows: layout, lengths, faults, three prompts"
+    made = _command(commands, "data", _data, text)
+    made.add_argument("file", type=Path, help="JSON, JSON lines, CSV or Parquet")
+    # The table of flags stands in a measuring room, which no other command may import.
+    made.add_argument("--format", metavar="NAME", help="how rows are written")
+    made.add_argument("--columns", action="append", metavar="NAMES", help="as of run")
+    made.add_argument("--direction-pattern", action="append", metavar="PATTERNS", help="as of run")
+    made.add_argument("--prompt", metavar="NAME", help="of the rows shown (default: plain)")
+    made.add_argument(
+        "--model", metavar="NAME", help="whose tokenizer counts, if it is on this machine"
+    )
 
 
 def _add_report(commands: Commands) -> None:
@@ -157,6 +172,22 @@ def _parsed(name: str, text: str | None) -> Any:
         return flag.default if text is None else flag.parse(text)
     except ValueError as error:
         raise OptionError(f"--{flag.name}={text}: expected {error}") from None
+
+
+def _data(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.config.options import parse_options
+    from harness.data.rows import Reading
+    from harness.run.show_data import show_data
+
+    given = ("format", "columns", "direction_pattern", "prompt", "model")
+    options = parse_options({name: getattr(parsed, name) for name in given})
+    for name in ("prompt", "model"):
+        if len(getattr(options, name)) > 1:
+            raise OptionError(f"--{name}: data shows one; name one")
+    how = Reading(options.format, options.columns, options.direction_pattern)
+    for line in show_data(parsed.file.expanduser(), how, options.prompt[0], options.model[0]):
+        writer.write_line(visible(line))
+    return PASSED
 
 
 def _held_to(parsed: argparse.Namespace) -> Terms | None:

@@ -76,7 +76,8 @@ _IS_IN = re.compile(
 
 # Into another language altogether: what is there then says nothing.
 _OTHER = re.compile(
-    r"(?:成|為|作)(?:現代)?[英日法德韓俄]|\b(?:in)?to (?:modern )?(?:english|japanese|french|german)"
+    r"(?:成|為|作)(?:現代)?[英日法德韓俄]"
+    r"|\b(?:in)?to (?:modern )?(?:english|japanese|french|german)"
 )
 
 # Kind by kind: what asks for Classical Chinese, what asks for Modern Chinese.
@@ -102,8 +103,8 @@ _KINDS = tuple(
             rf"|\b(?:translate|render|convert|rewrite) {_GAP_EN}{_NEW_EN}",
             rf"{_EXPLAIN}{_THIS}{_OLD}|{_OLD}的?(?:翻譯|解釋|譯文)|{_OLD}{_MEANS}"
             rf"|\bfrom {_WORDS}{_OLD_EN}"
-            rf"|\b(?:translate|render|convert|rewrite|explain|interpret|paraphrase) {_GAP_EN}{_OLD_EN}"
-            rf"|\bmeaning of {_GAP_EN}{_OLD_EN}",
+            rf"|\b(?:translate|render|convert|rewrite|explain|interpret|paraphrase|meaning of) "
+            rf"{_GAP_EN}{_OLD_EN}",
         ),
     )
 )

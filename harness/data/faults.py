@@ -65,9 +65,9 @@ def refuse(path: Path, faults: Sequence[Fault], total: int, skipping: bool = Fal
         skipping: whether such rows were to be left out, and no other is there.
     """
     first = faults[0]
-    if all(fault.of_layout and fault.reason == first.reason for fault in faults):
-        if len(faults) == total > 1:
-            return DataError(f"{path}, {first.line}; so in all {total} rows")
+    alike = all(fault.of_layout and fault.reason == first.reason for fault in faults)
+    if alike and len(faults) == total > 1:
+        return DataError(f"{path}, {first.line}; so in all {total} rows")
     if len(faults) == 1 and not skipping:
         return DataError(f"{path}, {first.line}")
     which = f"the first {LISTED}" if len(faults) > LISTED else "they are"

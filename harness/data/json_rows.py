@@ -39,14 +39,11 @@ class Constant:
 
 def kind_of(value: Any) -> str:
     """What a JSON value is, in words."""
-    names: dict[type, str] = {
-        JsonObject: "an object",
-        dict: "an object",
-        list: "an array",
-        str: "a text",
-    }
+    names: dict[type, str] = {list: "an array", str: "a text"}
     if value is None:
         return "null"
+    if isinstance(value, dict):
+        return "an object"
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, Constant):

@@ -85,8 +85,15 @@ def read_layout(where: str, row: dict[str, Any], format: str) -> Asked:
     """
     chosen = _choose(where, row, format)
     if isinstance(chosen, str):
-        return _talk(where, row, chosen)
-    return _flat(where, row, chosen)
+        asked = _talk(where, row, chosen)
+    else:
+        asked = _flat(where, row, chosen)
+    if format not in LAYOUTS:
+        return asked
+    # Who names a layout does without what the row says in another.
+    other = flat_of(row)
+    aside = (other.question, other.answer, *other.further) if other else ()
+    return replace(asked, fields=asked.fields.union(aside, TALKS))
 
 
 def _choose(where: str, row: dict[str, Any], format: str) -> Flat | str:

@@ -1,4 +1,4 @@
-"""Turns of a conversation: ShareGPT's ``from`` and ``value``, or OpenAI's ``role`` and ``content``."""
+"""Turns of a conversation: ShareGPT's ``from``, ``value``, or OpenAI's ``role``, ``content``."""
 
 from __future__ import annotations
 
@@ -72,13 +72,14 @@ def check_turns(where: str, turns: Sequence[Turn], before: int = 0) -> None:
         due = "user" if number % 2 else "assistant"
         if role != due:
             raise DataError(
-                f"{where}, turn {before + system + number}: expected the {due}'s turn, found one of the "
-                f"{role}; after a system turn, if any, user and assistant alternate, the user first"
+                f"{where}, turn {before + system + number}: expected the {due}'s turn, found one "
+                f"of the {role}; after a system turn, if any, user and assistant alternate, the "
+                f"user first"
             )
     if turns[-1][0] != "assistant":
         raise DataError(
-            f"{where}, turn {before + len(turns)}: the last turn is the {turns[-1][0]}'s; it must be the "
-            f"assistant's, which is the answer"
+            f"{where}, turn {before + len(turns)}: the last turn is the {turns[-1][0]}'s; it must "
+            f"be the assistant's, which is the answer"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core import Example
-from harness.data.rows import load_rows
+from harness.data.rows import Reading, load_rows
 from harness.errors import DataError
 
 EXPECTED = Example("a", "問", "答")
@@ -47,7 +47,7 @@ def test_every_name_of_the_assistant(tmp_path: Path, role: str) -> None:
 def test_role_and_content(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "問"}, {"role": "assistant", "content": "答"}]
     file = write(tmp_path / "a.jsonl", json.dumps({"id": "a", "conversations": turns}))
-    assert load_rows(file) == load_rows(file, "conversations") == [EXPECTED]
+    assert load_rows(file) == load_rows(file, Reading("conversations")) == [EXPECTED]
 
 
 def test_each_row_of_a_file_is_what_its_fields_say(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ BROKEN = {
     "an unknown role": (
         talk(USER, ("assistent", "答")),
         "row 1, turn 2, field 'from': unknown role 'assistent' (did you mean 'assistant'?); "
-        "known: system, human, user, gpt,",
+        "known: system, developer, human, user, gpt,",
     ),
     "the assistant first": (
         talk(GPT, USER),
@@ -129,9 +129,9 @@ BROKEN = {
         '[{"conversations": [{"from": "human", "value": "x", "value": "y"}]}]',
         "row 1, turn 1, field 'value': stands twice",
     ),
-    "a system text beside the turns": (
-        talk(USER, GPT, system="令"),
-        "row 1, field 'system': is not read; earlier turns stand in 'conversations'",
+    "a second system text beside the turns": (
+        talk(SYSTEM, USER, GPT, system="又"),
+        "row 1: has a system text beside the turns and another as the first turn; keep one",
     ),
     "a score in words": (talk(USER, GPT, score="x"), "field 'score': expected a number"),
 }

@@ -82,7 +82,7 @@ def test_rows_of_the_test_set_are_taken_out_of_the_pool(folder: Path, files: Fil
         ("[Example('a', 'x', 'y'), Example('a', 'z', 'y')]", "row 2, field 'id': 'a' also stands"),
         ("[Example('a', 'x', ' ')]", "row 1 (id 'a'), field 'output': the answer is empty"),
         ("[Example('a', '', 'y')]", "row 1 (id 'a'), field 'instruction': it is empty"),
-        ("[Example('a', None, 'y')]", "field 'instruction': expected a text, found null"),
+        ("[Example('a', None, 'y')]", "field 'instruction': absent (null)"),
         ("[Example('', 'x', 'y')]", "row 1, field 'id': it is empty"),
         ("[Example('a', 'x', chr(0xd800))]", "field 'output': a lone surrogate"),
         ("[Example('a', 'x', 'y', {'direction': 'b'})]", "field 'tags': expected a tuple of pairs"),

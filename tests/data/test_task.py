@@ -42,12 +42,19 @@ BROKEN = {
     "blank file": (b" \n", "the file is empty"),
     "no rows": (b"[]", "no rows"),
     "not JSON": (b'[{"id": "a",]', "line 1, column 13: not valid JSON"),
-    "JSONL named .json": (b'{"id":"a"}\n{"id":"b"}\n', "it looks like JSONL"),
+    "no layout at all": (
+        b'{"id":"a"}\n{"id":"b"}\n',
+        "line 1 (id 'a'): in no layout that is read; found 'id'; read are instruction + output",
+    ),
     "an object": (b'{"rows": []}', "expected a JSON array of rows, found an object"),
-    "BOM": (b"\xef\xbb\xbf[]", "byte order mark"),
-    "UTF-16": ("[]".encode("utf-16"), "byte order mark"),
+    "UTF-16, cut": ("[]".encode("utf-16")[:-1], "starts with the byte order mark of UTF-16, but"),
+    "UTF-16 without mark": ("[]".encode("utf-16-le"), "it looks like UTF-16 without a byte order"),
+    "GB18030": ("[文言文]".encode("gb18030"), "it may be GB18030"),
     "not UTF-8": (b"[\n\xff]", "line 2: not UTF-8 (byte 0xff)"),
-    "NaN": (b'[{"id": NaN}]', "NaN is not valid JSON"),
+    "NaN": (
+        b'[{"instruction": NaN, "output": "x"}]',
+        "row 1, field 'instruction': expected a text, found NaN, which is not valid JSON",
+    ),
     "a field twice": (
         b'[{"id": "a", "output": "x", "output": "y"}]',
         "row 1 (id 'a'), field 'output': stands twice",
@@ -57,7 +64,7 @@ BROKEN = {
     "no output": (dump({"id": "a", "instruction": "x"}), "row 1 (id 'a'): no field 'output'"),
     "null": (
         dump({**GOOD, "output": None}),
-        "(id 'a'), field 'output': expected a text, found null",
+        "row 1 (id 'a'), field 'output': absent (null)",
     ),
     "a number": (
         dump({**GOOD, "instruction": 7}),
@@ -68,7 +75,10 @@ BROKEN = {
         "row 1, field 'id': expected a text, found a number",
     ),
     "id true": (dump({**GOOD, "id": True}), "'id': expected a text, found true or false"),
-    "id null": (dump({**GOOD, "id": None}), "'id': expected a text, found null"),
+    "id null in some rows only": (
+        dump(GOOD, {**GOOD, "id": None}),
+        "row 2, field 'id': absent (null)",
+    ),
     "id in some rows only": (
         dump(GOOD, {"instruction": "x", "output": "y"}),
         "row 2: no field 'id'; found 'instruction', 'output'",
@@ -87,7 +97,6 @@ BROKEN = {
         dump({**GOOD, "input": ["z"]}),
         "row 1 (id 'a'), field 'input': expected a text, found an array",
     ),
-    "input null": (dump({**GOOD, "input": None}), "field 'input': expected a text, found null"),
     "lone surrogate in input": (
         b'[{"id": "a", "instruction": "x", "output": "y", "input": "\\udc00"}]',
         "field 'input': a lone surrogate \\udc00 at character 1",
@@ -97,7 +106,6 @@ BROKEN = {
         "row 1 (id 'a'), field 'score': expected a number, found '4.5'",
     ),
     "score true": (dump({**GOOD, "score": True}), "'score': expected a number, found true or fal"),
-    "score null": (dump({**GOOD, "score": None}), "'score': expected a number, found null"),
     "score infinite": (
         b'[{"id": "a", "instruction": "x", "output": "y", "score": 1e999}]',
         "field 'score': expected a finite number, found inf",
@@ -106,11 +114,14 @@ BROKEN = {
         dump({**GOOD, "score": 10**400}),
         "field 'score': expected a finite number, found inf",
     ),
-    "history beside the row": (
-        dump({**GOOD, "history": [["甲", "乙"]]}),
-        "field 'history': is not read; earlier turns stand in 'conversations'",
+    "history that is no pairs": (
+        dump({**GOOD, "history": [["甲", "乙"], ["丙"]]}),
+        "field 'history', exchange 2: expected [question, answer], found an array",
     ),
-    "system beside the row": (dump({**GOOD, "system": "甲"}), "field 'system': is not read"),
+    "two system texts": (
+        dump({**GOOD, "system": "甲", "system_prompt": "乙"}),
+        "row 1 (id 'a'): 'system' and 'system_prompt' are two texts; keep one",
+    ),
     "too deep": (b"[" * 100_000, "nested too deeply"),
 }
 
@@ -132,8 +143,8 @@ def test_jsonl_damage_names_its_line(tmp_path: Path) -> None:
     file.write_text(json.dumps(GOOD) + "\n{oops\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"rows\.jsonl, line 2: not valid JSON"):
         load_rows(file)
-    file.write_text(json.dumps([GOOD]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"a JSON array is named \.json"):
+    file.write_text(f"[{json.dumps([GOOD])}]", encoding="utf-8")
+    with pytest.raises(DataError, match="row 1: expected an object with fields, found an array"):
         load_rows(file)
 
 
