@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.data.columns import Columns, plain_name
 from harness.data.json_rows import RawRows, loads
-from harness.data.layouts import READ, TALKS, flat_of, missing_column
+from harness.data.layouts import READ, TALKS, example_of, flat_of, missing_column
 from harness.errors import DataError, suggest
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -123,7 +123,7 @@ def _check_header(path: Path, line: int, header: Sequence[str], columns: Columns
             )
         raise DataError(
             f"{path}, line {line}: {missing_column(names)}; the header has {found:.200}; read are "
-            f"{READ}; others with --columns, such as instruction=question,output=answer"
+            f"{READ}; others with --columns, such as --columns {example_of(names)}"
         )
 
 

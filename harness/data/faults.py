@@ -44,14 +44,24 @@ class Fault:
         return self.place + self.says
 
 
-def fault_of(place: str, where: str, error: DataError, reason: str | None = None) -> Fault:
-    """Return the fault that ``error``, whose line begins with ``where``, found at ``place``."""
-    says = str(error).removeprefix(where)
-    return Fault(place, says, reason or _reason(says), isinstance(error, LayoutError))
+def fault_of(path: Path, place: str, named: str, error: DataError) -> Fault:
+    """Return the fault that an error says of a row.
+
+    Args:
+        path: the file, and ``place``, the row, with which the error's line begins.
+        place: "row 3".
+        named: " (id 'a')", which may follow; empty where the row has no id.
+        error: what was raised.
+    """
+    says = str(error).removeprefix(f"{path}, {place}")
+    if named and says.startswith(named):
+        place, says = place + named, says.removeprefix(named)
+    return Fault(place, says, _reason(says), isinstance(error, LayoutError))
 
 
 def _reason(says: str) -> str:
     said = says.lstrip(",: ").partition(";")[0]
+    said = re.sub(r"'.*' also stands in .*", "also stands in another row", said, flags=re.DOTALL)
     return re.sub(r"\bturn \d+", "a turn", re.sub(r"\d{2,}|(?<!turn )\b\d\b", "…", said))[:120]
 
 

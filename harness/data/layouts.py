@@ -47,7 +47,7 @@ FLAT = (
 )
 LAYOUTS = (*(one.name for one in FLAT), *TALKS)
 READ = ", ".join([*(one.words for one in FLAT), *TALKS])
-_QUESTIONS = ("question", "query", "prompt", "instruction", "inputs", "input", "problem", "source")
+_QUESTIONS = ("instruction", "question", "query", "prompt", "inputs", "input", "problem", "source")
 _ANSWERS = (
     *("answer", "response", "completion", "output", "targets", "target", "reply", "solution"),
     *("chosen", "label"),
@@ -74,7 +74,9 @@ class Asked:
 def flat_of(names: Iterable[str]) -> Flat | None:
     """The first flat layout whose question and answer are among ``names``."""
     known = set(names)
-    return next((one for one in FLAT if {one.question, one.answer} <= known), None)
+    # Beside an instruction, a question or an input is a part of the request.
+    flats = [one for one in FLAT if one.question == "instruction" or "instruction" not in known]
+    return next((one for one in flats if {one.question, one.answer} <= known), None)
 
 
 def read_layout(where: str, row: dict[str, Any], format: str) -> Asked:
@@ -84,10 +86,7 @@ def read_layout(where: str, row: dict[str, Any], format: str) -> Asked:
         DataError: it is in none, in two, or a field of it cannot be used.
     """
     chosen = _choose(where, row, format)
-    if isinstance(chosen, str):
-        asked = _talk(where, row, chosen)
-    else:
-        asked = _flat(where, row, chosen)
+    asked = _talk(where, row, chosen) if isinstance(chosen, str) else _flat(where, row, chosen)
     if format not in LAYOUTS:
         return asked
     # Who names a layout does without what the row says in another.
@@ -144,11 +143,11 @@ def unknown_layout(where: str, row: Iterable[str]) -> LayoutError:
     found = ", ".join(map(repr, names)) or "no field"
     return LayoutError(
         f"{where}: in no layout that is read; found {found:.200}; read are {READ}; others with "
-        f"--columns, such as --columns {_example_of(names)}"
+        f"--columns, such as --columns {example_of(names)}"
     )
 
 
-def _example_of(names: list[str]) -> str:
+def example_of(names: Iterable[str]) -> str:
     """How ``--columns`` would name these fields, as far as it can be guessed."""
     lower = {name.lower(): name for name in names}
     question = next((lower[one] for one in _QUESTIONS if one in lower), None)

@@ -179,16 +179,16 @@ class _Rows:
 
     def take(self, place: str, row: Any) -> None:
         """Read one row, or note its fault."""
-        where = f"{self.path}, {place}"
+        named = ""
         if isinstance(row, dict) and type(row.get("id")) in (str, int):
-            suffix = f" (id {row['id']!r:.80})"
-            where, place = where + suffix, place + suffix
+            named = f" (id {row['id']!r:.80})"
         try:
-            self._read(place, where, row)
+            self._read(place, named, row)
         except DataError as error:
-            self.faults.append(fault_of(place, where, error))
+            self.faults.append(fault_of(self.path, place, named, error))
 
-    def _read(self, place: str, where: str, row: Any) -> None:
+    def _read(self, place: str, named: str, row: Any) -> None:
+        where = f"{self.path}, {place}{named}"
         if isinstance(row, DataError):
             raise row
         if not isinstance(row, dict):
@@ -212,19 +212,18 @@ class _Rows:
         )
         self.layouts[asked.layout] += 1
         for field, said in (*beside, *((f"{one} of a turn", True) for one in asked.beside)):
-            seen = self.unread.get(field, Unread(field, 0, place, said))
+            seen = self.unread.get(field, Unread(field, 0, place + named, said))
             self.unread[field] = replace(seen, rows=seen.rows + 1, said=seen.said or said)
 
     def _check_distinct(self, place: str, name: str) -> None:
         if not self.named:
             return
-        short = place.partition(" (id ")[0]
         if name in self._places:
             raise DataError(
-                f"{self.path}, {short}, field 'id': {name!r} also stands in "
+                f"{self.path}, {place}, field 'id': {name!r} also stands in "
                 f"{self._places[name]}; ids must be unique"
             )
-        self._places[name] = short
+        self._places[name] = place
 
 
 def _with_content_ids(examples: Sequence[Example]) -> list[Example]:
