@@ -160,7 +160,7 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
 def _values(flag: Flag, given: Any, layers: Sequence[Layer]) -> Iterator[Any]:
     """The flag's value, from the strongest place that has one; nothing if none has."""
     if given is not None and given is not False:
-        shown = ",".join(given) if isinstance(given, list) else given
+        shown = ",".join(given) if flag.repeats and isinstance(given, list) else given
         yield _parse(flag, given, f"--{flag.name}={shown}")
         return
     for layer in reversed(layers):
