@@ -31,7 +31,7 @@ READ = {
     "UTF-8 with mark": ("a.csv", b"\xef\xbb\xbf" + TSV.replace("\t", ",").encode(), "CSV (comma), UTF-8 with byte order mark"),
     "JSON with mark": ("a.json", f"\ufeff[{ROW}]".encode(), "JSON array, UTF-8 with byte order mark"),
     "joined files with marks": ("a.jsonl", f"\ufeff\r\n\ufeff{ROW}\r\n".encode(), "JSON lines, UTF-8 with byte order mark"),
-    # HKUDS/Vibe-Trading#862: Excel's "Unicode text" is UTF-16 with tabs.
+    # Excel's "Unicode text" is UTF-16 with tabs.
     "UTF-16 with tabs": ("a.csv", TSV.encode("utf-16"), "CSV (tab), UTF-16"),
     "UTF-32": ("a.txt", TSV.encode("utf-32"), "CSV (tab), UTF-32"),
     "semicolons": ("a.csv", TSV.replace("\t", ";").encode(), "CSV (semicolon)"),

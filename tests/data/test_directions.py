@@ -35,7 +35,6 @@ MODERN = (
     "用现代汉语解释：天",
     "用大白话说：天",
     "古文今译：天",
-    # gedoor/legado#2773 and immersive-translate/immersive-translate#2460 call it so.
     "文言转白话：天",
     "文言文转白话文：天",
     "Translate this Classical Chinese sentence: 天",

@@ -43,7 +43,7 @@ SAME: dict[str, tuple[dict[str, Any], tuple[tuple[str, str], ...]]] = {
     ),
     "developer": ({"messages": [{"role": "developer", "content": "令"}, USER, GPT]}, ASKED),
     "an empty system turn": ({"messages": [{"role": "system", "content": ""}, USER, GPT]}, ()),
-    # axolotl-ai-cloud/axolotl#2397: a column "system" beside conversations without such a turn.
+    # A column "system" beside conversations without such a turn.
     "system beside turns": ({"system": "令", "conversations": [{"from": "human", "value": "問\n文"}, {"from": "gpt", "value": "答"}]}, ASKED),
     "history": ({"instruction": "問\n文", "output": "答", "system": "令", "history": [["一", "二"]]}, (*ASKED, *PAIRS)),
     "prompt beside messages": ({"prompt": "問\n文", "prompt_id": "x", "messages": [USER, GPT]}, ()),
@@ -75,7 +75,6 @@ def test_conversations_of_a_union_of_tables(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    # hiyouga/LlamaFactory#2536 kind: columns that are none of the known ones.
     "question and answer": (
         {"question": "問", "answer": "答"},
         "line 1: in no layout that is read; found 'question', 'answer'; read are instruction + "
@@ -106,9 +105,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "turn 3: the last turn is the user's",
     ),
     "no turn with a text": ({"messages": [{"role": "system", "content": ""}]}, "no turn has a text"),
-    # hiyouga/LlamaFactory#4249: the output is an object.
     "an object for an answer": ({"instruction": "問", "output": {"a": 1}}, "field 'output': expected a text, found an object"),
     "an answer that is null": ({"prompt": "問", "completion": None}, "field 'completion': absent (null)"),
+    "a call in place of an answer": (
+        {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}]},
+        "turn 2, field 'tool_calls': is not read",
+    ),
     "a turn that is null": ({"messages": [{"role": "user", "content": None}, GPT]}, "turn 1, field 'content': absent (null)"),
 }  # fmt: skip
 
@@ -232,7 +234,6 @@ class TestUnread:
             load_rows(file)
         assert load_rows(file, Reading(columns=(f"ignore={name}",)))[0].output == "答"
 
-    # llSourcell/Doctor-Dignity#22: question, answer, options, meta_info.
     def test_options_of_a_question_are_refused(self, tmp_path: Path) -> None:
         row = {"question": "問", "answer": "答", "options": {"A": "一"}, "meta_info": "x"}
         how = Reading(columns=("instruction=question", "output=answer"))
