@@ -122,10 +122,8 @@ def _holds(row: _Row, answer: frozenset[str]) -> bool:
     return found >= CONTAINMENT * len(answer)
 
 
-def _contains(
-    larger: frozenset[str], smaller: frozenset[str], least: int, share: float = CONTAINMENT
-) -> bool:
-    return len(smaller) >= least and len(smaller & larger) >= share * len(smaller)
+def _contains(larger: frozenset[str], smaller: frozenset[str], least: int) -> bool:
+    return len(smaller) >= least and len(smaller & larger) >= CONTAINMENT * len(smaller)
 
 
 def _compared(row: _Row, wording: frozenset[str], common: frozenset[str]) -> _Compared:
@@ -196,15 +194,16 @@ def _differently_asked(rows: Sequence[_Row], wording: frozenset[str], least: int
     different: list[tuple[str, frozenset[str]]] = []
     for row in islice(rows, SEEN):
         question = row.question - wording
-        if not any(
-            row.asked == asked
-            or _contains(*sorted((question, other), key=len, reverse=True), 1, RELATED)
-            for asked, other in different
-        ):
+        if not any(row.asked == asked or _related(question, other) for asked, other in different):
             different.append((row.asked, question))
             if len(different) == least:
                 return True
     return False
+
+
+def _related(one: frozenset[str], other: frozenset[str]) -> bool:
+    shorter = min(len(one), len(other))
+    return shorter > 0 and len(one & other) >= RELATED * shorter
 
 
 def _row(example: Example) -> _Row:
