@@ -1,10 +1,10 @@
 """Training rows that stand in the test set, or nearly do.
 
 Two rows are compared by w-shingling (Broder 1997, "On the resemblance and containment of
-documents"). A token is one CJK character or one word, letter case, punctuation and the form of
-a character ignored (Simplified, Traditional, variant, width: :mod:`harness.data.folding`); a
-shingle is four tokens in a row. Question and answer are judged together. A training row is a
-near copy of a test row when
+documents"). A token is one CJK character, one word, or one sign of mathematics, arrow or emoji;
+letter case, punctuation and the form of a character are ignored (Simplified, Traditional,
+variant, width: :mod:`harness.data.folding`). A shingle is four tokens in a row. Question and
+answer are judged together. A training row is a near copy of a test row when
 
 * the answer of one stands in the other row: at least 60 % of the answer's shingles, of which
   there are at least five (shorter answers are often formulas). A common answer says nothing of
@@ -14,6 +14,8 @@ near copy of a test row when
 * the rows as wholes contain each other: at least 60 % of the smaller row's shingles stand in the
   larger one, at least three. Neither the wording of requests nor common answers are counted, so
   that a row with a common answer is a copy only if its question is; or
+* the answers are equal, and at least 60 % of what the test row's question holds besides wording
+  stands in the other's question; or
 * the two texts are equal token by token.
 
 An answer is common if more than half of its shingles stand in the answers of at least three rows
@@ -49,7 +51,11 @@ SHARED = 3  # rows with different questions that make an answer common
 RELATED = 0.4  # questions that share this much are one question in other words
 SEEN = 200  # as many rows with an answer are looked at
 
-_TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\W_\u3400-\u9fff]+")
+_TOKEN = re.compile(
+    r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    r"|[^\W_\u3400-\u9fff]+"
+    r"|[¬±×÷\u2190-\u22ff\u2600-\u27bf\U0001f300-\U0001faff]|[-+*/^=<>](?=\s?\d)"
+)
 _NONE: frozenset[str] = frozenset()
 
 
@@ -78,6 +84,7 @@ def near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, 
     wording = _wording(train_rows, test_rows)
     common = _common_answers([*train_rows, *test_rows], wording)
     compared = [_compared(row, wording, common) for row in test_rows]
+    about = [_apart_from_wording(row, wording) for row in test_rows]
     index: defaultdict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(test_rows):
         for shingle in row.question | row.answer:
@@ -88,13 +95,18 @@ def near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, 
     for row in train_rows:
         copied = texts.get((row.asked, row.said))
         if copied is None:
-            copied = _copied(_compared(row, wording, common), compared, index)
+            copied = _copied(_compared(row, wording, common), compared, about, index)
         if copied is not None:
             found[row.id] = copied
     return found
 
 
-def _copied(one: _Compared, test: Sequence[_Compared], index: dict[str, list[int]]) -> str | None:
+def _copied(
+    one: _Compared,
+    test: Sequence[_Compared],
+    about: Sequence[frozenset[str]],
+    index: dict[str, list[int]],
+) -> str | None:
     shared: Counter[int] = Counter()
     for shingle in (one.body | one.answer) & index.keys():
         shared.update(index[shingle])
@@ -107,6 +119,7 @@ def _copied(one: _Compared, test: Sequence[_Compared], index: dict[str, list[int
                 _contains(one.question, other.row.answer, 1)
                 and _contains(other.question, one.row.answer, 1)
             )
+            or (one.row.said == other.row.said and _contains(one.question, about[number], WHOLE))
             or _contains(one.body, other.body, WHOLE)
             or _contains(other.body, one.body, WHOLE)
         ):
@@ -133,6 +146,22 @@ def _compared(row: _Row, wording: frozenset[str], common: frozenset[str]) -> _Co
         question=question,
         answer=own if 2 * len(own) >= len(row.answer) else _NONE,
         body=question | (own - wording),
+    )
+
+
+def _apart_from_wording(row: _Row, wording: frozenset[str]) -> frozenset[str]:
+    """Shingles of what a question is about: none of them reaches into the wording."""
+    if not row.question & wording:
+        return row.question
+    tokens = row.asked.split()
+    stays = [True] * len(tokens)
+    for start, shingle in enumerate(_shingles(tokens)):
+        if shingle in wording:
+            stays[start : start + SHINGLE] = [False] * SHINGLE
+    return frozenset(
+        shingle
+        for start, shingle in enumerate(_shingles(tokens))
+        if all(stays[start : start + SHINGLE])
     )
 
 
@@ -171,15 +200,19 @@ def _wording(train: Sequence[_Row], test: Sequence[_Row]) -> frozenset[str]:
 
 def _common_answers(rows: Sequence[_Row], wording: frozenset[str]) -> frozenset[str]:
     """Shingles of answers that rows with different questions share."""
-    given: defaultdict[str, list[_Row]] = defaultdict(list)
+    counts: Counter[str] = Counter()
     texts: defaultdict[str, list[_Row]] = defaultdict(list)
     for row in rows:
+        counts.update(row.answer)
         texts[row.said].append(row)
-        for shingle in row.answer:
-            given[shingle].append(row)
     shared = [group for group in texts.values() if _differently_asked(group, wording, 2)]
     if len(shared) > 1 and 2 * sum(map(len, shared)) >= len(rows):
-        return frozenset(given)
+        return frozenset(counts)
+    frequent = {shingle for shingle, count in counts.items() if count >= SHARED}
+    given: defaultdict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        for shingle in row.answer & frequent:
+            given[shingle].append(row)
     return frozenset(
         shingle
         for shingle, sharing in given.items()
