@@ -118,16 +118,57 @@ def test_the_question_in_other_words_is_one(row: Row, size: tuple[int, int]) -> 
     assert near_copies([*train, *copies], test) == {"same": "test0", "reworded": "test0"}
 
 
-def test_two_sentences_swapped_many_times() -> None:
-    # Both sentences are in so many rows that neither says anything alone.
+def test_two_sentences_swapped_however_common_they_are() -> None:
     rng = random.Random(1)
-    test = [Example(f"t{i}", f"翻成文言：{characters(rng, 16)}", characters(rng, 10)) for i in "ab"]
-    sentence = test[0].instruction.removeprefix("翻成文言：")
-    swapped = [
-        Example(f"s{i}", f"{characters(rng, 14)}{test[0].output}", sentence) for i in range(5)
+    sentence, answer = characters(rng, 16), characters(rng, 10)
+    test = [
+        Example("t", f"翻成文言：{sentence}", answer),
+        Example("u", f"翻成文言：{characters(rng, 16)}", characters(rng, 10)),
     ]
+    swapped = [Example(f"s{i}", f"{characters(rng, 18)}{answer}", sentence) for i in range(5)]
+    # The answer alone is no copy, and being common it no longer says anything.
+    alone = [Example(f"a{i}", characters(rng, 30), answer) for i in range(5)]
     others = [Example(f"o{i}", characters(rng, 16), characters(rng, 10)) for i in range(20)]
-    assert near_copies([*swapped, *others], test) == {row.id: "ta" for row in swapped}
+    found = near_copies([*swapped, *alone, *others], test)
+    assert found == {row.id: "t" for row in swapped}
+
+
+def test_copies_in_other_words_do_not_make_their_answer_common() -> None:
+    answer = "彼欣然而去矣，其樂也融融"
+    test = [Example("t", "請把下面的句子翻譯成文言文，不要加解說：\n他很高興地走了", answer)]
+    copies = [
+        Example("a", "用文言怎麼說：他很高興地走了", answer),
+        Example("b", "古人會說什麼？他很高興地走了", answer),
+        Example("c", "他很高興地走了，寫成古文", answer),
+    ]
+    assert near_copies(copies, test) == {"a": "t", "b": "t", "c": "t"}
+
+
+def test_what_stands_in_boilerplate_is_not_compared_alone() -> None:
+    rng = random.Random(2)
+    topic = "關於進出口貿易法規"
+    rows = [
+        Example(f"r{i}", characters(rng, 20), f"{REFUSAL}{said}{REFUSAL[::-1]}")
+        for i, said in enumerate([topic, *(characters(rng, 9) for _ in range(4)), topic])
+    ]
+    others = [Example(f"o{i}", characters(rng, 20), characters(rng, 20)) for i in range(20)]
+    assert near_copies([*rows[1:], *others], rows[:1]) == {}
+
+
+def test_a_short_question_inside_a_longer_one() -> None:
+    rng = random.Random(3)
+    train, test = made(yes_or_no, 20, 5)
+    test.append(Example("t", "Where is he now?", "Yes"))
+    longer = Example("a", f"{words(rng, 8)} where is he now {words(rng, 8)}", "No")
+    assert near_copies([longer, *train], test) == {}
+
+
+def test_the_wording_of_a_few_among_thousands() -> None:
+    rng = random.Random(4)
+    asked = "Rewrite the following sentence in the passive voice and keep its tense, please:"
+    few = [Example(f"f{i}", f"{asked} {words(rng, 5)}", words(rng, 4)) for i in range(24)]
+    many = [Example(f"m{i}", words(rng, 9), words(rng, 9)) for i in range(3000)]
+    assert near_copies([*few[1:], *many], few[:1]) == {}
 
 
 def test_signs_of_mathematics_and_emoji_are_part_of_a_question() -> None:
