@@ -140,6 +140,12 @@ class Run:
         lines += [visible(line) for line in self._gaps()]
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        """The main tables, in characters that standard output can show."""
+        from harness.report.console import readable
+
+        return readable(repr(self), sys.stdout)
+
     def _repr_html_(self) -> str:
         """For notebooks: the sentences, then the table; every value is escaped."""
         lines = [f"<p>{escape(line)}</p>" for line in (*self.conclusions, *self._gaps())]
@@ -283,4 +289,6 @@ def _measure_all(session: Session, progress: bool) -> list[AdaptbenchError]:
 def _terminal() -> IO[str] | None:
     if not sys.stderr.isatty():
         return None
-    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+    from harness.report import console
+
+    return console.copy_of(sys.stderr)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 from harness.errors import AdaptbenchError, OptionError
 from harness.flag import OFFLINE
 from harness.gate.verdict import Gate, Terms
+from harness.report import console
 from harness.report.formatting import visible
 from harness.report.terminal import Plain, show_changes, show_gate, show_report
 
@@ -36,23 +36,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ``run``: pytest's exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["run"]:  # all of its arguments are pytest's, --help too
-        from harness.plugin import run
+    console.prepare()
+    status = FAILED  # of what was cut short because nobody reads it
+    with console.closed_pipes_ignored():
+        if given[:1] == ["run"]:  # all of its arguments are pytest's, --help too
+            from harness.plugin import run
 
-        return run(given[1:])
-    parsed = _parser().parse_args(given)
-    text = io.StringIO()
-    try:
-        status: int = parsed.run(parsed, Plain(text, sys.stdout.isatty()))
-    except AdaptbenchError as error:
-        sys.stderr.write(f"{visible(str(error))}\n")
-        status = WRONG
-    try:
+            return run(given[1:])
+        parsed = _parser().parse_args(given)
+        text = io.StringIO()
+        try:
+            status = parsed.run(parsed, Plain(text, sys.stdout.isatty()))
+        except AdaptbenchError as error:
+            status = WRONG
+            sys.stderr.write(f"{visible(str(error))}\n")
         sys.stdout.write(text.getvalue())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read this has closed it; the exit status is still the answer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 

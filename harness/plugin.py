@@ -27,7 +27,7 @@ from harness.errors import AdaptbenchError
 from harness.flag import Flag
 from harness.places import folders, shipped
 from harness.records import Measurement
-from harness.report import terminal
+from harness.report import console, terminal
 from harness.run.plan import Case, make_plan
 from harness.session import Session
 
@@ -88,6 +88,7 @@ def _default(flag: Flag) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Turn the flags into a plan; a bad one ends pytest with one line and exit status 4."""
+    console.prepare()
     try:
         plan = make_plan(_options(config))
     except AdaptbenchError as error:
@@ -120,7 +121,7 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
     if _is_worker(config) or not sys.stdout.isatty():
         return None
     # A copy of the descriptor, because pytest captures the original while a test runs.
-    return os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    return console.copy_of(sys.stdout)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

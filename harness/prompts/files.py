@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from harness.core import PromptTemplate
 from harness.errors import PromptError, suggest
 from harness.places import TEMPLATES, find_files, folders
+from harness.prompts.placeholders import misread, special_token
 from harness.prompts.rendering import PLACEHOLDER
 
 if sys.version_info >= (3, 11):
@@ -19,6 +19,7 @@ else:
 
 PROMPTS = TEMPLATES / "prompts"
 FIELDS = ("preamble", "demonstration", "query")
+OPTIONAL = ("chat", "description", "literal")
 
 
 def load_template(name: str) -> PromptTemplate:
@@ -31,12 +32,7 @@ def load_template(name: str) -> PromptTemplate:
     if not path.is_file():
         raise PromptError(f"--prompt={name}: no such file")
     try:
-        text = path.read_text(encoding="utf-8")
-        if text.startswith("\ufeff"):
-            raise PromptError(
-                f"{path}: starts with a byte order mark; save it as UTF-8 without BOM"
-            )
-        values = tomllib.loads(text)
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -62,17 +58,47 @@ def _named(name: str) -> Path:
 
 def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
     for key in values:
-        if key not in (*FIELDS, "chat", "description"):
+        if key not in (*FIELDS, *OPTIONAL):
             raise PromptError(
-                f"{path}: unknown key {key!r}{suggest(key, FIELDS)}; "
-                f"a prompt has {', '.join(FIELDS)} and, optionally, chat and description"
+                f"{path}: unknown key {key!r}{suggest(key, (*FIELDS, *OPTIONAL))}; "
+                f"a prompt has {', '.join(FIELDS)} and, optionally, {', '.join(OPTIONAL)}"
             )
     for key in FIELDS:
         if not isinstance(values.get(key), str):
             raise PromptError(f"{path}: {key!r} must be a text, found {values.get(key)!r}")
-    chat = values.get("chat", False)
+    chat, literal = values.get("chat", False), values.get("literal", [])
     if not isinstance(chat, bool):
         raise PromptError(f"{path}: 'chat' must be true or false, found {chat!r}")
+    if not isinstance(literal, list) or not all(isinstance(text, str) for text in literal):
+        raise PromptError(f"{path}: 'literal' must be a list of texts, found {literal!r}")
+    for key in FIELDS:
+        _check_text(f"{path}: {key!r}", values[key], chat, literal)
+    _check_placeholders(path, values, chat)
+    return PromptTemplate(name=path.stem, chat=chat, **{key: values[key] for key in FIELDS})
+
+
+def _check_text(where: str, text: str, chat: bool, literal: list[str]) -> None:
+    """See that nothing goes to the model that the author thought would be replaced."""
+    line = misread(text, literal)
+    if line is not None:
+        raise PromptError(
+            f"{where} contains {line}. What is meant as text stands in the list 'literal'"
+        )
+    token = special_token(text, literal)
+    if token is not None:
+        how = (
+            "the tokenizer's chat template writes them; leave them out"
+            if chat
+            else "with chat = true the tokenizer's own chat template writes them"
+        )
+        raise PromptError(
+            f"{where} contains {token}, which would be tokenized as text: special tokens are "
+            f"never read from a prompt. {how[0].upper()}{how[1:]}. What is meant as text stands "
+            f"in the list 'literal'"
+        )
+
+
+def _check_placeholders(path: Path, values: dict[str, Any], chat: bool) -> None:
     required = {
         "preamble": set(),
         "demonstration": {"instruction"} if chat else {"instruction", "output"},
@@ -89,8 +115,3 @@ def _template(path: Path, values: dict[str, Any]) -> PromptTemplate:
             raise PromptError(f"{path}: {key!r} has no {{{name}}}")
         for name in sorted(forbidden[key] & found):
             raise PromptError(f"{path}: {key!r} must not contain {{{name}}}")
-        for name in re.findall(r"\{(\w+)\}", values[key]):
-            near = suggest(name, ("instruction", "output", "number"))
-            if near and name not in found:
-                raise PromptError(f"{path}: {key!r} contains {{{name}}}{near}")
-    return PromptTemplate(name=path.stem, chat=chat, **{key: values[key] for key in FIELDS})

@@ -161,7 +161,6 @@ BROKEN = {
         BASE.replace("{output}", "{output}{outputs}"),
         "(did you mean 'output'?)",
     ),
-    "BOM": ("\ufeff" + BASE, "byte order mark"),
     "chat a text": (BASE + 'chat = "yes"\n', "'chat' must be true or false"),
 }
 
