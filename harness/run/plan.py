@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from harness.config.options import Options
 from harness.core import (
@@ -28,7 +29,7 @@ from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
 from harness.metrics.find import select_metrics
-from harness.models.fingerprint import resolve_device, resolve_dtype
+from harness.models.fingerprint import FOUR_BIT, resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
 from harness.models.sources import Source, check_adapter, parse_source
 from harness.naming import slug
@@ -231,6 +232,7 @@ class _Ways:
         adaptation = adaptation_of(strategy, self.task, options, quantization, seed or 0)
         training = adaptation.training
         chosen = training.settings.quantization if training else quantization or "none"
+        chosen = as_stored(model.source, chosen, asked=quantization is not None or bool(training))
         check_quantization(chosen)
         dtype = self.dtype if options.given("dtype") and options.dtype != "auto" else None
         seeded = None if seed is None else f"s{seed}"
@@ -248,13 +250,43 @@ class _Ways:
             variant=variant.label,
             seed=seed,
             adaptation=adaptation,
-            settings=training.settings if training else model.loading,
+            settings=_loading(model, training.settings if training else model.loading, chosen),
         )
         adapted = training is not None or options.adapter is not None
         return [
             replace(as_trained, id=as_trained.id + as_suffix(score_as), score_as=score_as)
             for score_as in (options.score_as if adapted else (AS_TRAINED,))
         ]
+
+
+def as_stored(source: Source, chosen: Quantization, *, asked: bool) -> Quantization:
+    """The quantization of a model: what was chosen, unless its weights are stored quantized.
+
+    Args:
+        source: the model.
+        chosen: by a flag, a training run's settings, or by default.
+        asked: whether somebody chose it.
+
+    Raises:
+        OptionError: something else was chosen than what is stored.
+    """
+    stored = source.stored_quantization
+    if stored == "none" or stored == chosen:
+        return chosen
+    if asked:
+        raise OptionError(
+            f"--quant={chosen}: the weights of {source.name} are stored as {stored}, and cannot be "
+            f"read as anything else; leave --quant out, or name the checkpoint that it was made "
+            f"from" + (f" (a training run takes --quant={stored})" if stored in FOUR_BIT else "")
+        )
+    return cast(Quantization, stored)
+
+
+def _loading(model: _Model, settings: TrainingSettings, chosen: str) -> TrainingSettings:
+    """How 4-bit weights are loaded; those that are stored so, as they are stored."""
+    if model.source.stored_quantization != chosen or chosen not in FOUR_BIT:
+        return settings
+    return replace(settings, bnb_4bit_use_double_quant=model.source.stored_double_quant)
 
 
 def _by_model(cases: list[Case]) -> list[Case]:
