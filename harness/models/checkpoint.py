@@ -27,7 +27,8 @@ CODES = re.compile(
     r"|quant_state\.bitsandbytes__\w+|input_scale|blocks)$"
 )
 CODED = ("F8", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "F4")  # beginnings of their types
-WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+# What torch.compile, FSDP, checkpointing and DataParallel put into the names of tensors.
+WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^module\."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 POINTER = b"version https://git-lfs"
 Json = dict[str, Any]  # what json.loads makes of an object
@@ -95,7 +96,7 @@ def stored_double_quant(where: str, folder: Path) -> bool:
 
 
 def wrapped(folder: Path) -> bool:
-    """Whether the names of tensors carry what wrappers (torch.compile, FSDP) put before them."""
+    """Whether the names of tensors carry what wrappers (torch.compile, say) put into them."""
     return any(re.search(WRAPPERS, name) for _, name, _ in _tensors("", folder))
 
 

@@ -176,6 +176,7 @@ def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
             **settings,
         )
     check_loaded(where, model, info)

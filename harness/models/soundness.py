@@ -60,8 +60,6 @@ def check_loaded(where: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
         hint = "the checkpoint has no language-model head; name one that has"
     elif any("lora_" in name for name in unexpected):
         hint = "name its base with --model and the adapter with --adapter"
-    elif any(name.startswith("module.") for name in unexpected):
-        hint = "its names begin with 'module.', as DataParallel saves them; take that off"
     raise ModelError(f"{where}: {'; '.join(filter(None, found))}; {hint}")
 
 
