@@ -67,8 +67,12 @@ class Search:
         """Whether rounding could decide which continuations are taken."""
         count = self.task.decoding.num_beams
         going = [beam.score for beam in found if not self.ends(beam)]
-        pairs = [(found[count - 1].score, found[count].score), *zip(going[count - 1 :], going[count:])]
-        return any(a - b < near and b > NEVER / 2 for a, b in pairs[:2])
+        all_of_them = [beam.score for beam in found]
+        return any(
+            scores[count - 1] - scores[count] < near and scores[count] > NEVER / 2
+            for scores in (all_of_them, going)
+            if len(scores) > count
+        )
 
     def go_on(self, found: Sequence[Beam]) -> None:
         """Take the best continuations, best first."""
@@ -167,14 +171,12 @@ def _continuations(task: Task, live: Sequence[Search], logits: Tensor) -> list[l
     return _best(task, live, plain, changed + scores[:, None])
 
 
-def _best(
-    task: Task, live: Sequence[Search], plain: Tensor, totals: Tensor
-) -> list[list[Beam]]:
+def _best(task: Task, live: Sequence[Search], plain: Tensor, totals: Tensor) -> list[list[Beam]]:
     """The best of the summed scores ``totals``, shape (rows · beams, vocabulary), of each row."""
     count, size = task.decoding.num_beams, totals.shape[-1]
     keep = min(max(2, 1 + len(task.stops.ends)) * count, count * size)
-    values, places = totals.view(len(live), count * size).topk(keep, dim=-1)
-    logprobs = plain.view(len(live), count * size).gather(1, places)
+    values, places = totals.reshape(len(live), count * size).topk(keep, dim=-1)
+    logprobs = plain.reshape(len(live), count * size).gather(1, places)
     return [
         [
             Beam(
@@ -185,9 +187,7 @@ def _best(
             )
             for score, place, logprob in zip(*row, strict=True)
         ]
-        for one, *row in zip(
-            live, values.tolist(), places.tolist(), logprobs.tolist(), strict=True
-        )
+        for one, *row in zip(live, values.tolist(), places.tolist(), logprobs.tolist(), strict=True)
     ]
 
 

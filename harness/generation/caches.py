@@ -11,7 +11,6 @@ The rests are computed first, in parts if there are many; then one token of ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -147,7 +146,7 @@ def _own_layer() -> type[CacheLayerMixin]:
             self._written += 1
             found: Tensor = self.keys[:, :, : at + 1]
             if self.in_place:
-                found.own = self  # type: ignore[attr-defined]
+                found.own = self
             return found, self.values[:, :, : at + 1]
 
         def _allocate(self, keys: Tensor, values: Tensor) -> None:
@@ -172,7 +171,7 @@ def _own_layer() -> type[CacheLayerMixin]:
             if self.shared is None:
                 return keys, values
             if self.in_place:
-                keys.shared = self.shared  # type: ignore[attr-defined]
+                keys.shared = self.shared
                 return keys, values
             rows = keys.shape[0]
             return (

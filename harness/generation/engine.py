@@ -50,7 +50,7 @@ class Load:
 
 
 LOADS = {
-    "cpu": Load(kept=1 << 29, logits=1 << 23, part=512),
+    "cpu": Load(kept=1 << 30, logits=1 << 23, part=512),
     "cuda": Load(kept=1 << 33, logits=1 << 26, part=1 << 13),
 }
 LEAVING = 8  # rows leave a batch once an eighth of it has ended: leaving costs a copy of the rest
@@ -205,9 +205,7 @@ def _written_if_it_fits(
     return None
 
 
-def _write(
-    task: Task, wave: Wave, some: Sequence[tuple[Encoded, int]]
-) -> list[list[Answer]]:
+def _write(task: Task, wave: Wave, some: Sequence[tuple[Encoded, int]]) -> list[list[Answer]]:
     """Write a batch token by token."""
     import torch
 

@@ -109,9 +109,7 @@ def _completing(tokens: Sequence[int], size: int) -> list[int]:
         return []
     last = tuple(tokens[len(tokens) - size + 1 :])
     starts = range(len(tokens) - size + 1)
-    return [
-        tokens[at + size - 1] for at in starts if tuple(tokens[at : at + size - 1]) == last
-    ]
+    return [tokens[at + size - 1] for at in starts if tuple(tokens[at : at + size - 1]) == last]
 
 
 def warp(

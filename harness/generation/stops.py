@@ -28,12 +28,13 @@ def end_tokens(loaded: LoadedModel) -> frozenset[int]:
     known = getattr(loaded.encoder, "ends", None)
     if known:
         return frozenset(known)
-    found = {loaded.encoder.eos}
+    found = {loaded.encoder.eos} | _end_of_turn(loaded)
     model = loaded.model
-    for config in (model.config, getattr(model, "generation_config", None)):
+    configs = (model.config, model.config.get_text_config(), model.generation_config)
+    for config in configs:
         listed = getattr(config, "eos_token_id", None)
-        found |= set(listed if isinstance(listed, list | tuple) else [listed])
-    return frozenset(token for token in found if isinstance(token, int)) | _end_of_turn(loaded)
+        found |= set(listed if isinstance(listed, list | tuple) else [listed]) - {None}
+    return frozenset(found)
 
 
 def _end_of_turn(loaded: LoadedModel) -> frozenset[int]:
@@ -98,8 +99,12 @@ class Stops:
 
     @cached_property
     def _window(self) -> int:
-        """Tokens at the end of an answer in which a new stop string stands: a byte is one at most."""
+        """Tokens at an answer's end in which a new stop string stands: none has under a byte."""
         return TAIL + max((len(string.encode()) for string in self.strings), default=0)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        return frozenset(self.tokenizer.all_special_ids)
 
     def text(self, tokens: Sequence[int]) -> str:
         """What an answer's tokens spell, without special tokens."""
@@ -118,9 +123,11 @@ class Stops:
             return None
         if tokens[-1] in self.spelled:
             return self.spelled[tokens[-1]]
-        if len(tokens) > self._window and self._cut(self.text(tokens[-self._window :])) is None:
+        shown = [token for token in tokens if token not in self._special]
+        last = shown[-self._window :]
+        if len(shown) > len(last) and self._cut(self.text(last)) is None:
             return None
-        cut = self._cut(self.text(tokens))
+        cut = self._cut(self.text(shown))
         return cut[1] if cut else None
 
     def cut(self, tokens: Sequence[int]) -> str:
