@@ -96,7 +96,10 @@ def keep_rows(past: DynamicCache, rows: Tensor) -> None:
     """Keep these rows of every layer, in this order."""
     for layer in past.layers:
         if hasattr(layer, "layout"):
-            layer.keep(rows)
+            used = layer.offset + layer.length
+            layer.keys, layer.values = (
+                _kept(memory, used, rows) for memory in (layer.keys, layer.values)
+            )
             continue
         for states in (layer.conv_states, layer.recurrent_states):
             for index, state in states.items():
@@ -105,7 +108,6 @@ def keep_rows(past: DynamicCache, rows: Tensor) -> None:
 
 @cache
 def _own_layer() -> type[CacheLayerMixin]:
-    import torch
     from transformers.cache_utils import DynamicLayer
 
     class OwnLayer(DynamicLayer):  # type: ignore[misc]
@@ -119,7 +121,7 @@ def _own_layer() -> type[CacheLayerMixin]:
             self._written = 0
 
         @property
-        def _length(self) -> int:
+        def length(self) -> int:
             """Columns in use, once the rests are computed."""
             return self.layout.width + self._written
 
@@ -128,7 +130,7 @@ def _own_layer() -> type[CacheLayerMixin]:
             return self.layout.padding
 
         def get_seq_length(self) -> int:
-            return self.before + (0 if self.layout.part is not None else self._length)
+            return self.before + (0 if self.layout.part is not None else self.length)
 
         def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
             return self.get_seq_length() + query_length, 0
@@ -137,54 +139,62 @@ def _own_layer() -> type[CacheLayerMixin]:
             self, keys: Tensor, values: Tensor, *args: object, **kwargs: object
         ) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
-                self._allocate(keys, values)
+                _allocate(self, keys, values)
             if self.layout.part is not None:
-                return self._begin(keys, values, *self.layout.part)
-            at = self.offset + self._length
-            self.keys[:, :, at] = keys[:, :, 0]
-            self.values[:, :, at] = values[:, :, 0]
+                return _begin(self, keys, values, *self.layout.part)
             self._written += 1
-            found: Tensor = self.keys[:, :, : at + 1]
-            if self.in_place:
-                found.own = self
-            return found, self.values[:, :, : at + 1]
-
-        def _allocate(self, keys: Tensor, values: Tensor) -> None:
-            rows, columns = len(self.layout.lengths), self.offset + self.layout.capacity
-            self.keys = keys.new_empty(rows, keys.shape[1], columns, keys.shape[3])
-            self.values = values.new_empty(rows, values.shape[1], columns, values.shape[3])
-            if self.offset:
-                self.keys[:, :, : self.offset] = self.shared.keys
-                self.values[:, :, : self.offset] = self.shared.values
-            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-
-        def _begin(
-            self, keys: Tensor, values: Tensor, first: int, last: int
-        ) -> tuple[Tensor, Tensor]:
-            """Keep the rests of some rows, padded on the right; return what they attend to."""
-            right = self.offset + self.layout.width
-            for row, length in enumerate(self.layout.lengths[first:last]):
-                for kept, new in ((self.keys, keys), (self.values, values)):
-                    # Finite in what is masked, too: 0 times an unset value may not be 0.
-                    kept[first + row, :, self.offset : right - length] = 0
-                    kept[first + row, :, right - length : right] = new[row, :, :length]
-            if self.shared is None:
-                return keys, values
-            if self.in_place:
-                keys.shared = self.shared
-                return keys, values
-            rows = keys.shape[0]
-            return (
-                torch.cat([self.shared.keys.expand(rows, -1, -1, -1), keys], dim=2),
-                torch.cat([self.shared.values.expand(rows, -1, -1, -1), values], dim=2),
-            )
-
-        def keep(self, rows: Tensor) -> None:
-            used = self.offset + self._length
-            for name in ("keys", "values"):
-                old = getattr(self, name)
-                new = old.new_empty(len(rows), *old.shape[1:])
-                new[:, :, :used] = old[:, :, :used].index_select(0, rows)
-                setattr(self, name, new)
+            return _next(self, keys, values)
 
     return OwnLayer
+
+
+def _kept(memory: Tensor, used: int, rows: Tensor) -> Tensor:
+    """Memory of these rows, in this order; only its first ``used`` columns are copied."""
+    new = memory.new_empty(len(rows), *memory.shape[1:])
+    new[:, :, :used] = memory[:, :, :used].index_select(0, rows)
+    return new
+
+
+def _allocate(layer: Any, keys: Tensor, values: Tensor) -> None:
+    rows, columns = len(layer.layout.lengths), layer.offset + layer.layout.capacity
+    layer.keys = keys.new_empty(rows, keys.shape[1], columns, keys.shape[3])
+    layer.values = values.new_empty(rows, values.shape[1], columns, values.shape[3])
+    if layer.offset:
+        layer.keys[:, :, : layer.offset] = layer.shared.keys
+        layer.values[:, :, : layer.offset] = layer.shared.values
+    layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True
+
+
+def _next(layer: Any, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep a token of every row; return all keys and values that there are now."""
+    used = layer.offset + layer.length
+    layer.keys[:, :, used - 1] = keys[:, :, 0]
+    layer.values[:, :, used - 1] = values[:, :, 0]
+    found: Tensor = layer.keys[:, :, :used]
+    if layer.in_place:
+        found.own = layer
+    return found, layer.values[:, :, :used]
+
+
+def _begin(
+    layer: Any, keys: Tensor, values: Tensor, first: int, last: int
+) -> tuple[Tensor, Tensor]:
+    """Keep the rests of some rows, padded on the right; return what they attend to."""
+    import torch
+
+    right = layer.offset + layer.layout.width
+    for row, length in enumerate(layer.layout.lengths[first:last]):
+        for kept, new in ((layer.keys, keys), (layer.values, values)):
+            # Finite in what is masked, too: 0 times an unset value may not be 0.
+            kept[first + row, :, layer.offset : right - length] = 0
+            kept[first + row, :, right - length : right] = new[row, :, :length]
+    if layer.shared is None:
+        return keys, values
+    if layer.in_place:
+        keys.shared = layer.shared
+        return keys, values
+    before = (layer.shared.keys, layer.shared.values)
+    return (
+        torch.cat([before[0].expand(len(keys), -1, -1, -1), keys], dim=2),
+        torch.cat([before[1].expand(len(keys), -1, -1, -1), values], dim=2),
+    )

@@ -23,7 +23,7 @@ from harness.generation.lines import Line, Task
 from harness.generation.noise import key
 from harness.generation.sampling import Choice, choose
 from harness.generation.stops import Stops, end_tokens, room
-from harness.generation.ways import Way, find_way
+from harness.generation.ways import Way, does_not_fit, find_way
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import free, is_out_of_memory
@@ -132,11 +132,7 @@ def _together(
             progress(len(found))
             continue
         if len(batch) == 1:
-            raise ModelError(
-                f"row {rows[batch[0]].prompt.id!r}: writing after {len(rows[batch[0]].context)} "
-                f"tokens does not fit into memory with {task.loaded.spec.name}, even alone; use a "
-                f"smaller --k, --quant=nf4 or --dtype=bfloat16"
-            )
+            raise ModelError(does_not_fit(task.loaded, rows[batch[0]]))
         if not halved:
             warnings.warn(
                 OutOfMemoryWarning(
@@ -146,14 +142,15 @@ def _together(
                 stacklevel=4,
             )
         halved += 1
-        middle = len(batch) // 2
-        waiting = deque(
-            half
-            for one in (batch, *waiting)
-            for half in ((one[:middle], one[middle:]) if len(one) > middle else (one,))
-            if half
-        )
+        waiting = deque(_halved([batch, *waiting], (len(batch) + 1) // 2))
     return replace(writing, batches=batches, halved=halved)
+
+
+def _halved(batches: Sequence[tuple[int, ...]], most: int) -> list[tuple[int, ...]]:
+    """The batches, those cut into parts that have more than ``most`` rows."""
+    return [
+        batch[first : first + most] for batch in batches for first in range(0, len(batch), most)
+    ]
 
 
 def _plan(

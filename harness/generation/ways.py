@@ -92,12 +92,18 @@ def find_way(
             raise
         except Exception as error:  # a family's own code, handed a cache it may not know
             if is_out_of_memory(error):
-                raise ModelError(
-                    f"{loaded.spec.name}: a row of {longest} tokens does not fit into memory, even "
-                    f"alone; use a smaller --k, --quant=nf4 or --dtype=bfloat16"
-                ) from None
+                row = max(rows, key=lambda row: len(row.context))
+                raise ModelError(does_not_fit(loaded, row)) from None
             refused[way.name] = one_line(error, 160)
     return None, refused
+
+
+def does_not_fit(loaded: LoadedModel, row: Encoded) -> str:
+    """What is said of a row for which there is no memory."""
+    return (
+        f"row {row.prompt.id!r}: writing after {len(row.context)} tokens does not fit into memory "
+        f"with {loaded.spec.name}, even alone; use a smaller --k, --quant=nf4 or --dtype=bfloat16"
+    )
 
 
 def _candidates(loaded: LoadedModel, share: bool, longest: int) -> list[Way]:

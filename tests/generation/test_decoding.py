@@ -41,7 +41,9 @@ def test_a_list_whose_settings_have_commas_too() -> None:
 
 def test_a_table_of_a_recipe() -> None:
     tables: dict[str, dict[str, Any]] = {"careful": {"do_sample": True, "temperature": 0.3}}
-    assert parse_decoding("careful", tables) == DecodingSpec("careful", do_sample=True, temperature=0.3)
+    assert parse_decoding("careful", tables) == DecodingSpec(
+        "careful", do_sample=True, temperature=0.3
+    )
     changed = parse_decoding("careful:temperature=0.5", tables)
     assert (changed.name, changed.temperature) == ("careful-t0.5", 0.5)
     assert decoding("ends", {"stop": ["##", "\n"]}).stop == ("##", "\n")

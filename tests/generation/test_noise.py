@@ -38,7 +38,13 @@ def test_a_token_has_its_noise_whatever_stands_beside_it() -> None:
 
 
 def test_everything_it_is_for_matters() -> None:
-    keys = {key(0, "a", 0, 0), key(1, "a", 0, 0), key(0, "b", 0, 0), key(0, "a", 1, 0), key(0, "a", 0, 1)}
+    keys = {
+        key(0, "a", 0, 0),
+        key(1, "a", 0, 0),
+        key(0, "b", 0, 0),
+        key(0, "a", 1, 0),
+        key(0, "a", 0, 1),
+    }
     assert len(keys) == 5
 
 

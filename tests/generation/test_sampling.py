@@ -87,8 +87,9 @@ def test_draws_follow_the_distribution(decoding: DecodingSpec) -> None:
     flat = LOGITS[:1] / 3
     logits = flat.expand(draws, -1)
     tokens = [
-        choose(logits, [[]] * draws, decoding, [0], [key(seed, f"r{i}", 0, 0) for i in range(draws)])
-        .tokens
+        choose(
+            logits, [[]] * draws, decoding, [0], [key(seed, f"r{i}", 0, 0) for i in range(draws)]
+        ).tokens
         for seed in (0, 1)
     ]
     assert not torch.equal(*tokens)
