@@ -4,7 +4,7 @@ Logits are changed in transformers' order: repetition penalty, n-grams that may 
 end before ``min_new_tokens``; and, where tokens are drawn, temperature, top_k, top_p, min_p. What
 is then the highest is taken, where tokens are drawn with Gumbel noise added.
 
-The logits of a row differ a little with the batch it stands in (float32: below 2e-5 nats). So a
+The logits of a row differ a little with the batch it stands in (in float32 by up to 1e-4 nats). So a
 choice comes with how near another one was: ``margin`` is what the logits would have to move by for
 another token to be chosen, whether it would come first or come in question at all.
 """
@@ -22,7 +22,7 @@ from harness.generation.noise import gumbel
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEAR = 1e-4  # nats: nearer choices are made again from the row alone
+NEAR = 1e-4  # nats: nearer choices are made again from the row alone; more where more was seen
 MASS = 1e-5  # probability: nearer to top_p's bound, a token is in question
 CANDIDATES = 512  # most likely tokens that are looked at first where not all may be drawn
 
