@@ -4,9 +4,9 @@ Logits are changed in transformers' order: repetition penalty, n-grams that may 
 end before ``min_new_tokens``; and, where tokens are drawn, temperature, top_k, top_p, min_p. What
 is then the highest is taken, where tokens are drawn with Gumbel noise added.
 
-The logits of a row differ a little with the batch it stands in (in float32 by up to 1e-4 nats). So a
-choice comes with how near another one was: ``margin`` is what the logits would have to move by for
-another token to be chosen, whether it would come first or come in question at all.
+The logits of a row differ a little with the batch it stands in, in float32 by up to 1e-4 nats. So
+each choice says whether another one was near: whether another token would come first, or come in
+question at all, if the logits moved by no more than that.
 """
 
 from __future__ import annotations
