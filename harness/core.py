@@ -174,6 +174,55 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True)
+class DecodingSpec:
+    """How an answer is written, each field named as transformers does.
+
+    Nothing of a model's own generation configuration is added to it.
+
+    Attributes:
+        name: what it is called: ``greedy``, ``sample``, ``beam``, those with settings, or the name
+            of a recipe's table.
+        max_new_tokens: at most so many tokens are written, the end included.
+        max_length: at most so many tokens in all, those before the answer included; takes the
+            place of ``max_new_tokens``.
+        min_new_tokens: before so many tokens are written, no end token is.
+        do_sample: draw each token; otherwise the most likely one is taken.
+        temperature: logits are divided by it.
+        top_k: only so many of the most likely tokens may be drawn; 0 for all.
+        top_p: only the most likely tokens that have this probability together may be drawn.
+        min_p: only tokens may be drawn that have this share of the most likely one's probability.
+        repetition_penalty: the logits of tokens that stand in the answer are divided by it, where
+            they are negative multiplied. Over the answer only: a translation has to repeat names of
+            its source.
+        no_repeat_ngram_size: no sequence of so many tokens stands in the answer twice; 0 for any.
+        num_beams: beams of a beam search; 1 for none.
+        length_penalty: a finished beam's score is its log-probability divided by its length to this
+            power. 0.0 is neutral, above favours long answers, below short ones.
+        early_stopping: when a beam search ends: True, once ``num_beams`` are finished; False, once
+            no better one is likely at the present length; ``never``, once none is possible.
+        stop: strings that end an answer, found in its text alone, and cut from it.
+        num_return_sequences: draws of each row, where tokens are drawn.
+    """
+
+    name: str = "greedy"
+    max_new_tokens: int = 128
+    max_length: int | None = None
+    min_new_tokens: int = 0
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    stop: tuple[str, ...] = ()
+    num_return_sequences: int = 1
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of a training run: its rows, and its epochs and learning rate if they differ."""
 

@@ -60,6 +60,67 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model wrote for one row, and how sure it was.
+
+    Attributes:
+        id: of the row.
+        tokens: ids of what was written, without the end token. Where a stop string ended it, up to
+            the token that completed the string.
+        text: what they spell, cut before the stop string; special tokens left out.
+        ended: ``stop token``, ``stop string`` or ``limit``.
+        stop: the end token or the stop string; empty at the limit.
+        logprobs: of each written token, nats, and of the end token where one was written: under
+            the model's own distribution (temperature 1, nothing left out or penalized), whatever
+            it was drawn by.
+        n_context: tokens before the answer.
+        n_tokens: tokens of the answer, as many as ``tokens``.
+        draw: which of the row's draws it is, from 0.
+        score: of a beam search: the beam's summed log-probability (penalties included) divided by
+            its length to the power of ``length_penalty``; None for other decodings.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    text: str
+    ended: str
+    stop: str
+    logprobs: tuple[float, ...]
+    n_context: int
+    n_tokens: int
+    draw: int = 0
+    score: float | None = None
+
+
+STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How the answers of a cell were written.
+
+    Attributes:
+        prefix: ``in place``, ``copied`` or ``none``: how rows shared what they begin with.
+        prefix_tokens: tokens that they shared.
+        refused: way of writing several rows together → why this model cannot.
+        padded: whether rows of different lengths stood in a batch.
+        batches: in how many batches.
+        halved: how many batches were cut in half for want of memory.
+        alone: rows that were written one at a time by transformers' own loop.
+        recomputed: choices so close that they were made again from the row alone.
+    """
+
+    prefix: str = NONE
+    prefix_tokens: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    padded: bool = False
+    batches: int = 0
+    halved: int = 0
+    alone: int = 0
+    recomputed: int = 0
+
+
+@dataclass(frozen=True)
 class Repetition:
     """How far numbers moved when rows were scored again in batches of other sizes.
 

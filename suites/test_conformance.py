@@ -1,4 +1,4 @@
-"""One row, one number, however it is computed: on a tiny model of every family, or on yours.
+"""One row, one number and one answer, however computed: on a tiny model of every family, or yours.
 
 pytest suites/test_conformance.py --model=Qwen/Qwen3-0.6B
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.conformance.generation_rules import GENERATION_CHECKS
 from harness.conformance.model_under_test import ModelUnderTest, models_under_test
 from harness.conformance.rules import CHECKS
 from harness.errors import NotApplicableError
@@ -34,5 +35,13 @@ def model(
 def test_conformance(model: ModelUnderTest, check: str) -> None:
     try:
         CHECKS[check](model)
+    except NotApplicableError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("check", GENERATION_CHECKS)
+def test_conformance_of_answers(model: ModelUnderTest, check: str) -> None:
+    try:
+        GENERATION_CHECKS[check](model)
     except NotApplicableError as reason:
         pytest.skip(str(reason))

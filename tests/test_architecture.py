@@ -44,7 +44,7 @@ MEASURING = {
     },
 }
 SUITES = {
-    "conformance": {"models", "scoring", "run"},
+    "conformance": {"models", "scoring", "generation", "run"},
     "speed": {"models", "scoring", "run", "report"},
 }
 FACES = {name: {*READING, *MEASURING} for name in ("session", "plugin", "cli", "__main__")}

@@ -231,7 +231,7 @@ def adapter_on_then_off(model: ModelUnderTest) -> None:
     model.close()
     with tempfile.TemporaryDirectory() as made:
         if adapter is None:
-            adapter = _random_adapter(spec, folder, Path(made))
+            adapter = random_adapter(spec, folder, Path(made))
         before = numbers(spec, None)
         adapted = numbers(replace(spec, adapter=str(adapter), adapter_digest="random"), adapter)
         after = numbers(spec, None)
@@ -242,7 +242,8 @@ def adapter_on_then_off(model: ModelUnderTest) -> None:
         raise ConformanceError(f"{model.name}: other bits after an adapter was attached")
 
 
-def _random_adapter(spec: ModelSpec, folder: Path, made: Path) -> Path:
+def random_adapter(spec: ModelSpec, folder: Path, made: Path) -> Path:
+    """Write an adapter with random weights for every linear layer into ``made``; return it."""
     from peft import LoraConfig, get_peft_model
 
     from harness.models.loading import load_base

@@ -103,7 +103,7 @@ def attend(
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     own, own_sum = _causal(query, key, value, scale)
     if shared is not None:
-        seen, seen_sum = _full(query, shared.keys, shared.values, scale)
+        seen, seen_sum = full(query, shared.keys, shared.values, scale)
         weight = (seen_sum - own_sum).sigmoid().unsqueeze(-1)
         own = torch.lerp(own, seen, weight.to(own.dtype))
     return own.transpose(1, 2).contiguous(), None
@@ -253,7 +253,7 @@ def _products(stacked: Tensor, keys: Tensor, heads: int, length: int) -> Tensor:
     return products
 
 
-def _full(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def full(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of all rows to the same keys, and the log of its sum of exponentials."""
     import torch
 

@@ -12,6 +12,7 @@ before the batch's own, row by row.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -80,11 +81,7 @@ class SharedPrefix:
         self.length = len(ids)
         if in_place and not is_possible(model):
             raise UnsupportedCacheError("its attention cannot read shared keys in place")
-        past = _empty_cache(model)
-        windows = [getattr(layer, "sliding_window", None) for layer in past.layers]
-        # Layers with a window would drop keys that the window's mask leaves out anyway; but rows
-        # of other lengths than the prefix need other keys, so all are kept, and the mask decides.
-        past.layers = [_unwindowed(layer) for layer in past.layers]
+        past, windows = empty_cache(model)
         model(
             input_ids=torch.tensor([ids], device=model.device),
             past_key_values=past,
@@ -99,11 +96,21 @@ class SharedPrefix:
         # Which layers can is a matter of the cell's longest row, so it is no reason to refuse.
         self.way = IN_PLACE if any(map(_is_in_place, self._layers)) else COPIED
 
-    def cache(self, rows: int) -> DynamicCache:
-        """Return a cache for a batch of ``rows`` rows that begin with these tokens."""
+    def cache(
+        self, rows: int, wrap: Callable[[CacheLayerMixin], CacheLayerMixin] | None = None
+    ) -> DynamicCache:
+        """Return a cache for a batch of ``rows`` rows that begin with these tokens.
+
+        Args:
+            rows: how many.
+            wrap: makes the batch's own layer from one of shared ``keys`` and ``values``; without
+                it, the batch's keys are not kept.
+        """
         past = copy.copy(self._cache)
         past.layers = [
-            layer if hasattr(layer, "in_place") else _copied_states(layer, rows)
+            (wrap(layer) if wrap else layer)
+            if hasattr(layer, "in_place")
+            else _copied_states(layer, rows)
             for layer in self._layers
         ]
         return past
@@ -113,7 +120,15 @@ def _is_in_place(layer: CacheLayerMixin) -> bool:
     return bool(getattr(layer, "in_place", False))
 
 
-def _empty_cache(model: PreTrainedModel | PeftModel) -> DynamicCache:
+def empty_cache(model: PreTrainedModel | PeftModel) -> tuple[DynamicCache, list[int | None]]:
+    """Return an empty cache that keeps every key, and each layer's sliding window or None.
+
+    Layers with a window would drop keys that the window's mask leaves out anyway; but rows of
+    other lengths than the prefix need other keys, so all are kept, and the mask decides.
+
+    Raises:
+        UnsupportedCacheError: the model's cache is of another kind.
+    """
     from transformers.cache_utils import DynamicCache
 
     # A model that makes a cache of another kind knows something that this module does not.
@@ -121,7 +136,9 @@ def _empty_cache(model: PreTrainedModel | PeftModel) -> DynamicCache:
         past = DynamicCache(config=model.config)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise UnsupportedCacheError(f"its cache is of a kind of its own ({error})") from None
-    return past
+    windows = [getattr(layer, "sliding_window", None) for layer in past.layers]
+    past.layers = [_unwindowed(layer) for layer in past.layers]
+    return past, windows
 
 
 def _unwindowed(layer: CacheLayerMixin) -> CacheLayerMixin:

@@ -172,8 +172,8 @@ def test_shared_keys_that_are_wrong_in_place_are_copied_instead(
 
     from harness.models import attention
 
-    plain = attention._full
-    monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
+    plain = attention.full
+    monkeypatch.setattr(attention, "full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
     rows = encode(loaded.encoder)
     scored = fast(loaded, rows, QUIET)
     assert scored.how.prefix == COPIED
@@ -325,8 +325,8 @@ def test_a_way_that_was_refused_is_not_taken_unchecked_later(
 
     from harness.models import attention
 
-    plain = attention._full
-    monkeypatch.setattr(attention, "_full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
+    plain = attention.full
+    monkeypatch.setattr(attention, "full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
     for seed in (0, 1):
         rows = encode(loaded.encoder, seed=seed)
         scored = fast(loaded, rows, QUIET)
