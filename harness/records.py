@@ -43,7 +43,37 @@ class Likelihood:
     surprisal: str = ""
 
 
-Observation = Likelihood  # what metrics are read from
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote for one row.
+
+    Attributes:
+        id: of the row.
+        tokens: ids of what was written, without what ended it.
+        text: what they spell, cut before a stop string.
+        ended: ``stop token``, ``stop string`` or ``limit``.
+        stop: the end token or the stop string; None at the limit.
+        logprobs: of each token, in nats; empty where they are not known.
+        n_context: tokens before the answer.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    text: str
+    ended: str
+    stop: str | None
+    logprobs: tuple[float, ...]
+    n_context: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the answer."""
+        return len(self.tokens)
+
+
+STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"  # how an answer ended
+
+Observation = Likelihood | Answer  # what metrics are read from
 
 
 @dataclass(frozen=True)
@@ -237,7 +267,7 @@ class Measurement:
     """
 
     cell: Cell
-    observations: tuple[Observation, ...]
+    observations: tuple[Likelihood, ...]
     seconds: float
     provenance: Provenance
     training: TrainingRecord | None = None

@@ -132,14 +132,14 @@ def _section(
         if verdict.metric in ("", metric.name)
     }
     cells = _cell_results(metric, rows, readings, verdicts)
-    values = [np.stack([readings[row.entry.id].values for row in group]) for group in members]
+    tested = [np.stack([readings[row.entry.id].tested for row in group]) for group in members]
     results = [
         _group_result(metric, [readings[row.entry.id] for row in group], _worst(group, verdicts))
         for group in members
     ]
     controls = [_control(manifest.control.label, group, groups) for group in groups]
-    found = _compared(metric, values, controls)
-    bounds = group_bounds(metric, values)
+    found = _compared(metric, tested, controls)
+    bounds = group_bounds(metric, tested)
     results = [
         replace(result, bounds=limits, comparison=one, disagreeing=_disagreeing(one))
         for result, limits, one in zip(results, bounds, found, strict=True)
@@ -150,7 +150,7 @@ def _section(
         cells=cells,
         groups=tuple(results),
         conclusions=tuple(
-            conclusions(metric, manifest.control, groups, results, values, denominators)
+            conclusions(metric, manifest.control, groups, results, tested, denominators)
         ),
         spreads=_spreads(groups, results),
     )
@@ -162,7 +162,7 @@ def _cell_results(
     readings: Mapping[str, Reading],
     verdicts: Mapping[str, str],
 ) -> tuple[CellResult, ...]:
-    bounds = cell_bounds(metric, [readings[row.entry.id].values for row in rows])
+    bounds = cell_bounds(metric, [readings[row.entry.id].tested for row in rows])
     return tuple(
         CellResult(
             {name: finite(value) for name, value in readings[row.entry.id].aggregates.items()},
@@ -197,11 +197,11 @@ def _worst(group: Sequence[Row], verdicts: Mapping[str, str]) -> str | None:
 
 
 def _compared(
-    metric: Metric, values: Sequence[Array], controls: Sequence[int | None]
+    metric: Metric, tested: Sequence[Array], controls: Sequence[int | None]
 ) -> list[Comparison | None]:
     pairs = [
-        None if control is None else (ours, values[control])
-        for ours, control in zip(values, controls, strict=True)
+        None if control is None else (ours, tested[control])
+        for ours, control in zip(tested, controls, strict=True)
     ]
     return compare_groups(metric, pairs)
 
