@@ -57,7 +57,7 @@ class Bleu(CorpusMetric):
         self._tokenize = tokenize
 
     def tokenizer(self, rows: Sequence[Example]) -> str:
-        """sacrebleu's name for the tokenizer that these rows ask for."""
+        """Which of sacrebleu's tokenizers these rows ask for."""
         return self._tokenize or ("zh" if mostly_cjk(row.output for row in rows) else "13a")
 
     def defined(self, rows: Sequence[Example]) -> Mapping[str, str]:

@@ -39,7 +39,9 @@ class Chrf(CorpusMetric):
         "chrf": "F2 of character n-grams, n = 1 to 6, without whitespace, from counts summed over "
         "rows; an empty answer counts as 0",
     }
-    sums = tuple(f"{of} {n}" for n in range(1, ORDERS + 1) for of in ("answer", "reference", "both"))
+    sums = tuple(
+        f"{of} {n}" for n in range(1, ORDERS + 1) for of in ("answer", "reference", "both")
+    )
     headline = Aggregate("chrf", "chrF2", definition["chrf"])
 
     def defined(self, rows: Sequence[Example]) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ something else without a word. :func:`statistics` is the only caller.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -28,7 +27,8 @@ def statistics(answers: Sequence[str], references: Sequence[str], tokenize: str 
     """
     if len(answers) != len(references):
         raise ValueError(f"{len(answers)} answers, {len(references)} references")
-    return _statistics(tuple(answers), tuple(references), tokenize).copy()
+    found: Array = _statistics(tuple(answers), tuple(references), tokenize).copy()
+    return found
 
 
 @lru_cache(maxsize=KEPT)
@@ -43,15 +43,10 @@ def _statistics(
 
 
 def signature(tokenize: str | None) -> str:
-    """sacrebleu's signature of a score: its settings and its version."""
+    """What sacrebleu calls a score's signature: its settings and its version."""
     scorer = _scorer(tokenize)
     scorer.num_refs = 1
     return str(scorer.get_signature())
-
-
-def version() -> str:
-    """sacrebleu's version; it is not imported."""
-    return importlib.metadata.version("sacrebleu")
 
 
 def _scorer(tokenize: str | None) -> Any:
