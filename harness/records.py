@@ -51,7 +51,8 @@ class Answer:
         id: of the row.
         tokens: ids of what was written, without what ended it.
         text: what they spell, cut before a stop string.
-        ended: ``stop token``, ``stop string`` or ``limit``.
+        ended: ``stop token``, ``stop string`` or ``limit``; empty where that is not known, as of
+            answers that were read from a file.
         stop: the end token or the stop string; None at the limit.
         logprobs: of each token, in nats; empty where they are not known.
         n_context: tokens before the answer.

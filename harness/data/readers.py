@@ -16,6 +16,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,34 @@ BLANK = ("input", "score", "direction", *UNREAD)  # an empty cell of these is a 
 RawRows = list[tuple[str, Any]]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What is read of a CSV file.
+
+    Attributes:
+        required: columns that it has to have.
+        kept: all that are read; others are ignored.
+        blank: those that a row lacks where its cell is blank.
+    """
+
+    required: tuple[str, ...] = REQUIRED
+    kept: tuple[str, ...] = COLUMNS
+    blank: tuple[str, ...] = BLANK
+
+
+ROWS = Columns()
+
+
 class JsonObject(dict[str, Any]):
     """A JSON object that remembers a field that stood twice: json keeps the last, silently."""
 
     twice: str | None = None
 
 
-def read_rows(path: Path, format: str = "auto") -> RawRows:
+def read_rows(path: Path, format: str = "auto", columns: Columns = ROWS) -> RawRows:
     """Return the rows of a file as they stand there, each with its place: "row 3", "line 7".
+
+    ``columns`` says what is read of CSV; of JSON everything is.
 
     Raises:
         DataError: one line naming the file and the place.
@@ -58,7 +79,9 @@ def read_rows(path: Path, format: str = "auto") -> RawRows:
         )
     text = _read(path)
     layout = _layout(path, text, format)
-    return {"array": _array, "lines": _lines, "csv": _csv}[layout](path, text)
+    if layout == "csv":
+        return _csv(path, text, columns)
+    return {"array": _array, "lines": _lines}[layout](path, text)
 
 
 def kind_of(value: Any) -> str:
@@ -163,7 +186,7 @@ def _loads(path: Path, text: str, where: str = "") -> Any:
         raise DataError(f"{path}{where}: not usable JSON: {error}") from None
 
 
-def _csv(path: Path, text: str) -> RawRows:
+def _csv(path: Path, text: str, columns: Columns) -> RawRows:
     """Rows of the known columns; a score is a number where its text is one."""
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
@@ -171,7 +194,7 @@ def _csv(path: Path, text: str) -> RawRows:
     with _fields_up_to(len(text)):
         records = _records(path, text)
         line, header = next(records)
-        _check_header(path, line, header)
+        _check_header(path, line, header, columns.required)
         rows: RawRows = []
         for line, record in records:
             if len(record) != len(header):
@@ -180,7 +203,7 @@ def _csv(path: Path, text: str) -> RawRows:
                     f"{len(header)}; quote a field that contains a comma, a quote or a line break"
                 )
             cells = dict(zip(header, record, strict=True))
-            rows.append((f"line {line}", _row(cells)))
+            rows.append((f"line {line}", _row(cells, columns)))
     return rows
 
 
@@ -212,11 +235,11 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             yield line, record
 
 
-def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
+def _check_header(path: Path, line: int, header: Sequence[str], required: Sequence[str]) -> None:
     for name in header:
         if header.count(name) > 1:
             raise DataError(f"{path}, line {line}: column {name!r} stands twice in the header")
-    for name in REQUIRED:
+    for name in required:
         if name not in header:
             found = ", ".join(map(repr, header))
             hint = ""
@@ -230,11 +253,11 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
             )
 
 
-def _row(cells: dict[str, str]) -> dict[str, Any]:
+def _row(cells: dict[str, str], columns: Columns) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: cell
         for name, cell in cells.items()
-        if name in COLUMNS and not (name in BLANK and not cell.strip())
+        if name in columns.kept and not (name in columns.blank and not cell.strip())
     }
     if "score" in row:
         with suppress(ValueError):  # what is not a number stays a text, which is shown to the user

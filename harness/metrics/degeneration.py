@@ -4,7 +4,7 @@ Each is a metric of its own: the value of a row is 1 where it has the fault, els
 better. A fault that the row's reference has too is what was asked for, and does not count.
 
     empty          nothing but whitespace and characters that do not show
-    truncated      ended at the limit of new tokens
+    truncated      ended at the limit of new tokens; NaN where it is not known how it ended
     looping        ends in a phrase of two characters or more that stands there three times or more
                    in a row (so Holtzman et al. 2020 count repetition), over at least
                    20 characters and a third of the answer
@@ -16,6 +16,7 @@ better. A fault that the row's reference has too is what was asked for, and does
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import ClassVar
@@ -83,8 +84,9 @@ class Truncated(_Fault):
         "truncated": "share of answers that ended at the limit of new tokens",
     }
 
-    def has(self, seen: Answer, row: Example) -> bool:
-        return seen.ended == LIMIT
+    def row(self, seen: Answer, row: Example) -> float:
+        # Of an answer of unknown end, NaN: 0 would look like a number.
+        return float(seen.ended == LIMIT) if seen.ended else math.nan
 
 
 class Looping(_Fault):
