@@ -256,8 +256,8 @@ class Metric:
             if not isinstance(one, KINDS[self.observes]):
                 found = next(name for name, kind in KINDS.items() if isinstance(one, kind))
                 raise MetricError(
-                    f"metric {self.name!r}: reads an {self.observes} of each row"
-                    f", found a {found} of row {one.id!r}"
+                    f"metric {self.name!r}: reads one {self.observes} of each row, found one "
+                    f"{found} of row {one.id!r}"
                 )
 
     def _value(self, seen: Observation, row: Example) -> float:

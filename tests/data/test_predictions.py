@@ -99,7 +99,7 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_predictions(tmp_path / "none.json", ROWS)
 
 
-ODD = ("a,\"b\"\r\nc\u2028d", "<script>\x01\t", "", "=1+1", "𠀀 é\n\n")
+ODD = ('a,"b"\r\nc\u2028d', "<script>\x01\t", "", "=1+1", "𠀀 é\n\n")
 ANSWERS = [Answer(f"r{i}", (1,), text, "limit", None, (), 3) for i, text in enumerate(ODD)]
 
 

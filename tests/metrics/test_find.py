@@ -49,7 +49,9 @@ def test_an_unknown_one_is_one_line(folder: Path) -> None:
         select_metrics(("hart",))
     with pytest.raises(MetricError) as caught:
         find_metric("meteor", "results/run.json: was measured by meteor")
-    assert str(caught.value).startswith("results/run.json: was measured by meteor: no such metric; ")
+    assert str(caught.value).startswith(
+        "results/run.json: was measured by meteor: no such metric; "
+    )
     assert "known: " in str(caught.value)
     assert "\n" not in str(caught.value)
 
