@@ -16,8 +16,8 @@ Run a sweep and look at it::
     run = adaptbench.load_run("results")    # again, without data, model or torch
 
 * Running: :func:`compare`, :func:`load_run`, :class:`Run`.
-* What a third party writes: :class:`Strategy`, :class:`Metric` with its :class:`Aggregate`, :class:`CorpusMetric`,
-  :class:`TaskSource`.
+* What a third party writes: :class:`Strategy`, :class:`Metric` with its :class:`Aggregate`,
+  :class:`CorpusMetric`, :class:`TaskSource`.
 * Nouns of what is asked for: :class:`Example`, :class:`Task`, :class:`PromptTemplate`,
   :class:`Adaptation`, :class:`TrainingSpec` with its :class:`Stage` and :class:`TrainingSettings`,
   :class:`GenerationSettings`, :class:`ModelSpec`, :class:`Cell`.
