@@ -5,9 +5,8 @@ better. A fault that the row's reference has too is what was asked for, and does
 
     empty          nothing but whitespace and characters that do not show
     truncated      ended at the limit of new tokens; NaN where it is not known how it ended
-    looping        ends in a phrase of two characters or more that stands there three times or more
-                   in a row (so Holtzman et al. 2020 count repetition), over at least
-                   20 characters and a third of the answer
+    looping        ends in a phrase that stands there three times or more in a row (so Holtzman et
+                   al. 2020 count repetition), over at least 20 characters and a third of the answer
     copied         the source instead of an answer: chrF2 of 90 or more against the source
     wrong_script   Simplified for Traditional Chinese, Latin for Chinese: see
                    :mod:`harness.metrics.script`
@@ -29,7 +28,6 @@ from harness.metrics.chrf import Chrf
 from harness.metrics.script import is_other_script
 from harness.records import LIMIT, Answer
 
-PHRASE = 2  # characters
 TIMES = 3
 LONG = 20  # characters that repetition has to cover,
 PART = 3  # and one part in so many of the answer
@@ -95,8 +93,8 @@ class Looping(_Fault):
     name = "looping"
     title = "share of looping answers"
     definition: ClassVar = {
-        "looping": f"share of answers that end in a phrase of {PHRASE} characters or more, "
-        f"{TIMES} times or more in a row, over at least {LONG} characters and 1/{PART} of the "
+        "looping": f"share of answers that end in a phrase {TIMES} times or more in a row, "
+        f"over at least {LONG} characters and 1/{PART} of the "
         f"answer; not where the reference does",
     }
 
@@ -157,7 +155,7 @@ def loops(text: str) -> bool:
     text = text.strip()[::-1]
     least = max(LONG, -(-len(text) // PART))
     z = _z_function(text)
-    return any(p + z[p] >= max(TIMES * p, least) for p in range(PHRASE, len(text) // TIMES + 1))
+    return any(p + z[p] >= max(TIMES * p, least) for p in range(1, len(text) // TIMES + 1))
 
 
 def _z_function(text: str) -> list[int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from harness.core import Example
@@ -13,14 +15,17 @@ from harness.errors import GateError, StoreError
 from harness.gate.compare import changes
 from harness.gate.decision import judge
 from harness.gate.simulation import simulate
-from harness.metrics.base import Metric
+from harness.metrics.base import Array, Metric
 from harness.metrics.bleu import Bleu
 from harness.metrics.chrf import Chrf
+from harness.metrics.corpus import CorpusMetric
 from harness.metrics.degeneration import Empty
-from harness.records import Answer
+from harness.records import Answer, Likelihood
 from harness.results.baseline import read_baseline, update_baseline, write_baseline
-from harness.results.snapshot import Rows, Snapshot, rounded
+from harness.results.reading import read_run
+from harness.results.snapshot import Rows, Snapshot, rounded, take
 from tests.builders.answers import answer, answered, rows
+from tests.builders.runs import make_run
 
 ROWS = rows(64)
 METRICS: tuple[Metric, ...] = (Chrf(), Bleu(), Empty())
@@ -95,6 +100,42 @@ def test_a_baseline_keeps_what_is_tested(tmp_path: Path) -> None:
     # counts are whole numbers, and written as such
     line = next(x for x in path.read_text("utf-8").splitlines() if '"chrf.sums"' in x)
     assert ".0" not in line
+
+
+class Tokens(CorpusMetric):
+    """NLL per token, of sums."""
+
+    name = "tokens"
+    title = "NLL per token"
+    better = "lower"
+    definition: ClassVar = {"tokens": "total NLL / total tokens"}
+    sums = ("nll", "tokens")
+
+    def statistics(self, seen: Sequence[Likelihood], rows: Sequence[Example]) -> Array:
+        return np.array([(one.nll, one.n_tokens) for one in seen])
+
+    def combine(self, sums: Array) -> Array:
+        found: Array = sums[..., 0] / np.maximum(sums[..., 1], 1)
+        return found
+
+    def defined(self, rows: Sequence[Example]) -> Mapping[str, str]:
+        return {**super().defined(rows), "rows": str(len(rows))}
+
+
+def test_a_snapshot_of_a_stored_run_has_statistics_and_the_definition_for_its_rows(
+    tmp_path: Path,
+) -> None:
+    manifest, measured = read_run(make_run(tmp_path / "results"))
+    found = take("here", manifest, measured, [Tokens()])
+    assert found.definitions["tokens"] == {
+        **Tokens.definition,
+        "statistics": "nll, tokens",
+        "rows": str(len(manifest.rows)),
+    }
+    for name, cell_ in found.cells.items():
+        seen = measured[name].observations
+        expected = [[round(one.nll, 8), one.n_tokens] for one in seen]
+        assert cell_.metrics["tokens"].tested.tolist() == expected
 
 
 def test_a_baseline_that_lacks_a_row_is_damaged(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_loop_is_what_its_definition_says() -> None:
         least = max(20, math.ceil(len(text) / 3))
         return any(
             all(text[-k] == text[-k - period] for k in range(1, max(3 * period, least) - period + 1))
-            for period in range(2, len(text) // 3 + 1)
+            for period in range(1, len(text) // 3 + 1)
             if max(3 * period, least) <= len(text)
         )  # fmt: skip
 
