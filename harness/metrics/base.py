@@ -75,8 +75,7 @@ class Reading:
         denominators: of each row, where a value is a quotient whose denominator must be the same
             in cells that are compared; None for a metric without one.
         aggregates: name → value, the headline first.
-        sums: what is summed over rows, of each row, shape (rows, statistics), where the metric is
-            a :class:`~harness.metrics.corpus.CorpusMetric`; None where it is a mean over rows.
+        sums: under a corpus metric what each row adds to its sums; shape (rows, statistics).
     """
 
     values: Array
@@ -152,13 +151,11 @@ class Metric:
             meaning = "; ".join(map(str, said.values() if isinstance(said, Mapping) else ()))
             cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
 
-    # What was observed is Any here, so that a metric can say which of the observations it takes.
-
     def row(self, seen: Any, row: Example) -> float:
         """The value of one row on the scale that is tested.
 
         Args:
-            seen: what was observed of it, as ``observes`` says.
+            seen: what was observed of it: a metric says which of the observations it takes.
             row: the test row, with its reference.
         """
         raise NotImplementedError
@@ -234,8 +231,7 @@ class Metric:
 
         Raises:
             ValueError: there are no rows.
-            MetricError: the metric raised, or gave what is not a number, for a row or for all; or
-                it reads other observations.
+            MetricError: the metric raised or gave no number, or reads other observations.
         """
         self._check_kind(seen)
         pairs = list(zip(seen, rows, strict=True))
@@ -249,15 +245,14 @@ class Metric:
         return Reading(values, known if len(known) == len(seen) else None, aggregates)
 
     def _check_kind(self, seen: Sequence[Observation]) -> None:
-        """See that there are observations, and that they are what the metric reads."""
+        """See that there are observations, of the kind that the metric reads."""
         if not seen:
             raise ValueError("no rows to read a metric from")
         for one in seen:
             if not isinstance(one, KINDS[self.observes]):
-                found = next(name for name, kind in KINDS.items() if isinstance(one, kind))
                 raise MetricError(
                     f"metric {self.name!r}: reads one {self.observes} of each row, found one "
-                    f"{found} of row {one.id!r}"
+                    f"{type(one).__name__.lower()} of row {one.id!r}"
                 )
 
     def _value(self, seen: Observation, row: Example) -> float:
