@@ -33,7 +33,6 @@ from harness.errors import MetricError, one_line
 from harness.records import Answer, Likelihood, Observation
 
 KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer}
-
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
