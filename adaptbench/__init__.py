@@ -17,11 +17,11 @@ Run a sweep and look at it::
 
 * Running: :func:`compare`, :func:`load_run`, :class:`Run`.
 * What a third party writes: :class:`Strategy`, :class:`Metric` with its :class:`Aggregate`,
-  :class:`TaskSource`.
+  :class:`CorpusMetric`, :class:`TaskSource`.
 * Nouns of what is asked for: :class:`Example`, :class:`Task`, :class:`PromptTemplate`,
   :class:`Adaptation`, :class:`TrainingSpec` with its :class:`Stage` and :class:`TrainingSettings`,
   :class:`GenerationSettings`, :class:`ModelSpec`, :class:`Cell`.
-* Nouns of what was found: :class:`Likelihood`, :class:`Measurement`.
+* Nouns of what was found: :class:`Likelihood`, :class:`Answer`, :class:`Measurement`.
 * Errors, each of one line that says what would be right: :class:`AdaptbenchError` and, below it,
   :class:`DataError`, :class:`GateError`, :class:`MetricError`, :class:`ModelError`,
   :class:`OptionError`, :class:`PromptError`, :class:`StoreError`, :class:`StrategyError`,
@@ -66,13 +66,16 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from harness.metrics.base import Aggregate, Metric
-    from harness.records import Likelihood, Measurement
+    from harness.metrics.corpus import CorpusMetric
+    from harness.records import Answer, Likelihood, Measurement
 
 __all__ = [
     "Adaptation",
     "AdaptbenchError",
     "Aggregate",
+    "Answer",
     "Cell",
+    "CorpusMetric",
     "DataError",
     "Example",
     "GateError",
@@ -105,7 +108,8 @@ _HOMES = {
     "adaptbench._run": ("Run", "compare", "load_run"),
     "harness": ("__version__",),
     "harness.metrics.base": ("Aggregate", "Metric"),
-    "harness.records": ("Likelihood", "Measurement"),
+    "harness.metrics.corpus": ("CorpusMetric",),
+    "harness.records": ("Answer", "Likelihood", "Measurement"),
     "harness.errors": tuple(name for name in __all__ if name.endswith("Error")),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

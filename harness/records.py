@@ -43,7 +43,46 @@ class Likelihood:
     surprisal: str = ""
 
 
-Observation = Likelihood  # what metrics are read from
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote for one row, and how sure it was.
+
+    Attributes:
+        id: of the row.
+        tokens: ids of what was written, without the end token. Where a stop string ended it, up to
+            the token that completed the string.
+        text: what they spell, cut before the stop string; special tokens left out.
+        ended: ``stop token``, ``stop string`` or ``limit``; empty where that is not known, as of
+            answers that were read from a file.
+        stop: the end token or the stop string; empty at the limit.
+        logprobs: of each written token, nats, and of the end token where one was written: under
+            the model's own distribution (temperature 1, nothing left out or penalized), whatever
+            it was drawn by. Empty where they are not known.
+        n_context: tokens before the answer.
+        draw: which of the row's draws it is, from 0.
+        score: of a beam search: the beam's summed log-probability (penalties included) divided by
+            its length to the power of ``length_penalty``; None for other decodings.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    text: str
+    ended: str
+    stop: str
+    logprobs: tuple[float, ...]
+    n_context: int
+    draw: int = 0
+    score: float | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the answer."""
+        return len(self.tokens)
+
+
+STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"  # how an answer ended
+
+Observation = Likelihood | Answer  # what metrics are read from
 
 
 @dataclass(frozen=True)
@@ -57,42 +96,6 @@ class Sample:
     text: str
     tokens: int
     finished: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model wrote for one row, and how sure it was.
-
-    Attributes:
-        id: of the row.
-        tokens: ids of what was written, without the end token. Where a stop string ended it, up to
-            the token that completed the string.
-        text: what they spell, cut before the stop string; special tokens left out.
-        ended: ``stop token``, ``stop string`` or ``limit``.
-        stop: the end token or the stop string; empty at the limit.
-        logprobs: of each written token, nats, and of the end token where one was written: under
-            the model's own distribution (temperature 1, nothing left out or penalized), whatever
-            it was drawn by.
-        n_context: tokens before the answer.
-        n_tokens: tokens of the answer, as many as ``tokens``.
-        draw: which of the row's draws it is, from 0.
-        score: of a beam search: the beam's summed log-probability (penalties included) divided by
-            its length to the power of ``length_penalty``; None for other decodings.
-    """
-
-    id: str
-    tokens: tuple[int, ...]
-    text: str
-    ended: str
-    stop: str
-    logprobs: tuple[float, ...]
-    n_context: int
-    n_tokens: int
-    draw: int = 0
-    score: float | None = None
-
-
-STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"
 
 
 @dataclass(frozen=True)
@@ -298,7 +301,7 @@ class Measurement:
     """
 
     cell: Cell
-    observations: tuple[Observation, ...]
+    observations: tuple[Likelihood, ...]
     seconds: float
     provenance: Provenance
     training: TrainingRecord | None = None

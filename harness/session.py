@@ -154,7 +154,8 @@ class Session:
             task = self.plan.task
             baseline = read_baseline(options.baseline)
             metrics = select_metrics(options.metrics)
-            check_metrics(baseline, {metric.name: metric.definition for metric in metrics})
+            known = {metric.name: metric.defined(task.examples) for metric in metrics}
+            check_metrics(baseline, known)
             check_rows(baseline, task.name, row_digests(task))
 
     def _judge(self, snapshot: Snapshot, metrics: Sequence[Metric]) -> None:

@@ -16,7 +16,16 @@ from tests import SLOW_FIRST
 from tests.builders import ROOT
 from tests.builders.runs import make_run
 
-HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "pandas", "jinja2"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "pandas",
+    "jinja2",
+    "sacrebleu",
+}
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
 

@@ -58,6 +58,52 @@ def csv_rows(path: Path, text: str, columns: Columns, tabs: bool = False) -> tup
     return f"CSV ({word})", rows
 
 
+def table_rows(path: Path, text: str, needed: str) -> RawRows:
+    """The records of CSV in no layout of rows, every cell a text, each with its place.
+
+    Args:
+        path: for error lines.
+        text: without a byte order mark.
+        needed: a column that the header has to have; it tells the delimiter.
+
+    Raises:
+        DataError: the column is not there, stands twice, or what follows is no CSV.
+    """
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}, line {line}: a NUL character; CSV is text without any")
+    with _fields_up_to(len(text)):
+        delimiter = next((one for one in DELIMITERS if _has(path, text, one, needed)), ",")
+        records = _records(path, text, delimiter, 0)
+        line, header = next(records)
+        names = _names(header)
+        if names.count(needed) != 1:
+            what = "stands twice" if needed in names else "is not"
+            raise DataError(
+                f"{path}, line {line}: column {needed!r} {what} in the header, which has "
+                f"{', '.join(map(repr, names)):.200}"
+            )
+        return [
+            (f"line {line}", _cells(f"{path}, line {line}", names, cells))
+            for line, cells in records
+        ]
+
+
+def _has(path: Path, text: str, delimiter: str, name: str) -> bool:
+    with suppress(DataError, StopIteration):  # said when the file is read
+        return name in _names(next(_records(path, text, delimiter, 0))[1])
+    return False
+
+
+def _cells(where: str, names: Sequence[str], cells: Sequence[str]) -> dict[str, Any] | DataError:
+    if len(cells) != len(names):
+        return DataError(
+            f"{where}: {len(cells)} fields, but the header has {len(names)}; quote a field that "
+            f"contains the delimiter, a quote or a line break"
+        )
+    return dict(zip(names, cells, strict=True))
+
+
 def _delimiter(path: Path, text: str, order: Sequence[str], columns: Columns) -> str:
     """The first delimiter with which the header is in a layout, or the one it has most of."""
     headers = {}

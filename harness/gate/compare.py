@@ -69,7 +69,9 @@ class _Case:
 
     @property
     def pair(self) -> Pair:
-        before, after = (rows.metrics[self.metric.name].array for rows in (self.before, self.after))
+        before, after = (
+            rows.metrics[self.metric.name].tested for rows in (self.before, self.after)
+        )
         return Pair(self.metric, before, after)
 
     @property
@@ -148,7 +150,7 @@ def _change(case: _Case, shift: Shift, p: float, ids: Sequence[str]) -> Change:
     return Change(
         cell=case.cell,
         metric=metric,
-        what=total or f"{Words(metric).tested} {metric.noun}",
+        what=total or Words(metric).what,
         by_total=total is not None,
         effect=shift.effect,
         p=p,

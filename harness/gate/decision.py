@@ -92,7 +92,7 @@ def hold(terms: Terms, current: Snapshot, metrics: Sequence[Metric]) -> Gate:
 
 def _pair(name: str, metric: Metric, current: Snapshot, baseline: Snapshot) -> Pair:
     now, before = (side.cells[name].metrics[metric.name] for side in (current, baseline))
-    return Pair(metric, before.array, now.array)
+    return Pair(metric, before.tested, now.tested)
 
 
 def _compared(

@@ -6,7 +6,8 @@ and after a perturbation): the differences of the values that the headline metri
 mean taken off. Which of the two came first says nothing, so each row's difference points either
 way; or, ``centred``, all of them one way, which is harder: one outlying row then stands against a
 shift of all others, and where it is not drawn, the shift is real. A known change is then added to
-one cell.
+one cell. Under a corpus metric, what each row contributes to the corpus's value takes the place of
+a row's value.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from harness.metrics.base import Array, Metric
 from harness.metrics.find import find_metric
 from harness.results.reading import matched, snapshot
 from harness.results.snapshot import Rows, Snapshot, Values
+from harness.statistics.corpus import row_values
 from harness.statistics.paired import ALPHA, holm, permutation_p
 
 EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05, -0.01, -0.02, -0.03, -0.05)
@@ -127,8 +129,8 @@ def _pairs(
         raise GateError(f"{where}: nothing to pair, which takes {lack}, finite on the same tokens")
     kinds = {}
     for kind, values in usable.items():
-        base = np.stack([old.array for _, old in values], axis=1)
-        noise = np.stack([new.array for new, _ in values], axis=1) - base
+        base = np.stack([row_values(metric, old.tested) for _, old in values], axis=1)
+        noise = np.stack([row_values(metric, new.tested) for new, _ in values], axis=1) - base
         kinds[kind] = base, noise - noise.mean(axis=0)
     return kinds
 

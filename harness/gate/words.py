@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.metrics.base import Effect, Metric
+from harness.metrics.corpus import CorpusMetric
 
 NEVER = "no number of rows would show one within the tolerance"
 
@@ -24,12 +25,21 @@ class Words:
     @property
     def tested(self) -> str:
         """What the mean of the tested values is called."""
+        if isinstance(self.metric, CorpusMetric):
+            return "corpus value"
         return "geometric mean" if self.relative else "mean"
+
+    @property
+    def what(self) -> str:
+        """What is compared, in words."""
+        if isinstance(self.metric, CorpusMetric):
+            return f"corpus {self.metric.noun}"
+        return f"{self.tested} {self.metric.noun}"
 
     @property
     def mean(self) -> str:
         """What the mean of what is shown is called."""
-        return "arithmetic mean" if self.relative else "mean"
+        return "arithmetic mean" if self.relative else self.tested
 
     @property
     def worse(self) -> str:
@@ -68,7 +78,8 @@ class Words:
             + (f"{100 * sign * part:+.1f} %" if self.relative else f"{sign * part:+.3g}")
             for name, part in parts
         )
-        return [f"most in the mean: {shown}".replace(" -", " −")]
+        whole = self.tested if isinstance(self.metric, CorpusMetric) else "mean"
+        return [f"most in the {whole}: {shown}".replace(" -", " −")]
 
     def unseen(self, detectable: float, needed: int | None, tolerance: float) -> str:
         """What could have gone unseen, and how many rows would show it."""

@@ -55,5 +55,5 @@ class Line:
         before = len(self.row.context)
         return Answer(
             self.row.prompt.id, tokens, text, self.ended, self.stop, tuple(self.logprobs),
-            before, len(tokens), self.draw, score,
+            before, self.draw, score,
         )  # fmt: skip

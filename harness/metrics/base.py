@@ -30,8 +30,9 @@ import numpy as np
 
 from harness.core import Example
 from harness.errors import MetricError, one_line
-from harness.records import Observation
+from harness.records import Answer, Likelihood, Observation
 
+KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer}
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -73,16 +74,29 @@ class Reading:
         denominators: of each row, where a value is a quotient whose denominator must be the same
             in cells that are compared; None for a metric without one.
         aggregates: name → value, the headline first.
+        sums: under a corpus metric what each row adds to its sums; shape (rows, statistics).
     """
 
     values: Array
     denominators: tuple[int, ...] | None
     aggregates: Mapping[str, float]
+    sums: Array | None = None
+
+    @property
+    def tested(self) -> Array:
+        """What statistics are computed from: ``sums``, or ``values`` where there are none."""
+        return self.values if self.sums is None else self.sums
 
     @property
     def nonfinite(self) -> tuple[int, ...]:
         """The places of rows without a finite value."""
-        return tuple(int(place) for place in np.flatnonzero(~np.isfinite(self.values)))
+        return unusable(self.tested)
+
+
+def unusable(tested: Array) -> tuple[int, ...]:
+    """The places of rows that hold a number that is not finite; rows are the first axis."""
+    whole = np.isfinite(tested).reshape(len(tested), -1).all(axis=1)
+    return tuple(int(place) for place in np.flatnonzero(~whole))
 
 
 class Metric:
@@ -92,7 +106,7 @@ class Metric:
         name: what ``--metrics`` calls it; ASCII letters, digits and _.
         title: in headings and sentences, e.g. ``mean perplexity``.
         noun: what one row has, e.g. ``perplexity``.
-        observes: which observations it reads.
+        observes: which observations it reads: ``likelihood`` or ``answer``.
         better: whether ``lower`` or ``higher`` values are better.
         scale: ``log`` where rows are compared by the ratio of what is shown, ``linear`` where by
             the difference. On a log scale, what is shown is the exponential of what is tested.
@@ -113,7 +127,7 @@ class Metric:
     name: ClassVar[str]
     title: ClassVar[str]
     noun: ClassVar[str] = "value"
-    observes: ClassVar[Literal["likelihood"]] = "likelihood"
+    observes: ClassVar[Literal["likelihood", "answer"]] = "likelihood"
     better: ClassVar[Literal["lower", "higher"]]
     scale: ClassVar[Literal["log", "linear"]] = "linear"
     span: ClassVar[float] = 1.0
@@ -136,22 +150,20 @@ class Metric:
             meaning = "; ".join(map(str, said.values() if isinstance(said, Mapping) else ()))
             cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
 
-    def row(self, seen: Observation, row: Example) -> float:
+    def row(self, seen: Any, row: Example) -> float:
         """The value of one row on the scale that is tested.
 
         Args:
-            seen: what was observed of it.
+            seen: what was observed of it: a metric says which of the observations it takes.
             row: the test row, with its reference.
         """
         raise NotImplementedError
 
-    def denominator(self, seen: Observation) -> int | None:
+    def denominator(self, seen: Any) -> int | None:
         """The denominator of the row's value, where values compare only if it is the same."""
         return None
 
-    def aggregates(
-        self, seen: Sequence[Observation], rows: Sequence[Example]
-    ) -> Mapping[str, float]:
+    def aggregates(self, seen: Sequence[Any], rows: Sequence[Example]) -> Mapping[str, float]:
         """The numbers of a cell by name, the headline first.
 
         By default the mean over rows of what is shown. The headline has to be that mean: its
@@ -159,6 +171,10 @@ class Metric:
         """
         values = [self.shown(self.row(one, row)) for one, row in zip(seen, rows, strict=True)]
         return {self.headline.name: math.fsum(values) / len(values)}
+
+    def defined(self, rows: Sequence[Example]) -> Mapping[str, str]:
+        """``definition``, with what depends on the test rows: how they are tokenized, say."""
+        return self.definition
 
     def shown(self, value: float) -> float:
         """What a reader sees of a value on the scale that is tested."""
@@ -214,10 +230,9 @@ class Metric:
 
         Raises:
             ValueError: there are no rows.
-            MetricError: the metric raised, or gave what is not a number, for a row or for all.
+            MetricError: the metric raised or gave no number, or reads other observations.
         """
-        if not seen:
-            raise ValueError("no rows to read a metric from")
+        self._check_kind(seen)
         pairs = list(zip(seen, rows, strict=True))
         values = np.array([self._value(*pair) for pair in pairs], dtype=np.float64)
         # A value that is too large to be shown counts as not finite.
@@ -227,6 +242,17 @@ class Metric:
         aggregates = self._aggregates(seen, rows)
         self._check_headline(values, aggregates[self.headline.name])
         return Reading(values, known if len(known) == len(seen) else None, aggregates)
+
+    def _check_kind(self, seen: Sequence[Observation]) -> None:
+        """See that there are observations, of the kind that the metric reads."""
+        if not seen:
+            raise ValueError("no rows to read a metric from")
+        for one in seen:
+            if not isinstance(one, KINDS[self.observes]):
+                raise MetricError(
+                    f"metric {self.name!r}: reads one {self.observes} of each row, found one "
+                    f"{type(one).__name__.lower()} of row {one.id!r}"
+                )
 
     def _value(self, seen: Observation, row: Example) -> float:
         """:meth:`row`, where a third party's mistake is one line."""

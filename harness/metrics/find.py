@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import MetricError, one_line
-from harness.metrics.base import Metric
+from harness.metrics.base import KINDS, Metric
+from harness.metrics.corpus import CorpusMetric
 from harness.plugins import Kind, find, select
 
 _REQUIRED = ("name", "title", "better", "definition", "row", "aggregates", "headline")
@@ -80,13 +81,13 @@ def _check(metric: type[Metric]) -> None:
 
     def is_(name: str, right: bool, expected: str) -> None:
         if not right:
-            found = getattr(metric, name)
+            found = getattr(metric, name, ())
             raise MetricError(f"metric {metric.name!r}: {name}={found!r}: expected {expected}")
 
     is_("name", bool(_NAME.fullmatch(metric.name)), "ASCII letters, digits and _")
     is_("title", _is_text(metric.title), "a text")
     is_("noun", _is_text(metric.noun), "a text")
-    is_("observes", metric.observes == "likelihood", "'likelihood'")
+    is_("observes", metric.observes in KINDS, " or ".join(map(repr, KINDS)))
     is_("better", metric.better in ("lower", "higher"), "'lower' or 'higher'")
     is_("scale", metric.scale in ("log", "linear"), "'log' or 'linear'")
     is_("span", _is_positive(metric.span), "a finite number above 0")
@@ -97,6 +98,9 @@ def _check(metric: type[Metric]) -> None:
     is_("columns", {*metric.columns} <= {*names[1:]}, f"some {known}, without the headline")
     is_("center", metric.center in (None, *names), f"None or one {known}")
     is_("total", metric.total in (None, *names), f"None or one {known}")
+    if issubclass(metric, CorpusMetric):
+        is_("scale", metric.scale == "linear", "'linear': a corpus metric's values are not means")
+        is_("sums", _are_names(getattr(metric, "sums", ())), "different names of statistics")
 
 
 def _is_text(value: object) -> bool:
@@ -107,6 +111,12 @@ def _are_texts(value: object) -> bool:
     if not isinstance(value, Mapping) or not value:
         return False
     return all(_is_text(text) for pair in value.items() for text in pair)
+
+
+def _are_names(value: object) -> bool:
+    if not isinstance(value, tuple) or not value:
+        return False
+    return all(map(_is_text, value)) and len({*value}) == len(value)
 
 
 def _is_positive(value: object) -> bool:

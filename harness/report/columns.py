@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from harness.gate.verdict import Gate, Verdict
 from harness.gate.words import Words
 from harness.metrics.base import Effect, Metric
+from harness.metrics.corpus import CorpusMetric
 from harness.report.formatting import (
     NONE,
     change,
@@ -333,7 +334,7 @@ def _cell_aggregate(metric: Metric, name: str, apart: bool) -> list[CellColumn]:
         return Shown(number(value, one.digits), small, value, css)
 
     bounded = first or name == metric.center
-    title = "mean" if first else one.title
+    title = "mean" if first and not isinstance(metric, CorpusMetric) else one.title
     below = "95 %" if bounded and not apart else ""
     column = CellColumn(title, show, small=below)
     if not bounded or not apart:

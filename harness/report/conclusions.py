@@ -42,7 +42,7 @@ class _Entry:
 
     group: Group
     result: GroupResult
-    values: Array
+    tested: Array
 
     @property
     def mean(self) -> float:
@@ -55,7 +55,7 @@ def conclusions(
     control: Control,
     groups: Sequence[Group],
     results: Sequence[GroupResult],
-    values: Sequence[Array],
+    tested: Sequence[Array],
     denominators: Sequence[Denominators],
 ) -> list[str]:
     """Sentences about each model and prompt, the most important first.
@@ -65,11 +65,12 @@ def conclusions(
         control: what the others are compared with.
         groups: the rows of the main table.
         results: each group's, in the same order.
-        values: each group's on the scale that is tested; shape (seeds, rows).
+        tested: each group's values on the scale that is tested; shape (seeds, rows), under a
+            corpus metric (seeds, rows, statistics).
         denominators: each group's; None where the metric has none.
     """
     say = _Sentences(metric, control)
-    entries = [_Entry(*each) for each in zip(groups, results, values, strict=True)]
+    entries = [_Entry(*each) for each in zip(groups, results, tested, strict=True)]
     places = list(dict.fromkeys(map(_place, groups)))
     found = []
     for place in places:
@@ -180,7 +181,7 @@ class _Sentences:
             for members in ways.values()
             if len({entry.group.k for entry in members}) > 1
         ]
-        compared = compare_groups(self.metric, [(most.values, few.values) for most, few in pairs])
+        compared = compare_groups(self.metric, [(most.tested, few.tested) for most, few in pairs])
         return [
             self._shots(most.group, fewest.group, facts)
             for (most, fewest), facts in zip(pairs, compared, strict=True)

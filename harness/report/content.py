@@ -108,9 +108,7 @@ def build(
         halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
         environments=_unique(map(_environment, rows)),
         noise=_noise(rows),
-        warnings=_unique(
-            (*manifest.task.warnings, *(line for row in rows for line in row.measurement.warnings))
-        ),
+        warnings=_warnings(manifest, rows),
     )
 
 
@@ -132,14 +130,14 @@ def _section(
         if verdict.metric in ("", metric.name)
     }
     cells = _cell_results(metric, rows, readings, verdicts)
-    values = [np.stack([readings[row.entry.id].values for row in group]) for group in members]
+    tested = [np.stack([readings[row.entry.id].tested for row in group]) for group in members]
     results = [
         _group_result(metric, [readings[row.entry.id] for row in group], _worst(group, verdicts))
         for group in members
     ]
     controls = [_control(manifest.control.label, group, groups) for group in groups]
-    found = _compared(metric, values, controls)
-    bounds = group_bounds(metric, values)
+    found = _compared(metric, tested, controls)
+    bounds = group_bounds(metric, tested)
     results = [
         replace(result, bounds=limits, comparison=one, disagreeing=_disagreeing(one))
         for result, limits, one in zip(results, bounds, found, strict=True)
@@ -150,7 +148,7 @@ def _section(
         cells=cells,
         groups=tuple(results),
         conclusions=tuple(
-            conclusions(metric, manifest.control, groups, results, values, denominators)
+            conclusions(metric, manifest.control, groups, results, tested, denominators)
         ),
         spreads=_spreads(groups, results),
     )
@@ -162,7 +160,7 @@ def _cell_results(
     readings: Mapping[str, Reading],
     verdicts: Mapping[str, str],
 ) -> tuple[CellResult, ...]:
-    bounds = cell_bounds(metric, [readings[row.entry.id].values for row in rows])
+    bounds = cell_bounds(metric, [readings[row.entry.id].tested for row in rows])
     return tuple(
         CellResult(
             {name: finite(value) for name, value in readings[row.entry.id].aggregates.items()},
@@ -197,11 +195,11 @@ def _worst(group: Sequence[Row], verdicts: Mapping[str, str]) -> str | None:
 
 
 def _compared(
-    metric: Metric, values: Sequence[Array], controls: Sequence[int | None]
+    metric: Metric, tested: Sequence[Array], controls: Sequence[int | None]
 ) -> list[Comparison | None]:
     pairs = [
-        None if control is None else (ours, values[control])
-        for ours, control in zip(values, controls, strict=True)
+        None if control is None else (ours, tested[control])
+        for ours, control in zip(tested, controls, strict=True)
     ]
     return compare_groups(metric, pairs)
 
@@ -299,6 +297,12 @@ def _missing(manifest: Manifest) -> tuple[Missing, ...]:
     """What was planned and has no cell."""
     gone = (entry for entry in manifest.entries if entry.cell is None)
     return tuple(Missing(entry.id, entry.reason or "") for entry in gone)
+
+
+def _warnings(manifest: Manifest, rows: Sequence[Row]) -> tuple[str, ...]:
+    """What a reader has to know of the test rows, and of what the cells were measured with."""
+    of_cells = (line for row in rows for line in row.measurement.warnings)
+    return _unique((*manifest.task.warnings, *of_cells))
 
 
 def _unshared(rows: Sequence[Row]) -> Iterator[Unshared]:

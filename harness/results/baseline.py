@@ -64,7 +64,9 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
             counts = values.denominators
             shown = list(values.aggregates.items())[:HEADLINES]
             cells[name] |= {f"{metric}.{key}": round(value, 4) for key, value in shown}
-            if counts is None:
+            if values.sums is not None:
+                cells[name][f"{metric}.sums"] = [list(map(_short, row)) for row in values.sums]
+            elif counts is None:
                 cells[name][f"{metric}.values"] = list(values.values)
             else:  # what is divided, which takes fewer digits
                 cells[name] |= {
@@ -87,6 +89,11 @@ def _encode(snapshot: Snapshot) -> dict[str, Any]:
 
 def _of_environment(fact: str) -> bool:
     return fact.endswith(" version") or fact.startswith("machine: ")
+
+
+def _short(value: float) -> int | float:
+    """The number, without a decimal point where it is whole."""
+    return int(value) if value.is_integer() else value
 
 
 def _known(table: dict[str, Any], kind: str, value: Any) -> str:
@@ -159,7 +166,7 @@ def _decode(where: str, body: Mapping[str, Any]) -> Snapshot:
             metrics={
                 metric: _values(metric, cell, body["denominators"])
                 for metric in definitions
-                if f"{metric}.values" in cell or f"{metric}.totals" in cell
+                if any(f"{metric}.{kind}" in cell for kind in ("values", "totals", "sums"))
             },
             facts={**cell["facts"], **body["environments"][cell["environment"]]},
             group=cell["group"],
@@ -177,6 +184,9 @@ def _values(metric: str, cell: Mapping[str, Any], tables: Mapping[str, Any]) -> 
         for key, value in cell.items()
         if key.startswith(f"{metric}.")
     }
+    if "sums" in found:
+        sums = tuple(tuple(map(float, row)) for row in found.pop("sums"))
+        return Values((), None, found, sums)
     if "totals" not in found:
         return Values(tuple(found.pop("values")), None, found)
     totals, counts = found.pop("totals"), tuple(tables[found.pop("denominators")])
@@ -223,8 +233,8 @@ def _checked(snapshot: Snapshot) -> Snapshot:
         if not cell.metrics:
             raise ValueError(f"cell {name} has no values")
         for values in cell.metrics.values():
-            sizes = {len(values.values), len(values.denominators or values.values)}
-            if sizes != {len(snapshot.rows)}:
+            rows = values.values if values.sums is None else values.sums
+            if {len(rows), len(values.denominators or rows)} != {len(snapshot.rows)}:
                 raise ValueError(f"cell {name} does not have a number for each row")
             if values.nonfinite or not all(n > 0 for n in values.denominators or ()):
                 raise ValueError(f"cell {name} has a number that is not finite")
@@ -307,7 +317,7 @@ def _same(before: Rows, now: Rows) -> bool:
     shared = [name for name in now.metrics if name in before.metrics]
     return len(shared) == len(now.metrics) and all(
         now.metrics[name].denominators == before.metrics[name].denominators
-        and np.array_equal(now.metrics[name].array.round(7), before.metrics[name].array.round(7))
+        and np.array_equal(now.metrics[name].tested.round(7), before.metrics[name].tested.round(7))
         for name in shared
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import __version__
 from harness.core import Cell, Example
-from harness.metrics.base import Array, Metric, Reading
+from harness.metrics.base import Array, Metric, Reading, unusable
 from harness.records import Measurement, Provenance
 from harness.results.manifest import Entry, Manifest
 
@@ -39,19 +39,27 @@ class Values:
     """One cell under one metric, in the order of the test rows.
 
     Attributes:
-        values: on the scale that is tested, rounded as a baseline keeps them.
+        values: on the scale that is tested, rounded as a baseline keeps them; empty under a corpus
+            metric.
         denominators: what they are quotients by, where cells compare only if it is the same.
         aggregates: the cell's numbers by name, the headline first.
+        sums: under a corpus metric what each row adds to the sums that its value is made of.
     """
 
     values: tuple[float, ...]
     denominators: tuple[int, ...] | None
     aggregates: Mapping[str, float]
+    sums: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def array(self) -> Array:
         """The values; shape (rows,)."""
         return np.array(self.values, dtype=np.float64)
+
+    @property
+    def tested(self) -> Array:
+        """What statistics are computed from; shape (rows,), or (rows, statistics)."""
+        return self.array if self.sums is None else np.array(self.sums, dtype=np.float64)
 
     @property
     def totals(self) -> Array:
@@ -62,7 +70,7 @@ class Values:
     @property
     def nonfinite(self) -> tuple[int, ...]:
         """The places of rows without a finite value."""
-        return tuple(int(place) for place in np.flatnonzero(~np.isfinite(self.array)))
+        return unusable(self.tested)
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def take(
             if entry.cell is not None
         },
         missing={entry.id: entry.reason or "" for entry in manifest.entries if entry.cell is None},
-        definitions={metric.name: dict(metric.definition) for metric in metrics},
+        definitions={metric.name: dict(metric.defined(manifest.rows)) for metric in metrics},
         adaptbench=manifest.adaptbench,
     )
 
@@ -166,6 +174,9 @@ def _group(entry: Entry) -> str:
 
 def rounded(reading: Reading) -> Values:
     """What a baseline keeps of a reading."""
+    if reading.sums is not None:
+        sums = tuple(tuple(map(float, row)) for row in reading.sums.round(PLAIN_DECIMALS))
+        return Values((), None, dict(reading.aggregates), sums)
     if reading.denominators is None:
         values = tuple(round(float(value), PLAIN_DECIMALS) for value in reading.values)
     else:

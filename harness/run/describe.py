@@ -32,7 +32,10 @@ def describe(
     templates = {case.template.name: case.template for case in plan.cases}
     return Manifest(
         adaptbench=__version__,
-        metrics={one.name: dict(one.definition) for one in select_metrics(plan.options.metrics)},
+        metrics={
+            one.name: dict(one.defined(task.examples))
+            for one in select_metrics(plan.options.metrics)
+        },
         task=_task(task, len(pool)),
         prompts=tuple(templates.values()),
         recipe=effective(plan.options),

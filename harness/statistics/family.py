@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.metrics.base import Array, Effect, Metric
+from harness.metrics.corpus import CorpusMetric
+from harness.statistics.corpus import difference_interval, exchange_p, row_values
 from harness.statistics.intervals import LEVEL, Resamples
 from harness.statistics.paired import (
     ALPHA,
+    Alternative,
     detectable,
     holm,
     permutation_p,
@@ -27,7 +30,8 @@ DRIVERS = 3
 class Pair:
     """One cell before and after, read by a metric: values on the scale that is tested.
 
-    Both arrays have the shape (rows,), the same rows in the same order, all finite.
+    Both arrays have the shape (rows,), under a corpus metric (rows, statistics): the same rows in
+    the same order, all finite.
     """
 
     metric: Metric
@@ -42,6 +46,7 @@ class Change:
     Attributes:
         effect: of the mean tested values, after against before, with its 95 % interval.
         mean_effect: of the means of what is shown, with an interval for the whole family.
+            Under a corpus metric both are of the corpus's values.
         p_worse: that it got worse, one-sided, adjusted.
         p_better: that it got better, one-sided, adjusted; 1 where the mean got worse.
         detectable: the smallest worsening that is found in four of five runs, as an effect.
@@ -85,11 +90,12 @@ def compare_family(pairs: Sequence[Pair], ids: Sequence[str], tolerance: float) 
     after, before = _columns(pairs, "after"), _columns(pairs, "before")
     worsening = (after - before) * signs
     n, cells = worsening.shape
-    worse = permutation_p(worsening, cells)
+    worse = _p(pairs, signs, cells)
     # Where the mean got worse, the other tail is of no interest.
     better, improved = np.ones(cells), worsening.mean(axis=0) < 0
     if improved.any():
-        better[improved] = permutation_p(-worsening[:, improved], cells)
+        got = [pair for pair, yes in zip(pairs, improved, strict=True) if yes]
+        better[improved] = _p(got, -signs[improved], cells)
     p_worse, p_better = (holm(list(values)) for values in (worse, better))
     sds = worsening.std(axis=0, ddof=1) if n > 1 else np.full(cells, math.inf)
     standardized = detectable(n, cells)
@@ -120,7 +126,8 @@ def compare_values(pairs: Sequence[Pair], comparisons: int) -> list[Shift]:
     """
     after, before = _columns(pairs, "after"), _columns(pairs, "before")
     effects = [effect for effect, _ in _effects(pairs, after, before)]
-    return _two_sided(after - before, effects, comparisons)
+    p = _p(pairs, np.ones(len(pairs)), comparisons, "two-sided")
+    return _shifts(effects, p, after - before)
 
 
 def compare_totals(
@@ -136,11 +143,11 @@ def compare_totals(
     ours, theirs = np.stack(after, 1), np.stack(before, 1)
     intervals = Resamples(len(ours)).ratios(ours, theirs)
     effects = [effect_of(one, lambda value: value - 1) for one in intervals]
-    return _two_sided(ours - theirs, effects, comparisons)
+    differences = ours - theirs
+    return _shifts(effects, permutation_p(differences, comparisons, "two-sided"), differences)
 
 
-def _two_sided(differences: Array, effects: Sequence[Effect], comparisons: int) -> list[Shift]:
-    p = permutation_p(differences, comparisons, "two-sided")
+def _shifts(effects: Sequence[Effect], p: Array, differences: Array) -> list[Shift]:
     return [
         Shift(effect, float(p[index]), differences[:, index])
         for index, effect in enumerate(effects)
@@ -148,8 +155,38 @@ def _two_sided(differences: Array, effects: Sequence[Effect], comparisons: int) 
 
 
 def _columns(pairs: Sequence[Pair], side: str) -> Array:
-    columns: Array = np.stack([getattr(pair, side) for pair in pairs], axis=1)
-    return columns
+    """Values of rows whose means are what is compared; shape (rows, pairs)."""
+    columns = [row_values(pair.metric, getattr(pair, side)) for pair in pairs]
+    found: Array = np.stack(columns, axis=1)
+    return found
+
+
+def _p(
+    pairs: Sequence[Pair],
+    signs: Array,
+    comparisons: int,
+    alternative: Alternative = "greater",
+) -> Array:
+    """P-values of after against before, times ``signs``; each metric's are computed together."""
+    found = np.ones(len(pairs))
+    means = [i for i, pair in enumerate(pairs) if not isinstance(pair.metric, CorpusMetric)]
+    if means:
+        columns = np.stack([signs[i] * (pairs[i].after - pairs[i].before) for i in means], axis=1)
+        found[means] = permutation_p(columns, comparisons, alternative)
+    corpora: dict[int, list[int]] = {}  # a metric is one object in all pairs that it reads
+    for i, pair in enumerate(pairs):
+        if isinstance(pair.metric, CorpusMetric):
+            corpora.setdefault(id(pair.metric), []).append(i)
+    for places in corpora.values():
+        metric = pairs[places[0]].metric
+        assert isinstance(metric, CorpusMetric)
+        # For the other sign, the two sides change places.
+        sides = [
+            (pairs[i].after, pairs[i].before) if signs[i] > 0 else (pairs[i].before, pairs[i].after)
+            for i in places
+        ]
+        found[places] = exchange_p(metric, sides, comparisons, alternative)
+    return found
 
 
 def _effects(pairs: Sequence[Pair], after: Array, before: Array) -> list[tuple[Effect, Effect]]:
@@ -161,7 +198,8 @@ def _effects(pairs: Sequence[Pair], after: Array, before: Array) -> list[tuple[E
     tested = draws.means(after - before, LEVEL)
     found: list[tuple[Effect, Effect]] = []
     logs = [index for index, pair in enumerate(pairs) if pair.metric.scale == "log"]
-    others = [index for index in range(cells) if index not in logs]
+    corpora = [index for index, pair in enumerate(pairs) if isinstance(pair.metric, CorpusMetric)]
+    others = [index for index in range(cells) if index not in (*logs, *corpora)]
     means: dict[int, Effect] = {}
     if logs:
         ratios = draws.ratios(np.exp(after[:, logs]), np.exp(before[:, logs]), level)
@@ -172,13 +210,18 @@ def _effects(pairs: Sequence[Pair], after: Array, before: Array) -> list[tuple[E
         wide = draws.means((after - before)[:, others], level)
         means |= {i: effect_of(one, float) for i, one in zip(others, wide, strict=True)}
     for index, pair in enumerate(pairs):
+        if isinstance(pair.metric, CorpusMetric):
+            sides = pair.metric, pair.after[None], pair.before[None], draws
+            tested[index] = difference_interval(*sides)
+            means[index] = effect_of(difference_interval(*sides, level), float)
         found.append((effect_of(tested[index], pair.metric.effect), means[index]))
     return found
 
 
 def _of_one_row(pair: Pair) -> tuple[Effect, Effect]:
     """One row says nothing about others."""
-    estimate = pair.metric.effect(float((pair.after - pair.before)[0]))
+    after, before = (row_values(pair.metric, side) for side in (pair.after, pair.before))
+    estimate = pair.metric.effect(float((after - before)[0]))
     low = -1.0 if pair.metric.scale == "log" else -math.inf
     return Effect(estimate, low, math.inf), Effect(estimate, low, math.inf)
 
@@ -199,7 +242,9 @@ def _drivers(pair: Pair, ids: Sequence[str]) -> tuple[tuple[str, float], ...]:
 
     On a log scale a share of the mean before, on a linear one a part of the difference.
     """
-    after, before = pair.metric.show(pair.after), pair.metric.show(pair.before)
+    after, before = (
+        pair.metric.show(row_values(pair.metric, side)) for side in (pair.after, pair.before)
+    )
     whole = before.sum() if pair.metric.scale == "log" else len(before)
     parts = pair.metric.worsening * (after - before) / whole
     largest = np.argsort(-parts, kind="stable")[:DRIVERS]

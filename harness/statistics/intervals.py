@@ -17,6 +17,7 @@ three values only, and its intervals are far too short.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -101,6 +102,23 @@ class Resamples:
             out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
             found += self._bca(draws, estimates, out - out.mean(axis=0), level)
         return found
+
+    def of_sums(
+        self, columns: Array, value: Callable[[Array], Array], level: float = LEVEL
+    ) -> Interval:
+        """The BCa interval of one number that is a function of the columns' sums over rows.
+
+        Args:
+            columns: shape (n, number of columns), finite.
+            value: from sums, shape (any number, number of columns), to that many numbers.
+            level: confidence.
+        """
+        whole = columns.sum(axis=0)
+        draws = np.concatenate([value(block.astype(float) @ columns) for block in self.counts])
+        out = value(whole - columns)  # without each row
+        estimate = value(whole[None])
+        jackknife = (out - out.mean())[:, None]
+        return self._bca(draws[:, None], estimate, jackknife, level)[0]
 
     def _bca(
         self, draws: Array, estimates: Array, jackknife: Array, level: float

@@ -16,7 +16,7 @@ what the smallest of m p-values has to pass under Holm.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -77,20 +77,42 @@ def permutation_p(
 
 def _flipped(differences: Array, alternative: Alternative, seed: int, resamples: int) -> Array:
     """P-values of so many sign flips, all columns flipped alike."""
-    from scipy.stats import permutation_test
-
-    n = len(differences)
     sizes = np.abs(differences).sum(axis=0)
     scaled = differences / np.where(sizes > 0, sizes, 1.0)
 
-    def sums(signs: Array, axis: int) -> Array:
+    def sums(signs: Array) -> Array:
         # Rounded, so that flips whose sums are equal on paper are equal here.
         found: Array = np.round(signs @ scaled, 12)
         return found
 
+    return flips_p(len(differences), sums, alternative, seed, resamples)
+
+
+def flips_p(
+    n: int,
+    statistic: Callable[[Array], Array],
+    alternative: Alternative,
+    seed: int,
+    resamples: int,
+) -> Array:
+    """P-values of what so many random signs of n rows make of a statistic.
+
+    Args:
+        n: rows, at least 2.
+        statistic: from signs, shape (..., n), to numbers, shape (..., columns). Numbers that are
+            equal on paper have to be equal: they are counted as at least as large.
+        alternative: ``greater``: large numbers are what is looked for.
+        seed: of the signs; the same for every statistic of as many rows.
+        resamples: how many; where there are fewer different ones, all of them.
+
+    Returns:
+        Shape (columns,).
+    """
+    from scipy.stats import permutation_test
+
     result = permutation_test(
         (np.ones(n),),
-        sums,
+        lambda signs, axis: statistic(signs),
         permutation_type="samples",
         vectorized=True,
         n_resamples=resamples,

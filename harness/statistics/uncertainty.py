@@ -3,7 +3,12 @@
 A group is a strategy variant over its seeds. With y_si the value of a metric for seed s and row i
 (on the scale that is tested, or as it is shown), its interval over rows is that of the rows' means
 over seeds; with two seeds or more a two-level interval covers seeds that were not run as well
-(:mod:`harness.statistics.intervals`).
+(:mod:`harness.statistics.intervals`). Under a corpus metric, y is what each row adds to sums over
+rows (:mod:`harness.statistics.corpus`).
+
+``tested`` is a cell's values on the scale that is tested, shape (rows,), or under a corpus metric
+its statistics, shape (rows, statistics); of a group, one after the other, with the shape
+(seeds, rows) or (seeds, rows, statistics).
 """
 
 from __future__ import annotations
@@ -16,6 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.metrics.base import Array, Effect, Metric
+from harness.metrics.corpus import CorpusMetric
+from harness.statistics.corpus import (
+    difference_interval,
+    exchange_p,
+    row_values,
+    value_interval,
+)
 from harness.statistics.intervals import LEVEL, Interval, Resamples, two_level
 from harness.statistics.paired import holm, permutation_p
 
@@ -85,8 +97,10 @@ def cell_bounds(metric: Metric, cells: Sequence[Array]) -> list[Bounds]:
 
     Args:
         metric: what the values are of.
-        cells: each cell's values on the scale that is tested; shape (rows,).
+        cells: each cell's ``tested``.
     """
+    if isinstance(metric, CorpusMetric):
+        return group_bounds(metric, [cell[None] for cell in cells])
     usable = [index for index, column in enumerate(cells) if _usable(metric, column)]
     found = [Bounds() for _ in cells]
     if not usable:
@@ -105,7 +119,7 @@ def group_bounds(metric: Metric, groups: Sequence[Array]) -> list[Bounds]:
 
     Args:
         metric: what the values are of.
-        groups: each group's values on the scale that is tested; shape (seeds, rows).
+        groups: each group's ``tested``.
     """
     found: list[Bounds] = []
     draws: Resamples | None = None
@@ -114,15 +128,19 @@ def group_bounds(metric: Metric, groups: Sequence[Array]) -> list[Bounds]:
             found.append(Bounds())
             continue
         draws = draws or Resamples(tested.shape[1])
-        shown = metric.show(tested)
-        center, mean = draws.means(np.stack([tested.mean(0), shown.mean(0)], axis=1))
+        values = row_values(metric, tested)
+        shown = metric.show(values)
+        if isinstance(metric, CorpusMetric):
+            center = mean = value_interval(metric, tested, draws)
+        else:
+            center, mean = draws.means(np.stack([values.mean(0), shown.mean(0)], axis=1))
         several = len(tested) > 1
         found.append(
             Bounds(
                 mean=_limits(mean),
                 mean_seeds=_limits(two_level(shown, mean)) if several else None,
                 center=_limits(center, metric.shown),
-                center_seeds=_limits(two_level(tested, center), metric.shown) if several else None,
+                center_seeds=_limits(two_level(values, center), metric.shown) if several else None,
             )
         )
     return found
@@ -135,8 +153,7 @@ def compare_groups(
 
     Args:
         metric: what the values are of.
-        pairs: (the group's values, its control's), each of shape (seeds, rows) on the scale that
-            is tested; None where there is no control.
+        pairs: (the group's ``tested``, its control's); None where there is no control.
 
     Returns:
         For each pair its comparison; None where nothing can be compared.
@@ -149,22 +166,34 @@ def compare_groups(
     }
     if not usable or next(iter(usable.values()))[0].shape[1] < 2:
         return found
-    changes = np.stack([ours.mean(0) - theirs.mean(0) for ours, theirs in usable.values()], axis=1)
-    adjusted = holm(list(permutation_p(changes, alternative="two-sided")))
-    draws = Resamples(len(changes))
-    effects = draws.means(changes)
-    means = _mean_effects(metric, list(usable.values()), draws)
-    for (index, (ours, theirs)), p, effect, mean in zip(
-        usable.items(), adjusted, effects, means, strict=True
+    sides = list(usable.values())
+    draws = Resamples(sides[0][0].shape[1])
+    p, effects = _tested(metric, sides, draws)
+    means = _mean_effects(metric, sides, draws)
+    for (index, (ours, theirs)), adjusted, effect, mean in zip(
+        usable.items(), holm(list(p)), effects, means, strict=True
     ):
-        both = two_level(ours - theirs.mean(0), effect) if len(ours) > 1 else None
+        differences = row_values(metric, ours) - row_values(metric, theirs).mean(0)
+        both = two_level(differences, effect) if len(ours) > 1 else None
         found[index] = Comparison(
             effect=effect_of(effect, metric.effect),
             seeds_effect=effect_of(both, metric.effect) if both else None,
             mean_effect=mean,
-            p=p,
+            p=adjusted,
         )
     return found
+
+
+def _tested(
+    metric: Metric, pairs: Sequence[tuple[Array, Array]], draws: Resamples
+) -> tuple[Array, list[Interval]]:
+    """Two-sided p-values, and intervals over rows of what is tested."""
+    means = [(ours.mean(0), theirs.mean(0)) for ours, theirs in pairs]
+    if isinstance(metric, CorpusMetric):
+        p = exchange_p(metric, means, alternative="two-sided")
+        return p, [difference_interval(metric, *pair, draws) for pair in pairs]
+    changes = np.stack([ours - theirs for ours, theirs in means], axis=1)
+    return permutation_p(changes, alternative="two-sided"), draws.means(changes)
 
 
 def _mean_effects(
@@ -194,6 +223,7 @@ def std_factors(seeds: int) -> Limits:
 
 
 def _usable(metric: Metric, column: Array) -> bool:
+    """Whether a cell's ``tested`` has two rows or more, and nothing that is not finite."""
     return len(column) > 1 and bool(np.isfinite(metric.show(column)).all())
 
 

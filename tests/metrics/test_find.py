@@ -48,8 +48,10 @@ def test_an_unknown_one_is_one_line(folder: Path) -> None:
     with pytest.raises(MetricError, match=r"^--metrics=hart: no such metric \(did you mean 'hard"):
         select_metrics(("hart",))
     with pytest.raises(MetricError) as caught:
-        find_metric("chrf", "results/run.json: was measured by chrf")
-    assert str(caught.value).startswith("results/run.json: was measured by chrf: no such metric; ")
+        find_metric("meteor", "results/run.json: was measured by meteor")
+    assert str(caught.value).startswith(
+        "results/run.json: was measured by meteor: no such metric; "
+    )
     assert "known: " in str(caught.value)
     assert "\n" not in str(caught.value)
 

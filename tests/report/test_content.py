@@ -8,14 +8,17 @@ import io
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from harness.config.options import parse_options
 from harness.core import Example, GenerationSettings
-from harness.metrics.base import Metric
+from harness.metrics.base import Array, Metric
+from harness.metrics.corpus import CorpusMetric
 from harness.metrics.perplexity import Perplexity
 from harness.prompts.rendering import render as prompt
 from harness.records import (
@@ -500,6 +503,48 @@ def test_a_second_metric_has_table_sentences_and_rows_of_its_own(plan: Plan) -> 
         assert "higher is better" in text.lower()
         assert "Nothing beats zeroshot, mean likelihood 0.14" in text
     assert {row["metric"] for row in frame(content).to_dict("records")} == {"perplexity", "likely"}
+
+
+class Bits(CorpusMetric):
+    """Bits per byte from sums over rows."""
+
+    name = "bits"
+    title = "bits per byte"
+    noun = "bits per byte"
+    better = "lower"
+    definition: ClassVar = {"bits": "total NLL in bits / total bytes"}
+    sums = ("bits", "bytes")
+
+    def statistics(self, seen: Sequence[Likelihood], rows: Sequence[Example]) -> Array:
+        return np.array([(one.nll / math.log(2), one.n_bytes) for one in seen])
+
+    def combine(self, sums: Array) -> Array:
+        found: Array = sums[..., 0] / np.maximum(sums[..., 1], 1)
+        return found
+
+
+def test_a_corpus_metric_has_table_sentences_and_rows_too(plan: Plan) -> None:
+    stored = measured(plan)
+    found = {name: (measurement.cell, file) for name, (measurement, file) in stored.items()}
+    measurements = {name: measurement for name, (measurement, _) in stored.items()}
+    content = report.build(describe(plan, found), measurements, [Bits(), Perplexity()])
+    body = summary(content)
+    # perplexity's own bits per byte: a mean over seeds of quotients of sums
+    theirs = body["metrics"][1]["groups"]
+    for ours, other in zip(body["groups"], theirs, strict=True):
+        assert ours["mean"] == pytest.approx(other["bits_per_byte"])
+        low, high = ours["mean_interval"]
+        assert low <= ours["mean"] <= high
+    few, zero = body["groups"][1], body["groups"][0]
+    assert few["versus"]["effect"][0] == pytest.approx(few["mean"] - zero["mean"])
+    assert few["versus"]["mean_effect"] is None
+    for template in ("report.md.j2", "report.html.j2"):
+        text = render(template, content)
+        assert "bits per byte" in text
+        assert f"bits per byte {min(group['mean'] for group in body['groups']):.2f}" in text
+    values = content.explorer.cells[0].values[0]
+    seen = next(iter(measurements.values())).observations
+    assert values == pytest.approx([one.nll / math.log(2) / one.n_bytes for one in seen], rel=1e-4)
 
 
 def test_the_control_is_chosen(plan: Plan) -> None:
