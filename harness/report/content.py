@@ -108,9 +108,7 @@ def build(
         halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
         environments=_unique(map(_environment, rows)),
         noise=_noise(rows),
-        warnings=_unique(
-            (*manifest.task.warnings, *(line for row in rows for line in row.measurement.warnings))
-        ),
+        warnings=_warnings(manifest, rows),
     )
 
 
@@ -299,6 +297,12 @@ def _missing(manifest: Manifest) -> tuple[Missing, ...]:
     """What was planned and has no cell."""
     gone = (entry for entry in manifest.entries if entry.cell is None)
     return tuple(Missing(entry.id, entry.reason or "") for entry in gone)
+
+
+def _warnings(manifest: Manifest, rows: Sequence[Row]) -> tuple[str, ...]:
+    """What a reader has to know of the test rows, and of what the cells were measured with."""
+    of_cells = (line for row in rows for line in row.measurement.warnings)
+    return _unique((*manifest.task.warnings, *of_cells))
 
 
 def _unshared(rows: Sequence[Row]) -> Iterator[Unshared]:
