@@ -134,11 +134,6 @@ def _check_pointers(where: str, folder: Path) -> None:
 
 def _check_weights(where: str, folder: Path) -> None:
     if not model_files(folder):
-        gguf = sorted(folder.glob("*.gguf"))
-        if gguf:
-            raise ModelError(
-                f"{where}: the folder has GGUF files only; name one: --model={gguf[0]}"
-            )
         pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
         found = f"pickled weights only ({pickled[0]}), which can run code and" if pickled else ""
         raise ModelError(

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import ModelError, OptionError, one_line, suggest
-from harness.models.checkpoint import check_checkpoint, stored_double_quant, stored_quantization
+from harness.models.checkpoint import (
+    check_checkpoint,
+    model_files,
+    stored_double_quant,
+    stored_quantization,
+)
 from harness.models.embedded import EMBEDDED, fetch
 from harness.models.fingerprint import folder_digest
 from harness.models.gguf import GgufFile, check_gguf
@@ -130,6 +135,11 @@ def _check_folder(text: str, path: Path) -> None:
         raise OptionError(
             f"--model={text}: this is an adapter; name its base with --model and "
             f"the adapter with --adapter"
+        )
+    gguf = sorted(path.glob("*.gguf"))
+    if gguf and not model_files(path):
+        raise OptionError(
+            f"--model={text}: the folder has GGUF files only; name one: --model={gguf[0]}"
         )
     if not (path / "config.json").is_file():
         raise OptionError(

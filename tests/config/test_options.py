@@ -11,7 +11,7 @@ import pytest
 from harness.config.flags import BY_FIELD, FLAGS, described
 from harness.config.options import Options, parse_options
 from harness.config.recipe import Layer, read_pyproject
-from harness.errors import AdaptbenchError, OptionError
+from harness.errors import AdaptbenchError, ModelError, OptionError
 from harness.models.sources import Source, parse_source
 from harness.prompts.files import PROMPTS
 from harness.run.plan import make_plan
@@ -124,10 +124,15 @@ class TestModels:
             parse_source(str(tmp_path))
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "pytorch_model.bin").write_text("")
-        with pytest.raises(OptionError, match="pickled weights are not loaded"):
+        with pytest.raises(ModelError, match=r"pickled weights only \(pytorch_model.bin\)"):
             parse_source(str(tmp_path))
         (tmp_path / "config.json").rename(tmp_path / "adapter_config.json")
         with pytest.raises(OptionError, match="this is an adapter"):
+            parse_source(str(tmp_path))
+        (tmp_path / "adapter_config.json").rename(tmp_path / "m.Q4_K_M.gguf")
+        with pytest.raises(
+            OptionError, match=r"GGUF files only; name one: --model=.*m.Q4_K_M.gguf"
+        ):
             parse_source(str(tmp_path))
 
 

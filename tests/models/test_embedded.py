@@ -41,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> list[str]:
             assert Path(command[-2]).read_bytes() == GGUF
             shutil.copytree(tiny_model, command[-1])
 
-    monkeypatch.setattr(embedded, "_run", run)
+    monkeypatch.setattr(embedded, "run", run)
     return done
 
 
@@ -106,14 +106,14 @@ def test_an_interruption_leaves_nothing(
     stage: str,
     interruption: type[BaseException],
 ) -> None:
-    plain: Callable[..., None] = embedded._run
+    plain: Callable[..., None] = embedded.run
 
     def run(command: list[str], terminal: object, failure: str) -> None:
         plain(command, terminal, failure)
         if calls[-1] == stage:
             raise interruption("now")
 
-    monkeypatch.setattr(embedded, "_run", run)
+    monkeypatch.setattr(embedded, "run", run)
     with pytest.raises(interruption):
         fetch(model)
     assert leftovers(model.folder.parent) == []
