@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSettings, TrainingSpec
 from harness.errors import OptionError, one_line
 from harness.files import sha256
+from harness.models.adapters import BaseShape, base_shape
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import BaseShape, base_shape, load_base, load_encoder, quiet
+from harness.models.loading import load_base, load_encoder, quiet
 from harness.models.memory import free
 from harness.prompts.rendering import render
 from harness.results.adapter_files import ADAPTER, write_record
