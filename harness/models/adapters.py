@@ -112,7 +112,7 @@ def attach(model: PreTrainedModel, spec: ModelSpec, adapter: Path) -> tuple[Peft
 
     where = f"--adapter={adapter}"
     config = read_config(adapter)
-    lines = [*_unknown_keys(where, config), *_other_base(where, spec, config, adapter)]
+    lines = [*_unknown_keys(where, config), *_other_base(where, spec, config)]
     shape = _recorded_shape(adapter)
     if shape is not None and shape != base_shape(model):
         raise ModelError(
@@ -195,10 +195,10 @@ def _unknown_keys(where: str, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _other_base(where: str, spec: ModelSpec, config: Mapping[str, Any], adapter: Path) -> list[str]:
+def _other_base(where: str, spec: ModelSpec, config: Mapping[str, Any]) -> list[str]:
     """A line where the adapter names another base, or another revision of it."""
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
-    if not isinstance(base, str) or not base or (adapter / RECORD).is_file():
+    if not isinstance(base, str) or not base:
         return []
     if base != spec.name and Path(base).name.lower() != Path(spec.name).name.lower():
         return [

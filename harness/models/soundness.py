@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 # Buffers that older versions of transformers saved, and computes anew.
@@ -63,7 +63,7 @@ def check_loaded(where: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
     raise ModelError(f"{where}: {'; '.join(filter(None, found))}; {hint}")
 
 
-def check_causal(where: str, model: nn.Module, *, exact: bool) -> None:
+def check_causal(where: str, model: PreTrainedModel | PeftModel, *, exact: bool) -> None:
     """See that no token sees a later one: the last token is changed, and nothing before it moves.
 
     Args:
@@ -76,7 +76,7 @@ def check_causal(where: str, model: nn.Module, *, exact: bool) -> None:
     """
     import torch
 
-    size = model.get_input_embeddings().num_embeddings
+    size = model.config.get_text_config().vocab_size
     first = torch.tensor([[token % size for token in PROBE]], device=model.device)
     other = first.clone()
     other[0, -1] = (PROBE[-1] + 1) % size
