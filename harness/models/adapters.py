@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core import ModelSpec
 from harness.errors import ModelError, OptionError, one_line
 from harness.models.fingerprint import version
+from harness.models.soundness import inside
 from harness.results.adapter_files import ADAPTER, RECORD
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def merge(adapted: PeftModel) -> PreTrainedModel:
 
     base = adapted.get_base_model()
     given, head = (
-        _inside(part) for part in (base.get_input_embeddings(), base.get_output_embeddings())
+        inside(part) for part in (base.get_input_embeddings(), base.get_output_embeddings())
     )
     wrapped = given is not base.get_input_embeddings() or head is not base.get_output_embeddings()
     if wrapped and head is not None and given.weight.data_ptr() == head.weight.data_ptr():
@@ -156,13 +157,6 @@ def merge(adapted: PeftModel) -> PreTrainedModel:
         base.config.tie_word_embeddings = False
     merged: PreTrainedModel = adapted.merge_and_unload()
     return merged
-
-
-def _inside(layer: Any) -> Any:
-    """The layer that an adapter is wrapped around."""
-    if hasattr(layer, "get_base_layer"):
-        return layer.get_base_layer()
-    return getattr(layer, "original_module", layer)
 
 
 def _unknown_keys(where: str, config: Mapping[str, Any]) -> list[str]:
@@ -268,7 +262,7 @@ def _check_rows(where: str, adapted: PeftModel, saved: Mapping[str, Tensor]) -> 
     """
     base = adapted.get_base_model()
     parts = base.get_input_embeddings(), base.get_output_embeddings()
-    weights = [_inside(part).weight for part in parts]
+    weights = [inside(part).weight for part in parts]
     tied = weights[0].data_ptr() == weights[1].data_ptr()
     names = [next(name for name, one in base.named_modules() if one is part) for part in parts]
     held = [

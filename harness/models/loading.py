@@ -9,6 +9,7 @@ was scored is never trained, saved or given an adapter.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import warnings
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from transformers import (
         BitsAndBytesConfig,
         FineGrainedFP8Config,
+        PreTrainedConfig,
         PreTrainedModel,
         PreTrainedTokenizerBase,
     )
@@ -157,9 +159,22 @@ def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
             tokenizer, lines = _adapters_tokenizer(tokenizer, adapter)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    encoder = Encoder(tokenizer, spec.name, limit)
+    ends = _ends(folder, config)
+    encoder = Encoder(tokenizer, spec.name, limit, ends)
     encoder.warnings += lines
     return encoder
+
+
+def _ends(folder: Path, config: PreTrainedConfig) -> list[int]:
+    """Ids that the model's files call ends of an answer, those for generation first."""
+    found: list[Any] = []
+    path = folder / "generation_config.json"
+    if path.is_file():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found.append(values.get("eos_token_id") if isinstance(values, dict) else None)
+    found += [getattr(one, "eos_token_id", None) for one in (config, config.get_text_config())]
+    ids = [one for ends in found for one in (ends if isinstance(ends, list) else [ends])]
+    return list(dict.fromkeys(one for one in ids if isinstance(one, int)))
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ModelError
@@ -10,6 +10,8 @@ from harness.errors import ModelError
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from harness.models.encoding import Encoded, Encoder
 
 # Buffers that older versions of transformers saved, and computes anew.
 COMPUTED = (
@@ -91,6 +93,33 @@ def check_causal(where: str, model: PreTrainedModel | PeftModel, *, exact: bool)
             f"{where}: a token's prediction depends on the tokens after it: the model attends in "
             f"both directions and has no perplexity of this kind; name a causal language model"
         )
+
+
+def check_ids(
+    model: PreTrainedModel | PeftModel, encoder: Encoder, rows: Sequence[Encoded]
+) -> None:
+    """See that every token of the rows has an embedding.
+
+    Raises:
+        ModelError: one has none; the line names it and both sizes.
+    """
+    embeddings: int = inside(model.get_input_embeddings()).weight.shape[0]
+    largest = max(max(row.ids) for row in rows)
+    if largest < embeddings:
+        return
+    tokenizer = encoder.tokenizer
+    raise ModelError(
+        f"--model={encoder.model_name}: token {tokenizer.convert_ids_to_tokens(largest)!r} has id "
+        f"{largest}: the tokenizer has {len(tokenizer)} entries, the model {embeddings} "
+        f"embeddings; use the tokenizer that it was saved with, or resize its embeddings"
+    )
+
+
+def inside(layer: Any) -> Any:
+    """The layer that an adapter is wrapped around, or the layer."""
+    if hasattr(layer, "get_base_layer"):
+        return layer.get_base_layer()
+    return getattr(layer, "original_module", layer)
 
 
 def _head_of(model: PreTrainedModel) -> str:

@@ -17,6 +17,7 @@ from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
 from harness.models.loading import load_base, load_encoder, quiet
 from harness.models.memory import free
+from harness.models.soundness import check_ids
 from harness.prompts.rendering import render
 from harness.results.adapter_files import ADAPTER, write_record
 from harness.training.optimizers import PLAIN_KIN, optimizer_for
@@ -89,6 +90,7 @@ def _prepare(
     _check_optimizer(settings.optim, spec.device)
     free()  # what an earlier training run held before it failed
     model = load_base(spec, job.base)
+    check_ids(model, encoder, rows)
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
     parts = _parts(rows, training)
