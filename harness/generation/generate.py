@@ -25,7 +25,7 @@ def generate(
     seed: int,
     progress: Callable[[int], None],
 ) -> tuple[Sample, ...]:
-    """Let the model answer each row after its context, alone, up to the EOS.
+    """Let the model answer each row after its context, alone, up to one of its end tokens.
 
     Args:
         loaded: a model in eval mode.
@@ -41,9 +41,10 @@ def generate(
     found: list[Sample] = []
     for row in rows:
         answer = _answer(loaded, row, _config(loaded.encoder, row, settings), seed)
-        finished = loaded.encoder.eos in answer
+        ends = [place for place, token in enumerate(answer) if token in loaded.encoder.ends]
+        finished = bool(ends)
         if finished:
-            answer = answer[: answer.index(loaded.encoder.eos)]
+            answer = answer[: ends[0]]
         text = loaded.encoder.tokenizer.decode(answer, skip_special_tokens=True)
         found.append(Sample(row.prompt.id, text, len(answer), finished))
         progress(len(found))
@@ -75,7 +76,7 @@ def _config(encoder: Encoder, row: Encoded, settings: GenerationSettings) -> Gen
         del values["temperature"], values["top_p"]
     room = (encoder.max_length or len(row) + settings.max_new_tokens) - len(row.context)
     values["max_new_tokens"] = max(1, min(settings.max_new_tokens, room))
-    return GenerationConfig(**values, eos_token_id=encoder.eos, pad_token_id=encoder.eos)
+    return GenerationConfig(**values, eos_token_id=sorted(encoder.ends), pad_token_id=encoder.eos)
 
 
 @contextmanager
