@@ -274,6 +274,7 @@ class Prompt:
     context: tuple[Span, ...]
     answer: str
     demo_ids: tuple[str, ...] = ()
+    chat: bool = False  # whether a chat template's words stand in it
 
     @property
     def text(self) -> str:

@@ -101,8 +101,8 @@ FLAGS: tuple[Flag, ...] = (
         "model",
         parse.names,
         ("smollm2-135m",),
-        "models: smollm2-135m (fetched once through pip), a local folder, or a hub id, each "
-        "optionally with @revision",
+        "models: smollm2-135m (fetched once through pip), a local folder, a GGUF file, or a hub "
+        "id, optionally with @revision",
         "NAMES",
     ),
     Flag("adapter", parse.path, None, "folder of a trained PEFT adapter to score with", "DIR"),

@@ -16,9 +16,10 @@ from harness.conformance.definition import in_float64, nll
 from harness.conformance.model_under_test import SHARED, SMALL, ModelUnderTest
 from harness.core import Example, ModelSpec, PromptTemplate
 from harness.errors import ConformanceError, NotApplicableError
+from harness.models.chat import differences
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, ModelPool, quiet
-from harness.prompts.rendering import render
+from harness.prompts.rendering import messages, render
 from harness.records import NONE
 from harness.run.progress import silent
 from harness.scoring.batches import common_prefix
@@ -129,16 +130,33 @@ def begins_with_one_prefix_token(model: ModelUnderTest) -> None:
     """The prefix token (BOS, or EOS for want of one) stands first, and once."""
     encoder = model.loaded.encoder
     example = Example("r0", "天地玄黃", "日月盈昃")
-    templates = [TEMPLATE, CHAT] if encoder.chat else [TEMPLATE]
-    for template in templates:
-        row = encoder.encode(render(template, example, (), encoder.chat))
-        if row.context[0] != encoder.prefix or row.context[1] == encoder.prefix:
-            raise ConformanceError(
-                f"{model.name}: the row begins with the tokens {row.context[:3]}, expected "
-                f"{encoder.prefix} ({encoder.prefix_kind}) first and once"
-            )
-        if not template.chat and encoder.prefix in row.context[1:]:
-            raise ConformanceError(f"{model.name}: {encoder.prefix_kind} stands inside the row")
+    row = encoder.encode(render(TEMPLATE, example))
+    if row.context[0] != encoder.prefix or encoder.prefix in row.context[1:]:
+        raise ConformanceError(
+            f"{model.name}: the row begins with the tokens {row.context[:3]}, expected "
+            f"{encoder.prefix} ({encoder.prefix_kind}) first and once"
+        )
+
+
+def writes_what_its_chat_template_writes(model: ModelUnderTest) -> None:
+    """A chat prompt's tokens are ``apply_chat_template``'s, and its answer ends as the template's.
+
+    Of two exchanges, so that an earlier answer stands in the prompt.
+    """
+    encoder = model.loaded.encoder
+    if not encoder.chat:
+        return
+    shown, asked = Example("r0", "天地玄黃", "日月盈昃"), Example("r1", "寒來暑往\n", "秋收冬藏")
+    row = encoder.encode(render(CHAT, asked, [shown], encoder.chat))
+    found = differences(
+        encoder.tokenizer,
+        model.name,
+        messages(CHAT, asked, [shown]),
+        asked.output,
+        (row.context, row.answer),
+    )
+    if found:
+        raise ConformanceError(found[0])
 
 
 def ends_with_one_scored_eos(model: ModelUnderTest) -> None:
@@ -269,6 +287,7 @@ CHECKS: dict[str, Callable[[ModelUnderTest], None]] = {
         prefix_shared_or_not,
         padding_right_or_left,
         begins_with_one_prefix_token,
+        writes_what_its_chat_template_writes,
         ends_with_one_scored_eos,
         padding_id_in_an_answer,
         special_tokens_spelled_in_a_row,

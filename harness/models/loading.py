@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import ModelSpec
 from harness.errors import ModelError, OptionError, one_line
+from harness.models.adapters import attach, brings_tokenizer, merge, own_template
 from harness.models.checkpoint import (
     WRAPPERS,
     holds_adapter,
@@ -33,18 +34,22 @@ from harness.models.fingerprint import FOUR_BIT, version
 from harness.models.kernels import use_exact_kernels
 from harness.models.memory import free, is_out_of_memory
 from harness.models.soundness import check_causal, check_loaded
-from harness.results.adapter_files import RECORD
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
-    from transformers import BitsAndBytesConfig, FineGrainedFP8Config, PreTrainedModel
+    from transformers import (
+        BitsAndBytesConfig,
+        FineGrainedFP8Config,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 _BESIDE = (
     "{}: its folder holds an adapter too (adapter_config.json), which was not applied: --model is "
     "the model in config.json, --adapter names an adapter"
 )
-BaseShape = Mapping[str, str | int | None]  # name in a model's config → value
 
 
 @dataclass
@@ -85,9 +90,11 @@ class ModelPool:
         Raises:
             ModelError: the tokenizer cannot be loaded.
         """
-        if spec.digest not in self._encoders:
-            self._encoders[spec.digest] = load_encoder(spec, folder)
-        return self._encoders[spec.digest]
+        # An adapter may bring a tokenizer of its own.
+        key = f"{spec.digest} {spec.adapter_digest if spec.adapter else None}"
+        if key not in self._encoders:
+            self._encoders[key] = load_encoder(spec, folder)
+        return self._encoders[key]
 
     def get(self, spec: ModelSpec, folder: Path, adapter: Path | None) -> LoadedModel:
         """Return the model in eval mode, loading it unless it is the one in hand.
@@ -122,19 +129,21 @@ def load(
     Raises:
         ModelError: it cannot be loaded, or the adapter does not fit it.
     """
-    model = load_base(spec, folder)
+    model: PreTrainedModel | PeftModel = load_base(spec, folder)
+    lines = [_BESIDE.format(spec.name)] if holds_adapter(folder) else []
     if adapter is not None:
-        model = _attach(model, spec, adapter)
+        model, found = attach(model, spec, adapter)
+        lines += found
         if spec.score_as == "merged":
             with quiet():
-                model = model.merge_and_unload()
+                model = merge(model)
     model.eval()
     training = [name for name, module in model.named_modules() if module.training]
     assert not training, f"modules in training mode after eval(): {training[:3]}"
     exact = spec.dtype == "float32" and spec.quantization != "int8"
     check_causal(f"--model={spec.name}", model, exact=exact)
-    warnings = () if not holds_adapter(folder) else (_BESIDE.format(spec.name),)
-    return LoadedModel(spec, model, encoder or load_encoder(spec, folder), warnings=warnings)
+    encoder = encoder or load_encoder(spec, folder)
+    return LoadedModel(spec, model, encoder, warnings=tuple(lines))
 
 
 def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
@@ -143,15 +152,61 @@ def load_encoder(spec: ModelSpec, folder: Path) -> Encoder:
     Raises:
         ModelError: they cannot be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
+    adapter = Path(spec.adapter) if spec.adapter else None
     with quiet(), _explained(f"--model={spec.name}"):
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = _tokenizer(folder)
+        lines: list[str] = []
+        if adapter is not None:
+            tokenizer, lines = _adapters_tokenizer(tokenizer, adapter)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return Encoder(tokenizer, spec.name, limit)
+    ends = _ends(folder, config)
+    encoder = Encoder(tokenizer, spec.name, limit, ends)
+    encoder.warnings += lines
+    return encoder
+
+
+def _ends(folder: Path, config: PreTrainedConfig) -> list[int]:
+    """Ids that the model's files call ends of an answer, those for generation first."""
+    found: list[Any] = []
+    path = folder / "generation_config.json"
+    if path.is_file():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found.append(values.get("eos_token_id") if isinstance(values, dict) else None)
+    found += [getattr(one, "eos_token_id", None) for one in (config, config.get_text_config())]
+    ids = [one for ends in found for one in (ends if isinstance(ends, list) else [ends])]
+    return list(dict.fromkeys(one for one in ids if isinstance(one, int)))
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
+    return found
+
+
+def _adapters_tokenizer(
+    base: PreTrainedTokenizerBase, adapter: Path
+) -> tuple[PreTrainedTokenizerBase, list[str]]:
+    """The tokenizer that an adapter was trained with, if its folder has one; and how it differs."""
+    template = own_template(adapter)
+    own = _tokenizer(adapter) if brings_tokenizer(adapter) else base
+    before = base.chat_template, len(base), base.bos_token, base.eos_token
+    if template is not None:
+        own.chat_template = template
+    after = own.chat_template, len(own), own.bos_token, own.eos_token
+    names = ("chat template", "vocabulary", "BOS", "EOS")
+    changed = [name for name, a, b in zip(names, before, after, strict=True) if a != b]
+    if not changed:
+        return own, []
+    return own, [
+        f"--adapter={adapter}: the tokenizer in its folder is used; the base's has another "
+        f"{' and another '.join(changed)}, so that rows may be other tokens than without it"
+    ]
 
 
 def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
@@ -275,68 +330,6 @@ def _quantization(
         bnb_4bit_use_double_quant=spec.double_quant,
         bnb_4bit_compute_dtype=_compute_dtype(spec, dtype),
     )
-
-
-def _attach(model: PreTrainedModel, spec: ModelSpec, adapter: Path) -> PeftModel:
-    from peft import PeftModel
-    from safetensors import safe_open
-
-    base = _trained_for(adapter)
-    where = f"--adapter={adapter}"
-    hint = f"it was trained for {base or 'a base it does not name'}, not for {spec.name}"
-    if base and _hub_like(base) and _hub_like(spec.name) and base != spec.name:
-        raise ModelError(f"{where}: {hint}")
-    shape = _recorded_shape(adapter)
-    if shape is not None and shape != base_shape(model):
-        raise ModelError(f"{where}: does not fit; {hint} ({shape} against {base_shape(model)})")
-    try:
-        with quiet():
-            adapted = PeftModel.from_pretrained(
-                model, str(adapter), is_trainable=False, local_files_only=True
-            )
-    except Exception as error:  # peft raises what torch raises: sizes, missing modules, ...
-        raise ModelError(f"{where}: does not fit; {hint} ({one_line(error, 160)})") from None
-    # peft only warns of tensors that found no place, or places that found no tensor.
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        saved = set(file.keys())
-    attached = {
-        name.replace(".default", "")
-        for name, _ in adapted.named_parameters()
-        if "lora_" in name or ".modules_to_save." in name
-    }
-    lora_saved = {name for name in saved if "lora_" in name}
-    lora_attached = {name for name in attached if "lora_" in name}
-    if lora_saved != lora_attached:
-        raise ModelError(
-            f"{where}: does not fit; {hint} ({len(lora_saved - lora_attached)} of its tensors "
-            f"have no place in the model, {len(lora_attached - lora_saved)} places have no tensor)"
-        )
-    return adapted
-
-
-def base_shape(model: PreTrainedModel) -> BaseShape:
-    """What tells one architecture from another: peft alone accepts a base with more layers."""
-    config = model.config.get_text_config()
-    names = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
-    return {name: getattr(config, name, None) for name in names}
-
-
-def _recorded_shape(adapter: Path) -> BaseShape | None:
-    try:
-        record = json.loads((adapter / RECORD).read_text(encoding="utf-8"))
-        return dict(record["base"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # trained elsewhere
-
-
-def _trained_for(adapter: Path) -> str | None:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path")
-    return base if isinstance(base, str) and base else None
-
-
-def _hub_like(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 @contextmanager

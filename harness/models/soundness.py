@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from harness.models.encoding import Encoded, Encoder
 
 # Buffers that older versions of transformers saved, and computes anew.
 COMPUTED = (
@@ -63,7 +65,7 @@ def check_loaded(where: str, model: PreTrainedModel, info: Mapping[str, Any]) ->
     raise ModelError(f"{where}: {'; '.join(filter(None, found))}; {hint}")
 
 
-def check_causal(where: str, model: nn.Module, *, exact: bool) -> None:
+def check_causal(where: str, model: PreTrainedModel | PeftModel, *, exact: bool) -> None:
     """See that no token sees a later one: the last token is changed, and nothing before it moves.
 
     Args:
@@ -76,7 +78,7 @@ def check_causal(where: str, model: nn.Module, *, exact: bool) -> None:
     """
     import torch
 
-    size = model.get_input_embeddings().num_embeddings
+    size = model.config.get_text_config().vocab_size
     first = torch.tensor([[token % size for token in PROBE]], device=model.device)
     other = first.clone()
     other[0, -1] = (PROBE[-1] + 1) % size
@@ -91,6 +93,33 @@ def check_causal(where: str, model: nn.Module, *, exact: bool) -> None:
             f"{where}: a token's prediction depends on the tokens after it: the model attends in "
             f"both directions and has no perplexity of this kind; name a causal language model"
         )
+
+
+def check_ids(
+    model: PreTrainedModel | PeftModel, encoder: Encoder, rows: Sequence[Encoded]
+) -> None:
+    """See that every token of the rows has an embedding.
+
+    Raises:
+        ModelError: one has none; the line names it and both sizes.
+    """
+    embeddings: int = inside(model.get_input_embeddings()).weight.shape[0]
+    largest = max(max(row.ids) for row in rows)
+    if largest < embeddings:
+        return
+    tokenizer = encoder.tokenizer
+    raise ModelError(
+        f"--model={encoder.model_name}: token {tokenizer.convert_ids_to_tokens(largest)!r} has id "
+        f"{largest}: the tokenizer has {len(tokenizer)} entries, the model {embeddings} "
+        f"embeddings; use the tokenizer that it was saved with, or resize its embeddings"
+    )
+
+
+def inside(layer: Any) -> Any:
+    """The layer that an adapter is wrapped around, or the layer."""
+    if hasattr(layer, "get_base_layer"):
+        return layer.get_base_layer()
+    return getattr(layer, "original_module", layer)
 
 
 def _head_of(model: PreTrainedModel) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -147,26 +146,6 @@ def _check_folder(text: str, path: Path) -> None:
             f"saved with save_pretrained"
         )
     check_checkpoint(f"--model={text}", path)
-
-
-def check_adapter(path: Path) -> None:
-    """Check that ``path`` is the folder of a saved PEFT adapter.
-
-    Raises:
-        OptionError: it is not there, or a file is missing or damaged.
-    """
-    if not path.is_dir():
-        raise OptionError(f"--adapter={path}: no such folder")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (path / name).is_file():
-            raise OptionError(
-                f"--adapter={path}: the folder has no {name}; expected an adapter "
-                f"saved with PEFT's save_pretrained"
-            )
-    try:
-        json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        raise OptionError(f"--adapter={path}: adapter_config.json is not valid JSON") from None
 
 
 @cache

@@ -53,7 +53,8 @@ def render(
         context = tuple(Span(part.text, part.kind == TEMPLATE) for part in found)
     else:
         context = (Span("".join(part.text for part in found)),)
-    return Prompt(example.id, context, example.output, tuple(d.id for d in demonstrations))
+    shown = tuple(d.id for d in demonstrations)
+    return Prompt(example.id, context, example.output, shown, template.chat)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Part:
 
 
 TEMPLATE = "template"  # what a chat template adds
+EDGE = "\u2003\u2002"  # spaces that no template writes by itself
+OLD = re.compile(r"ADAPTBENCH\d{3}SLOT")
 
 
 def parts(
@@ -83,6 +86,25 @@ def parts(
     ``kind`` is ``system``, ``demonstration``, ``history``, ``query``, or ``template``; in a chat
     prompt a demonstration is two pieces, the user's turn and the assistant's.
     """
+    turns = _turns(template, example, demonstrations)
+    if not template.chat:
+        return [part for _, part in turns if part.text]
+    return _chat(template, turns, chat_template)
+
+
+def messages(
+    template: PromptTemplate, example: Example, demonstrations: Sequence[Example] = ()
+) -> list[dict[str, str]]:
+    """The turns of a chat prompt as a chat template takes them."""
+    return [
+        {"role": role, "content": part.text}
+        for role, part in _turns(template, example, demonstrations)
+    ]
+
+
+def _turns(
+    template: PromptTemplate, example: Example, demonstrations: Sequence[Example]
+) -> list[tuple[str, Part]]:
     exchanges = [
         ("demonstration", row.id, exchange)
         for row in demonstrations
@@ -103,9 +125,7 @@ def parts(
     turns.append(("user", Part("query", query, example.id)))
     if not first:
         del turns[0]
-    if not template.chat:
-        return [part for _, part in turns if part.text]
-    return _chat(template, turns, chat_template)
+    return turns
 
 
 def _exchanges(example: Example) -> list[tuple[str, str]]:
@@ -124,21 +144,40 @@ def _chat(
             f"use another prompt"
         )
     # The template sees markers, so that no data reaches its engine and special tokens spelled in
-    # data are not confused with the template's own.
-    markers = [f"ADAPTBENCH{index:03d}SLOT" for index in range(len(turns))]
-    messages = [
-        {"role": role, "content": marker} for (role, _), marker in zip(turns, markers, strict=True)
-    ]
-    rest = chat_template(messages)
-    found: list[Part] = []
-    for (role, part), marker in zip(turns, markers, strict=True):
-        before, seen, rest = rest.partition(marker)
-        if not seen or marker in rest:
+    # data are not confused with the template's own. The spaces around them show what it trims.
+    markers = [f"ADAPTBENCH{index:03d}TURN" for index in range(len(turns))]
+    rest = chat_template(
+        [
+            {"role": role, "content": f"{EDGE}{marker}{EDGE}"}
+            for (role, _), marker in zip(turns, markers, strict=True)
+        ]
+    )
+    if OLD.search(rest):  # as stored before templates that trim were told
+        markers = [marker.replace("TURN", "SLOT") for marker in markers]
+    for (role, _), marker in zip(turns, markers, strict=True):
+        if rest.count(marker) != 1:
             raise PromptError(
                 f"--prompt={template.name}: the model's chat template does not show the {role} "
-                f"message exactly once and in order; use another prompt"
+                f"message exactly once; use another prompt"
             )
-        found += [Part(TEMPLATE, before), replace(part, role=role)]
+    return _in_place(rest, dict(zip(markers, turns, strict=True)))
+
+
+def _in_place(rest: str, turns: Mapping[str, tuple[str, Part]]) -> list[Part]:
+    """The pieces of what a template made of markers, in the template's order.
+
+    What it trims of a marker's spaces, it trims of the turn's text.
+    """
+    found: list[Part] = []
+    for marker in sorted(turns, key=rest.index):
+        role, part = turns[marker]
+        before, _, after = rest.partition(marker)
+        kept, rest = before.removesuffix(EDGE), after.removeprefix(EDGE)
+        text = part.text
+        if "SLOT" not in marker:
+            text = text.lstrip() if kept == before else text
+            text = text.rstrip() if rest == after else text
+        found += [Part(TEMPLATE, kept), replace(part, text=text, role=role)]
     found.append(Part(TEMPLATE, rest))
     return [part for part in found if part.text]
 

@@ -129,16 +129,18 @@ class Bench:
             ModelError: the tokenizer cannot be loaded.
             PromptError: a row does not fit the model.
         """
-        from harness.prompts.rendering import remembering, render
+        from harness.prompts.rendering import messages, remembering, render
 
         encoder = self.pool.encoder(self.spec(case), self.folder(case))
         chat = remembering(encoder.chat, {} if skeletons is None else skeletons)
-        return [
-            encoder.encode(render(case.template, example, shown, chat))
-            for example, shown in zip(
-                self.plan.task.examples, self.plan.demonstrations(case), strict=True
-            )
-        ]
+        found = []
+        pairs = zip(self.plan.task.examples, self.plan.demonstrations(case), strict=True)
+        for example, shown in pairs:
+            row = encoder.encode(render(case.template, example, shown, chat))
+            if case.template.chat:
+                encoder.compare(messages(case.template, example, shown), row)
+            found.append(row)
+        return found
 
     def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
         from harness.models.memory import peak_memory, reset_peak
@@ -164,9 +166,11 @@ class Bench:
             observations=seen,
             samples=self._write(case, loaded, rows, progress),
             skeletons=skeletons,
-            warnings=tuple(dict.fromkeys((*loaded.warnings, *loaded.encoder.warnings))),
+            warnings=_warnings(loaded, rows),
             seconds=seconds,
-            provenance=self._provenance(case, loaded.encoder.prefix_kind),
+            provenance=self._provenance(
+                case, "chat template's" if case.template.chat else loaded.encoder.prefix_kind
+            ),
             training=training,
             scoring=replace(how, precision=precision, repetition=repetition),
             peak_memory_bytes=peak,
@@ -279,3 +283,9 @@ class Bench:
             },
             hardware=hardware(case.device),
         )
+
+
+def _warnings(loaded: LoadedModel, rows: list[Encoded]) -> tuple[str, ...]:
+    """What a reader of the cell's numbers has to know of model, adapter, template and tokenizer."""
+    encoder = loaded.encoder
+    return tuple(dict.fromkeys((*loaded.warnings, *encoder.warnings, *encoder.unwritable(rows))))

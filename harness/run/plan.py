@@ -29,9 +29,10 @@ from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
 from harness.metrics.find import select_metrics
+from harness.models.adapters import check_adapter
 from harness.models.fingerprint import FOUR_BIT, resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
-from harness.models.sources import Source, check_adapter, parse_source
+from harness.models.sources import Source, parse_source
 from harness.naming import slug
 from harness.plugins import find_strategies, select_strategies
 from harness.prompts.files import load_template

@@ -19,6 +19,7 @@ from harness.errors import ModelError
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
+from harness.models.soundness import check_ids
 from harness.records import Likelihood, Repetition, Scoring
 from harness.results.surprisal import encode
 from harness.scoring.batches import BUDGETS
@@ -48,9 +49,10 @@ def score(
         The likelihood of each row, and how they were computed.
 
     Raises:
-        ModelError: a row does not fit into memory, or the sentinel has another NLL than when the
-            model was fresh.
+        ModelError: a token has no embedding, a row does not fit into memory, or the sentinel has
+            another NLL than when the model was fresh.
     """
+    check_ids(loaded.model, loaded.encoder, rows)
     if loaded.sentinel is None:
         loaded.sentinel = rows[0], whole_row(loaded, rows[0])
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from harness.models.adapters import BaseShape
 from harness.models.encoding import Encoded
-from harness.models.loading import BaseShape
 from harness.records import StageRecord, TrainingRecord
 from harness.training.optimizers import optimizer_for
 from harness.training.state import TrainingState

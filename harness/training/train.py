@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSettings, TrainingSpec
 from harness.errors import OptionError, one_line
 from harness.files import sha256
+from harness.models.adapters import BaseShape, base_shape
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import BaseShape, base_shape, load_base, load_encoder, quiet
+from harness.models.loading import load_base, load_encoder, quiet
 from harness.models.memory import free
+from harness.models.soundness import check_ids
 from harness.prompts.rendering import render
 from harness.results.adapter_files import ADAPTER, write_record
 from harness.training.optimizers import PLAIN_KIN, optimizer_for
@@ -88,6 +90,7 @@ def _prepare(
     _check_optimizer(settings.optim, spec.device)
     free()  # what an earlier training run held before it failed
     model = load_base(spec, job.base)
+    check_ids(model, encoder, rows)
     shape = base_shape(model)
     model.name_or_path = spec.name  # what the adapter's config calls its base
     parts = _parts(rows, training)

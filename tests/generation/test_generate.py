@@ -10,6 +10,7 @@ import pytest
 from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, GenerationSettings, ModelSpec
 from harness.generation.generate import generate
+from harness.models.encoding import Encoder
 from harness.models.loading import LoadedModel, load
 from harness.prompts.files import load_template
 from harness.records import Sample
@@ -63,6 +64,27 @@ def test_it_stops_at_the_eos(loaded: LoadedModel) -> None:
     handle = head.register_forward_hook(only_eos)
     try:
         (sample, *_) = written(loaded)
+    finally:
+        handle.remove()
+    assert sample == Sample("test-000", "", 0, True)
+
+
+def test_it_stops_at_every_end_that_the_configuration_lists(tiny_model: Path) -> None:
+    """A Gemma ends turns with another token than its EOS."""
+    import torch
+
+    model = load(ModelSpec("tiny", "sha"), tiny_model, None)
+    other = 80
+    model.encoder = Encoder(model.encoder.tokenizer, "tiny", None, (other,))
+
+    def only_other(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        output = torch.full_like(output, -100.0)
+        output[..., other] = 0.0
+        return output
+
+    handle = model.model.get_output_embeddings().register_forward_hook(only_other)
+    try:
+        (sample, *_) = written(model)
     finally:
         handle.remove()
     assert sample == Sample("test-000", "", 0, True)

@@ -71,7 +71,7 @@ def test_an_adapter_that_does_not_fit_fails_its_cell_in_one_line(
     assert summary(tmp_path)["cells"][0]["model"] == f"tiny-llama+{adapter.name}"
     done = suites("--strategy=zeroshot", f"--adapter={adapter}", f"--model={wide}")
     assert done.status == 1
-    assert any("does not fit; it was trained for" in line for line in done.lines)
+    assert any("does not fit" in line for line in done.lines)
     assert "ModelError" not in done.out  # the line alone, not a traceback
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from harness.config.options import parse_options
 from harness.core import Example, GenerationSettings
-from harness.metrics.base import Array, Metric
+from harness.metrics.base import Array, Effect, Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.metrics.perplexity import Perplexity
 from harness.prompts.rendering import render as prompt
@@ -31,6 +31,7 @@ from harness.records import (
 )
 from harness.report import content as report
 from harness.report import markdown as rendering
+from harness.report.columns import columns, lines
 from harness.report.formatting import visible
 from harness.report.html import page
 from harness.report.learning import draw
@@ -42,6 +43,7 @@ from harness.report.terminal import Plain, show_report
 from harness.results.manifest import Control
 from harness.run.describe import describe
 from harness.run.plan import Plan, make_plan
+from harness.statistics.uncertainty import Comparison
 from tests.builders.cells import MEASUREMENT, PROVENANCE
 from tests.builders.tasks import Files
 from tests.builders.texts import HOSTILE
@@ -545,6 +547,28 @@ def test_a_corpus_metric_has_table_sentences_and_rows_too(plan: Plan) -> None:
     values = content.explorer.cells[0].values[0]
     seen = next(iter(measurements.values())).observations
     assert values == pytest.approx([one.nll / math.log(2) / one.n_bytes for one in seen], rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", [Perplexity(), Likely()], ids=["lower", "higher"])
+@pytest.mark.parametrize("rose", [True, False])
+def test_a_sure_change_has_the_colour_of_its_direction(
+    plan: Plan, metric: Metric, rose: bool
+) -> None:
+    """What is worse depends on which direction is better."""
+    stored = {name: measurement for name, (measurement, _) in measured(plan).items()}
+    manifest = describe(plan, {name: (m.cell, "file") for name, m in stored.items()})
+    content = report.build(manifest, stored, [metric])
+    sign = 1 if rose else -1
+    sure = Comparison(Effect(0.2 * sign, 0.15 * sign, 0.25 * sign), None, None, 0.001)
+    section = content.headline
+    groups = tuple(dataclasses.replace(g, comparison=sure) for g in section.groups)
+    section = dataclasses.replace(section, groups=groups)
+    content = dataclasses.replace(content, sections=(section,))
+    (column,) = [one for one in columns(content, section, "html") if one.name == "versus"]
+    shown = column.show(lines(content, section)[0])
+    worse = rose == (metric.better == "lower")
+    assert shown.css == ("worse" if worse else "better")
+    assert f'"sign":{1 if metric.better == "lower" else -1}' in page(content, {}).replace(" ", "")
 
 
 def test_the_control_is_chosen(plan: Plan) -> None:

@@ -14,9 +14,10 @@ import pytest
 from harness.core import digest
 from harness.errors import StoreError
 from harness.gate.decision import judge
+from harness.metrics.base import Reading
 from harness.metrics.perplexity import Perplexity
 from harness.results.baseline import read_baseline, update_baseline, write_baseline
-from harness.results.snapshot import Snapshot
+from harness.results.snapshot import Snapshot, rounded
 from tests.builders.snapshots import LOGS, TOKENS, N, but, rows, run
 
 
@@ -244,3 +245,10 @@ def test_a_baseline_of_schema_1_says_what_it_said(path: Path, snapshot: Snapshot
     gate = judge(snapshot, found, 0.01, False, [Perplexity()])
     assert [verdict.status for verdict in gate.verdicts] == ["OK", "OK"]
     assert [verdict.p for verdict in gate.verdicts] == [1.0, 1.0]
+
+
+def test_a_rows_total_is_what_is_rounded() -> None:
+    """A value over many tokens keeps its NLL to six decimals, not itself."""
+    nll, tokens = 100.1234564, 300
+    reading = Reading(np.array([nll / tokens]), (tokens,), {"mean_perplexity": 1.4})
+    assert rounded(reading).values == (100.123456 / tokens,)
