@@ -20,7 +20,7 @@ Run a sweep and look at it::
   :class:`CorpusMetric`, :class:`TaskSource`.
 * Nouns of what is asked for: :class:`Example`, :class:`Task`, :class:`PromptTemplate`,
   :class:`Adaptation`, :class:`TrainingSpec` with its :class:`Stage` and :class:`TrainingSettings`,
-  :class:`GenerationSettings`, :class:`ModelSpec`, :class:`Cell`.
+  :class:`DecodingSpec`, :class:`ModelSpec`, :class:`Cell`.
 * Nouns of what was found: :class:`Likelihood`, :class:`Answer`, :class:`Measurement`.
 * Errors, each of one line that says what would be right: :class:`AdaptbenchError` and, below it,
   :class:`DataError`, :class:`GateError`, :class:`MetricError`, :class:`ModelError`,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from harness.core import (
         Adaptation,
         Cell,
+        DecodingSpec,
         Example,
-        GenerationSettings,
         ModelSpec,
         PromptTemplate,
         Stage,
@@ -77,9 +77,9 @@ __all__ = [
     "Cell",
     "CorpusMetric",
     "DataError",
+    "DecodingSpec",
     "Example",
     "GateError",
-    "GenerationSettings",
     "Likelihood",
     "Measurement",
     "Metric",

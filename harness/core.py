@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.config.options import Options
 
 Quantization = Literal["none", "nf4", "fp4", "int8", "fp8"]  # fp8: only as it is stored
+Observed = Literal["likelihood", "answer"]  # what a cell holds of each row
 
 
 def digest(value: Any) -> str:
@@ -84,6 +85,11 @@ class Task:
     def digest(self) -> str:
         """SHA-256 of the test rows, in order."""
         return digest([example.content for example in self.examples])
+
+    @property
+    def questions_digest(self) -> str:
+        """SHA-256 of what is asked of a model: the test rows without their references."""
+        return digest([replace(example, output="").content for example in self.examples])
 
     @property
     def pool_digest(self) -> str:
@@ -159,21 +165,6 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """What a model is asked to write besides being scored; named as transformers does.
-
-    ``rows``: for so many of the first test rows; 0 for none.
-    """
-
-    rows: int = 0
-    max_new_tokens: int = 128
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-
-
-@dataclass(frozen=True)
 class DecodingSpec:
     """How an answer is written, each field named as transformers does.
 
@@ -220,6 +211,18 @@ class DecodingSpec:
     early_stopping: bool | Literal["never"] = False
     stop: tuple[str, ...] = ()
     num_return_sequences: int = 1
+
+    @property
+    def described(self) -> str:
+        """The settings that are not the defaults, and the limit, in words: for readers."""
+        default = DecodingSpec()
+        values = {name: value for name, value in asdict(self).items() if name != "name"}
+        told = [
+            f"{name} = {value!r}"
+            for name, value in values.items()
+            if value != getattr(default, name) or name == "max_new_tokens"
+        ]
+        return ", ".join(told)
 
 
 @dataclass(frozen=True)
@@ -306,10 +309,11 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the table, described by everything that determines it.
+    """What is observed of one model on all test rows, by everything that determines it.
 
-    The fields down to ``select`` say what the cell is called; the others are what ``key``, its
-    name in the store, is made of.
+    A cell holds likelihoods, or answers where it has a ``decoding``; ``scorer`` is of the former.
+    ``NAMES`` are the fields that say what a cell is called; ``key``, its name in the store, is made
+    of the others.
     """
 
     id: str
@@ -327,8 +331,8 @@ class Cell:
     prompt_digest: str
     demonstrations_digest: str
     training_digest: str | None
-    generation_digest: str | None
-    scorer: str
+    decoding: DecodingSpec | None
+    scorer: str | None
     libraries: tuple[tuple[str, str], ...]
 
     NAMES: ClassVar[frozenset[str]] = frozenset(
@@ -336,12 +340,19 @@ class Cell:
     )
 
     @property
+    def observes(self) -> Observed:
+        """What the cell holds of each row."""
+        return "likelihood" if self.decoding is None else "answer"
+
+    @property
     def key(self) -> str:
-        """SHA-256 over everything that determines the number, and over nothing else."""
+        """SHA-256 over everything that determines what is observed, and over nothing else."""
         values = {name: value for name, value in asdict(self).items() if name not in self.NAMES}
         model = values["model"]
         for name in ("name", "revision", "adapter"):  # the digests stand for these
             del model[name]
+        if self.decoding is not None:
+            del values["decoding"]["name"]
         return digest(values)
 
 

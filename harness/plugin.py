@@ -33,6 +33,10 @@ from harness.session import Session
 
 _KEY = pytest.StashKey[Session]()
 ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
+OBSERVING = {
+    shipped("suites") / "test_perplexity.py": "likelihood",
+    shipped("suites") / "test_answers.py": "answer",
+}
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
@@ -89,6 +93,9 @@ def _default(flag: Flag) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Turn the flags into a plan; a bad one ends pytest with one line and exit status 4."""
     console.prepare()
+    config.addinivalue_line(
+        "markers", 'observes(kind): which cells a test gets as case: "likelihood" or "answer"'
+    )
     try:
         plan = make_plan(_options(config))
     except AdaptbenchError as error:
@@ -125,9 +132,15 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one item of every cell for a test that asks for ``case``."""
+    """Make one item of every cell for a test that asks for ``case``.
+
+    A test gets the cells that hold likelihoods, or with the mark ``observes("answer")`` answers.
+    """
     if "case" in metafunc.fixturenames:
-        cases = session_of(metafunc.config).plan.cases
+        marked = metafunc.definition.get_closest_marker("observes")
+        wanted = marked.args[0] if marked is not None else "likelihood"
+        every = session_of(metafunc.config).plan.cases
+        cases = [case for case in every if case.observes == wanted]
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], scope="session")
 
 
@@ -148,10 +161,17 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
     return run
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the suites that run only when they are named: they measure no adaptation."""
-    # pytest does not ask about paths that are named.
-    return True if collection_path in ON_REQUEST else None
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the suites that measure no adaptation, and those that nothing is to be observed of.
+
+    pytest does not ask about paths that are named.
+    """
+    if collection_path in ON_REQUEST:
+        return True
+    observed = OBSERVING.get(collection_path)
+    if observed is None or any(one.observes == observed for one in session_of(config).plan.cases):
+        return None
+    return True
 
 
 def _column(reporter: pytest.TerminalReporter | None) -> int:

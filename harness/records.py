@@ -59,6 +59,7 @@ class Answer:
             the model's own distribution (temperature 1, nothing left out or penalized), whatever
             it was drawn by. Empty where they are not known.
         n_context: tokens before the answer.
+        demo_ids: ids of the demonstrations that were shown.
         draw: which of the row's draws it is, from 0.
         score: of a beam search: the beam's summed log-probability (penalties included) divided by
             its length to the power of ``length_penalty``; None for other decodings.
@@ -71,6 +72,7 @@ class Answer:
     stop: str
     logprobs: tuple[float, ...]
     n_context: int
+    demo_ids: tuple[str, ...] = ()
     draw: int = 0
     score: float | None = None
 
@@ -86,16 +88,18 @@ Observation = Likelihood | Answer  # what metrics are read from
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What a model wrote for one row; ``finished`` with the EOS, or stopped at the limit.
+class Agreement:
+    """How many answers of half precision are others when each row is written alone.
 
-    ``tokens`` counts the answer's tokens without the EOS.
+    Attributes:
+        rows: so many of the first rows were written alone as well.
+        differing: so many of them have another answer.
+        first: the place of the first token that differs, in the answer where it comes first.
     """
 
-    id: str
-    text: str
-    tokens: int
-    finished: bool
+    rows: int
+    differing: int
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class Writing:
         halved: how many batches were cut in half for want of memory.
         alone: rows that were written one at a time by transformers' own loop.
         recomputed: choices so close that they were made again from the row alone.
+        agreement: how far answers depend on the batch; None for float32, where they do not.
     """
 
     prefix: str = NONE
@@ -121,6 +126,7 @@ class Writing:
     halved: int = 0
     alone: int = 0
     recomputed: int = 0
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -287,13 +293,14 @@ class Measurement:
 
     Attributes:
         cell: what was measured.
-        observations: one for each test row, in order.
+        observations: of each test row, in order: one, or of answers several draws one after the
+            other.
         seconds: how long it took, training included.
         provenance: where it comes from.
         training: the training run of its adapter, if there was one.
         peak_memory_bytes: of the device on CUDA, else of the process.
         scoring: how its rows were scored.
-        samples: what the model wrote for some rows.
+        writing: how its answers were written; None where there are none.
         skeletons: what the tokenizer's chat template made of markers, by the roles of the turns:
             with them a prompt can be shown as it was sent.
         warnings: lines that a reader of the numbers has to know about the model, its adapter, its
@@ -301,12 +308,22 @@ class Measurement:
     """
 
     cell: Cell
-    observations: tuple[Likelihood, ...]
+    observations: tuple[Observation, ...]
     seconds: float
     provenance: Provenance
     training: TrainingRecord | None = None
     peak_memory_bytes: int | None = None
     scoring: Scoring = field(default_factory=Scoring)
-    samples: tuple[Sample, ...] = ()
+    writing: Writing | None = None
     skeletons: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def likelihoods(self) -> tuple[Likelihood, ...]:
+        """The observations, where they are likelihoods; else nothing."""
+        return tuple(one for one in self.observations if isinstance(one, Likelihood))
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """The observations, where they are answers; else nothing."""
+        return tuple(one for one in self.observations if isinstance(one, Answer))

@@ -86,6 +86,8 @@ class Session:
         rows = self.plan.task.examples
         found = []
         for metric in select_metrics(self.plan.options.metrics):
+            if metric.observes != measurement.cell.observes:
+                continue
             name = metric.headline.name
             value = metric.read(measurement.observations, rows).aggregates[name]
             found.append((name, repr(value)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ def _flags(options: Options) -> dict[str, Any]:
     for name in IF_CHOSEN:
         if getattr(options, name) == BY_FIELD[name].default:
             aside.add(name)
+    if not options.given("decode"):  # which asks for answers, whatever it names
+        aside.add("decode")
     flags = {flag.name: getattr(options, flag.field) for flag in FLAGS if flag.name not in aside}
     recipe = {name: _plain(value) for name, value in flags.items() if value not in (None, ())}
     recipe["model"] = [_absolute(text) for text in options.model]
@@ -60,7 +62,7 @@ def _flags(options: Options) -> dict[str, Any]:
 
 
 def _strategies(options: Options, schemas: Mapping[str, Schema]) -> dict[str, Any]:
-    """The tables of the strategies that are run, of those with settings, and of generation."""
+    """The tables of the strategies that are run, of those with settings, and of decodings."""
     named = [name for name in schemas if name in (*options.strategy, *options.strategies, LOADING)]
     full: dict[str, Settings] = {
         name: dict(filled(schemas[name], options.strategies.get(name, {}))) for name in named
@@ -74,7 +76,8 @@ def _strategies(options: Options, schemas: Mapping[str, Schema]) -> dict[str, An
                 alone[setting.name] = table.pop(setting.name)
         if table:
             found[name] = table
-    return found | {"generation": asdict(options.generation)} | alone
+    decoding = {name: _plain(dict(table)) for name, table in options.decoding.items()}
+    return found | ({"decoding": decoding} if decoding else {}) | alone
 
 
 def _stands_alone(

@@ -189,6 +189,15 @@ FLAGS: tuple[Flag, ...] = (
         "prompts: names of files in templates/prompts/, or paths of TOML files",
         "NAMES",
     ),
+    Flag(
+        "decode",
+        parse.nonempty,
+        "greedy",
+        "how answers are written, where a metric reads answers or this is given: greedy, sample, "
+        "beam, each perhaps with settings (sample:temperature=0.7,top_p=0.9), or names of tables "
+        "[decoding.NAME] of a recipe",
+        "NAMES",
+    ),
     Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(
         "scorer",

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from harness.config.decoding import parse_decodings
 from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.recipe import Layer, anchor, check_models, parse_setting, read_recipe
 from harness.config.schema import schema_of, variants
-from harness.config.tables import Reader, Strategies, merged
-from harness.core import GenerationSettings, Quantization, TrainingSettings
+from harness.config.tables import Decodings, Reader, Strategies, merged
+from harness.core import DecodingSpec, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flag import Flag
 
@@ -29,7 +30,7 @@ class Options:
     Attributes:
         strategies: a strategy's name → its settings, as far as they are not defaults.
         per_model: a text of ``model`` → the settings of strategies that differ for it.
-        generation: what the models are asked to write.
+        decoding: a decoding's name → its settings, of tables.
         trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
@@ -56,6 +57,7 @@ class Options:
     direction_pattern: tuple[str, ...] = ()
     allow_leakage: bool = False
     prompt: tuple[str, ...] = BY_FIELD["prompt"].default
+    decode: str = BY_FIELD["decode"].default
     limit: int | None = None
     scorer: str = "fast"
     score_as: tuple[str, ...] = ("trained",)
@@ -72,7 +74,7 @@ class Options:
     recipe: Path | None = None
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
-    generation: GenerationSettings = GenerationSettings()
+    decoding: Decodings = field(default_factory=dict)
     trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
@@ -96,6 +98,15 @@ class Options:
     def given(self, name: str) -> bool:
         """Whether the user set this field, rather than leaving its default."""
         return name in self.explicit
+
+    @property
+    def decodings(self) -> tuple[DecodingSpec, ...]:
+        """What ``decode`` names, as far as the tables know it.
+
+        Raises:
+            OptionError: one is unknown, has unusable settings, or stands twice.
+        """
+        return parse_decodings(self.decode, self.decoding)
 
     def of(self, model: str) -> Options:
         """Return the options as they are for ``model``, a text of ``--model``, of any revision."""
@@ -151,7 +162,7 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
         **values,
         strategies=tables.strategies,
         per_model=tables.per_model,
-        generation=tables.generation,
+        decoding=tables.decoding,
         trial=any(layer.is_trial for layer in layers),
         explicit=frozenset(values),
     )

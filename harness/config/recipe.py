@@ -19,8 +19,9 @@ A recipe is TOML. Its top level takes every flag by name; tables hold the rest::
     levels = 3
     by = "length"
 
-    [generation]                    # let the models write, too
-    rows = 5
+    [decoding.careful]              # a way of writing answers: decode = ["greedy", "careful"]
+    do_sample = true
+    temperature = 0.3
 
     [trial]                         # what --limit=N changes besides
     qlora.max_steps = 10

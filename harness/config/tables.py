@@ -1,7 +1,8 @@
 """The tables of all layers together: each strategy's settings, and what differs for a model.
 
 A table of a layer is a strategy's (``[qlora]``), one that stands in a strategy's and may stand on
-its own as well (``[subset]``), ``[generation]``, or ``[for."MODEL"]``, which holds strategies'.
+its own as well (``[subset]``), a decoding's (``[decoding.NAME]``), or ``[for."MODEL"]``, which
+holds strategies'.
 """
 
 from __future__ import annotations
@@ -10,24 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.config.checks import check_table, number, share, switch, whole
+from harness.config.decoding import BUILT_IN, check_name, decoding
 from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.recipe import Layer
 from harness.config.schema import PRESENT, Settings, over, read, schema_of, settled, try_tables
-from harness.core import GenerationSettings
 from harness.errors import OptionError, suggest
 from harness.plugins import STRATEGIES, find
 
-GENERATION = {
-    "rows": whole(0),
-    "max_new_tokens": whole(1),
-    "do_sample": switch,
-    "temperature": number(0, open_low=True),
-    "top_p": share,
-    "repetition_penalty": number(0, open_low=True),
-}
-OTHERS = ("generation", "for")  # tables that are no strategy's
+OTHERS = ("decoding", "for")  # tables that are no strategy's
 Strategies = Mapping[str, Settings]  # a strategy's name → its settings
+Decodings = Mapping[str, Mapping[str, Any]]  # a decoding's name → its settings
 
 
 @dataclass(frozen=True)
@@ -37,12 +30,12 @@ class Tables:
     Attributes:
         strategies: a strategy's name → its settings.
         per_model: a text of ``model`` → what differs for it.
-        generation: what the models are asked to write.
+        decoding: a decoding's name → its settings.
     """
 
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
-    generation: GenerationSettings = GenerationSettings()
+    decoding: Decodings = field(default_factory=dict)
 
 
 class Reader:
@@ -103,10 +96,7 @@ class Reader:
         per_model = {model: _for_model(read_layers, model) for model in sorted(models)}
         for tables in (strategies, *(merged(strategies, own) for own in per_model.values())):
             self._try(tables)
-        generation: dict[str, Any] = {}
-        for layer in layers:
-            generation |= self._generation(layer)
-        return Tables(self._settled(strategies), per_model, GenerationSettings(**generation))
+        return Tables(self._settled(strategies), per_model, _decodings(layers))
 
     @property
     def _names(self) -> list[str]:
@@ -121,19 +111,19 @@ class Reader:
         return table == "none" and name in self._inside() and name not in self.classes
 
     def _refuse(self, where: str, name: str) -> None:
+        if name == "generation":
+            raise OptionError(
+                f"{where}[generation]: what a model writes is asked for with --decode, by names of "
+                f"tables [decoding.NAME] with the same settings, and for every test row"
+            )
         flags = [flag.name for flag in FLAGS if flag.name != "set"]
         known = list(dict.fromkeys([*flags, *self._names, "trial"]))
         lines = "; ".join([f"known: {', '.join(known)}", *self.broken])
         raise OptionError(f"{where}no key {name!r}{suggest(name, known)}; {lines}")
 
     def _read(self, layer: Layer, asked: Sequence[str]) -> Strategies:
-        self._generation(layer)
         tables = {name: table for name, table in layer.tables.items() if name != "for"}
         return self._strategies(layer.where, tables, asked)
-
-    def _generation(self, layer: Layer) -> dict[str, Any]:
-        where = f"{layer.where}[generation]"
-        return check_table(where, layer.tables.get("generation", {}), GENERATION)
 
     def _models(self, layer: Layer, asked: Sequence[str]) -> dict[str, Strategies]:
         return {
@@ -203,6 +193,24 @@ def merged(weaker: Strategies, stronger: Strategies) -> dict[str, Settings]:
     """Return the strategies' settings of ``weaker``, and in their place those of ``stronger``."""
     names = dict.fromkeys([*weaker, *stronger])
     return {name: over(weaker.get(name, {}), stronger.get(name, {})) for name in names}
+
+
+def _decodings(layers: Sequence[Layer]) -> Decodings:
+    """Every table ``[decoding.NAME]``, checked with those that it stands on."""
+    found: dict[str, dict[str, Any]] = {}
+    trials = [one for layer in layers for one in layer.trial]  # a recipe is right or wrong
+    for layer in (*layers, *trials):
+        tables = layer.tables.get("decoding", {})
+        for name, table in tables.items():
+            where = f"{layer.where}[decoding.{name}]"
+            if not isinstance(table, Mapping):
+                raise OptionError(f"{where}: expected a table of settings, found {table!r:.60}")
+            check_name(name, where)
+            said = {**found.get(name, {}), **table}
+            decoding(name, {**BUILT_IN.get(name, {}), **said}, where)
+            if layer not in trials:
+                found[name] = said
+    return found
 
 
 def _for_model(

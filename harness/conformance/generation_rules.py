@@ -20,7 +20,7 @@ from harness.core import DecodingSpec, ModelSpec
 from harness.errors import ConformanceError, NotApplicableError
 from harness.generation.alone import plain_logits, run
 from harness.generation.engine import Load, write
-from harness.generation.stops import PENDING, end_tokens
+from harness.generation.stops import PENDING
 from harness.models.encoding import Encoded
 from harness.models.loading import ModelPool
 from harness.records import STOP_TOKEN, Answer
@@ -133,7 +133,7 @@ def writing_as_transformers_does(model: ModelUnderTest) -> None:
     from transformers import GenerationConfig
 
     _exact(model)
-    ends = sorted(end_tokens(model.loaded))
+    ends = sorted(model.loaded.encoder.ends)
     rows = model.rows(4)
     for decoding in (GREEDY, DECODINGS[2]):
         config = GenerationConfig(

@@ -71,13 +71,18 @@ def _sorted_out(
     for name in [*current.cells, *(n for n in baseline.cells if n not in current.cells)]:
         found = _before_numbers(name, current, baseline)
         verdicts += found
-        for metric in () if found else metrics:
+        for metric in () if found else _of_cell(name, metrics, current):
             verdict = _before_comparing(name, metric, current, baseline)
             if verdict is None:
                 pairs[name, metric.name] = _pair(name, metric, current, baseline)
             else:
                 verdicts.append(verdict)
     return verdicts, pairs
+
+
+def _of_cell(name: str, metrics: Sequence[Metric], current: Snapshot) -> list[Metric]:
+    """The metrics that read what the cell holds."""
+    return [metric for metric in metrics if metric.name in current.cells[name].metrics]
 
 
 def hold(terms: Terms, current: Snapshot, metrics: Sequence[Metric]) -> Gate:

@@ -7,6 +7,7 @@ near to another one that the batch's rounding could make it is made again from t
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from harness.generation.forward import Wave
 from harness.generation.lines import Line, Task
 from harness.generation.noise import key
 from harness.generation.sampling import Choice, choose
-from harness.generation.stops import Stops, end_tokens, room
+from harness.generation.stops import Stops, room
 from harness.generation.ways import Way, does_not_fit, find_way
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
@@ -83,11 +84,11 @@ def write(
 
     Raises:
         PromptError: a row leaves no room for a token.
-        ModelError: a single row does not fit into memory.
+        ModelError: a single row does not fit into memory, or logits are not finite.
     """
     import torch
 
-    stops = Stops(loaded.encoder.tokenizer, end_tokens(loaded), decoding.stop)
+    stops = Stops(loaded.encoder.tokenizer, loaded.encoder.ends, decoding.stop)
     task = Task(loaded, decoding, stops, seed)
     limits = [room(loaded, row, decoding) for row in rows]
     found: dict[int, list[Answer]] = {}
@@ -105,7 +106,20 @@ def write(
             )
             writing = _together(task, rows, limits, way, load, found, progress, writing)
     answers = tuple(answer for index in range(len(rows)) for answer in found[index])
+    _check_finite(loaded, answers)
     return answers, replace(writing, recomputed=task.recomputed)
+
+
+def _check_finite(loaded: LoadedModel, answers: Sequence[Answer]) -> None:
+    """Refuse answers whose tokens were chosen by logits that are not finite: they mean nothing."""
+    for one in answers:
+        for place, logprob in enumerate(one.logprobs, start=1):
+            if not math.isfinite(logprob):
+                raise ModelError(
+                    f"{loaded.spec.name}: row {one.id!r}: the probability of token {place} of the "
+                    f"answer is not finite ({logprob}), so nothing can be chosen by it; weights "
+                    f"that are NaN or overflow do this (float16 often: try --dtype=bfloat16)"
+                )
 
 
 def _together(

@@ -55,5 +55,5 @@ class Line:
         before = len(self.row.context)
         return Answer(
             self.row.prompt.id, tokens, text, self.ended, self.stop, tuple(self.logprobs),
-            before, self.draw, score,
+            before, self.row.prompt.demo_ids, self.draw, score,
         )  # fmt: skip

@@ -19,40 +19,6 @@ TAIL = 16  # tokens that are decoded besides those in which a stop string could 
 PENDING = "\ufffd"  # what a decoder shows of a character whose bytes are not all there
 
 
-def end_tokens(loaded: LoadedModel) -> frozenset[int]:
-    """Ids that end an answer.
-
-    The tokenizer's EOS, the end tokens that the model's configurations list, and the end of a
-    turn of the tokenizer's chat template.
-    """
-    known = getattr(loaded.encoder, "ends", None)
-    if known:
-        return frozenset(known)
-    found = {loaded.encoder.eos} | _end_of_turn(loaded)
-    model = loaded.model
-    configs = (model.config, model.config.get_text_config(), model.generation_config)
-    for config in configs:
-        listed = getattr(config, "eos_token_id", None)
-        found |= set(listed if isinstance(listed, list | tuple) else [listed]) - {None}
-    return frozenset(found)
-
-
-def _end_of_turn(loaded: LoadedModel) -> frozenset[int]:
-    """The special token that the chat template writes after an assistant's words, if it does."""
-    tokenizer = loaded.encoder.tokenizer
-    if not tokenizer.chat_template:
-        return frozenset()
-    said = "adaptbench"
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-    try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # templates raise whatever their authors wrote
-        return frozenset()
-    after = text.rpartition(said)[2].strip()
-    ids = tokenizer(after, add_special_tokens=False).input_ids[:1]
-    return frozenset(set(ids) & set(tokenizer.all_special_ids))
-
-
 def room(loaded: LoadedModel, row: Encoded, decoding: DecodingSpec) -> int:
     """How many tokens may be written for a row.
 

@@ -93,6 +93,27 @@ class Reading:
         return unusable(self.tested)
 
 
+def per_row(seen: Sequence[Observation], rows: Sequence[Example]) -> tuple[Sequence[Example], int]:
+    """Match observations with rows that several of them can be of.
+
+    Args:
+        seen: of each row, in order, its draws one after the other; as many of every row.
+        rows: the test rows.
+
+    Returns:
+        The row of each observation, and the number of draws.
+
+    Raises:
+        ValueError: there are no rows, or the observations are not theirs.
+    """
+    if not seen or not rows:
+        raise ValueError("no rows to read a metric from")
+    if len(seen) % len(rows):
+        raise ValueError(f"{len(seen)} observations of {len(rows)} rows")
+    draws = len(seen) // len(rows)
+    return [row for row in rows for _ in range(draws)], draws
+
+
 def unusable(tested: Array) -> tuple[int, ...]:
     """The places of rows that hold a number that is not finite; rows are the first axis."""
     whole = np.isfinite(tested).reshape(len(tested), -1).all(axis=1)
@@ -122,6 +143,7 @@ class Metric:
             sum of value × denominator over the rows, up to a factor that the rows fix. None where
             such cells cannot be compared.
         notes: sentences for the reader of a report.
+        needs_reference: whether it reads the row's reference.
     """
 
     name: ClassVar[str]
@@ -138,6 +160,7 @@ class Metric:
     center: ClassVar[str | None] = None
     total: ClassVar[str | None] = None
     notes: ClassVar[tuple[str, ...]] = ()
+    needs_reference: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a metric without a headline of its own the mean, called by its name."""
@@ -222,31 +245,38 @@ class Metric:
         return math.log1p(tolerance) if self.scale == "log" else tolerance * self.span
 
     def read(self, seen: Sequence[Observation], rows: Sequence[Example]) -> Reading:
-        """Read a cell.
+        """Read a cell. Of a row with several draws, the value is their mean.
 
         Args:
-            seen: the cell's observations, at least one.
+            seen: the cell's observations, at least one of each row.
             rows: the test rows, in the same order.
 
         Raises:
             ValueError: there are no rows.
-            MetricError: the metric raised or gave no number, or reads other observations.
+            MetricError: the metric raised or gave no number, reads other observations, or has a
+                log scale, on which the draws of a row have no mean that is shown.
         """
         self._check_kind(seen)
+        rows, draws = per_row(seen, rows)
         pairs = list(zip(seen, rows, strict=True))
         values = np.array([self._value(*pair) for pair in pairs], dtype=np.float64)
         # A value that is too large to be shown counts as not finite.
         values[np.isfinite(values) & ~np.isfinite(self.show(values))] = np.inf
-        counts = [self.denominator(one) for one in seen]
-        known = tuple(count for count in counts if count is not None)
         aggregates = self._aggregates(seen, rows)
         self._check_headline(values, aggregates[self.headline.name])
+        if draws > 1:
+            if self.scale == "log":
+                raise MetricError(
+                    f"metric {self.name!r}: found {draws} draws of each row; a metric on a log "
+                    f"scale reads one: use num_return_sequences = 1, and more --seeds"
+                )
+            return Reading(values.reshape(-1, draws).mean(axis=1), None, aggregates)
+        counts = [self.denominator(one) for one in seen]
+        known = tuple(count for count in counts if count is not None)
         return Reading(values, known if len(known) == len(seen) else None, aggregates)
 
     def _check_kind(self, seen: Sequence[Observation]) -> None:
-        """See that there are observations, of the kind that the metric reads."""
-        if not seen:
-            raise ValueError("no rows to read a metric from")
+        """See that the observations are of the kind that the metric reads."""
         for one in seen:
             if not isinstance(one, KINDS[self.observes]):
                 raise MetricError(

@@ -5,8 +5,9 @@ With t_i the sufficient statistics of row i (for BLEU, numbers of n-grams) and f
     value of a corpus   f(Σ t_i)        the headline
     value of a row      f(t_i)          for looking at; never averaged
 
-Intervals and tests are those of f(Σ t_i): see :mod:`harness.statistics.corpus`. A third party's is
-a class in one file, as any metric is::
+The statistics of a row with several draws are their sums. Intervals and tests are those of
+f(Σ t_i): see :mod:`harness.statistics.corpus`. A third party's is a class in one file, as any
+metric is::
 
     class Bits(CorpusMetric):
         name = "bits"
@@ -31,7 +32,7 @@ import numpy as np
 
 from harness.core import Example
 from harness.errors import MetricError, one_line
-from harness.metrics.base import Array, Metric, Reading
+from harness.metrics.base import Array, Metric, Reading, per_row
 from harness.records import Observation
 
 
@@ -77,10 +78,12 @@ class CorpusMetric(Metric):
 
     def read(self, seen: Sequence[Observation], rows: Sequence[Example]) -> Reading:
         self._check_kind(seen)
-        if len(seen) != len(rows):
-            raise ValueError(f"{len(seen)} observations of {len(rows)} rows")
         shape = (len(rows), len(self.sums))
-        sums = self._numbers("statistics", shape, lambda: self.statistics(seen, rows))
+        rows, draws = per_row(seen, rows)
+        each = self._numbers(
+            "statistics", (len(seen), shape[1]), lambda: self.statistics(seen, rows)
+        )
+        sums = each.reshape(shape[0], draws, shape[1]).sum(axis=1)
         values = self._numbers("of_rows", shape[:1], lambda: self.of_rows(sums))
         whole = self._numbers("combine", (), lambda: self.combine(sums.sum(axis=0)))
         aggregates = self._aggregates(seen, rows)

@@ -64,6 +64,7 @@ class Empty(_Fault):
     """The share of answers in which nothing is to be seen."""
 
     name = "empty"
+    needs_reference = False
     title = "share of empty answers"
     definition: ClassVar = {
         "empty": "share of answers of nothing but whitespace and characters that do not show",
@@ -77,6 +78,7 @@ class Truncated(_Fault):
     """The share of answers that did not come to an end."""
 
     name = "truncated"
+    needs_reference = False
     title = "share of truncated answers"
     definition: ClassVar = {
         "truncated": "share of answers that ended at the limit of new tokens",
@@ -91,6 +93,7 @@ class Looping(_Fault):
     """The share of answers that repeat themselves to the end."""
 
     name = "looping"
+    needs_reference = False
     title = "share of looping answers"
     definition: ClassVar = {
         "looping": f"share of answers that end in a phrase {TIMES} times or more in a row, "
@@ -106,6 +109,7 @@ class Copied(_Fault):
     """The share of answers that are their source."""
 
     name = "copied"
+    needs_reference = False
     title = "share of copied sources"
     definition: ClassVar = {
         "copied": f"share of answers with a chrF2 of {SAME:g} or more against the text that the "
@@ -136,6 +140,7 @@ class Leaked(_Fault):
     """The share of answers in which a chat template shows."""
 
     name = "leaked"
+    needs_reference = False
     title = "share with leaked markers"
     definition: ClassVar = {
         "leaked": "share of answers with a marker of a chat template (<|im_start|>, [INST] …) or "

@@ -12,6 +12,7 @@ from harness.metrics.base import KINDS, Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.plugins import Kind, find, select
 
+GROUPS = {"degeneration": ("empty", "truncated", "looping", "copied", "wrong_script", "leaked")}
 _REQUIRED = ("name", "title", "better", "definition", "row", "aggregates", "headline")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -47,12 +48,13 @@ def find_metric(name: str, where: str | None = None) -> Metric:
 
 
 def select_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
-    """Return the metrics called ``names``, in this order.
+    """Return the metrics called ``names``, in this order; a name may stand for several of them.
 
     Raises:
         MetricError: as :func:`find_metric`.
     """
-    return tuple(_made(metric) for metric in select(METRICS, names))
+    every = [one for name in names for one in GROUPS.get(name, (name,))]
+    return tuple(_made(metric) for metric in select(METRICS, list(dict.fromkeys(every))))
 
 
 def metric_names() -> list[str]:

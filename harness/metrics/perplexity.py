@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from harness.core import Example
 from harness.metrics.base import Aggregate, Metric
-from harness.records import Likelihood
+from harness.records import Likelihood, Observation
 
 
 class Perplexity(Metric):
@@ -93,7 +93,11 @@ class Perplexity(Metric):
         }
 
 
-def nonfinite_rows(seen: Sequence[Likelihood]) -> list[str]:
-    """Ids of the rows whose perplexity is NaN or infinite."""
+def nonfinite_rows(seen: Sequence[Observation]) -> list[str]:
+    """Ids of the rows whose perplexity is NaN or infinite; answers have none."""
     metric = Perplexity()
-    return [one.id for one in seen if not math.isfinite(metric.shown(one.nll / one.n_tokens))]
+    return [
+        one.id
+        for one in seen
+        if isinstance(one, Likelihood) and not math.isfinite(metric.shown(one.nll / one.n_tokens))
+    ]

@@ -22,7 +22,16 @@ from harness.report.formatting import (
     percent_of,
     plus_minus,
 )
-from harness.report.nouns import VARYING, CellFacts, CellResult, Group, GroupResult, Report, Section
+from harness.report.nouns import (
+    VARYING,
+    Anchor,
+    CellFacts,
+    CellResult,
+    Group,
+    GroupResult,
+    Report,
+    Section,
+)
 from harness.statistics.paired import ALPHA
 from harness.statistics.uncertainty import Comparison
 
@@ -109,10 +118,10 @@ def columns(report: Report, section: Section, output: str) -> list[Column]:
     names: list[str] = []
     for name in (*ORDER[output], *([LAST[output]] if output in LAST else [])):
         names += _expanded(name, section.metric)
-    absent = {name for name in VARYING if name not in report.varying}
+    absent = {name for name in VARYING if name not in section.varying}
     if report.gate is None:
         absent.add("gate")
-    if not any(group.training_tokens for group in report.groups):
+    if not any(result.group.training_tokens for result in section.groups):
         absent.add("training")
     return [known[name] for name in names if name in known and name not in absent]
 
@@ -126,10 +135,27 @@ def _expanded(name: str, metric: Metric) -> list[str]:
     return [name]
 
 
-def lines(report: Report, section: Section) -> list[Line]:
+def lines(section: Section) -> list[Line]:
     """The lines of the main table."""
-    pairs = zip(report.groups, section.groups, strict=True)
-    return [Line(section, group, result) for group, result in pairs]
+    return [Line(section, result.group, result) for result in section.groups]
+
+
+def body(section: Section, shown: Sequence[Column]) -> list[list[Shown]]:
+    """What the main table shows, line by line, those of no model last."""
+    found = [[column.show(line) for column in shown] for line in lines(section)]
+    return found + [
+        [_anchored(section, anchor, column) for column in shown] for anchor in section.anchors
+    ]
+
+
+def _anchored(section: Section, anchor: Anchor, column: Column) -> Shown:
+    """What a column shows of the floor or the ceiling: its name, and the headline."""
+    if column.name == "strategy":
+        return Shown(anchor.name, css="anchor")
+    if column.name in ("mean", "mean and interval"):
+        digits = section.metric.headline.digits
+        return Shown(number(anchor.value, digits), sort=anchor.value, css="anchor")
+    return Shown(NONE, css="anchor")
 
 
 def all_columns(report: Report, section: Section) -> list[Column]:

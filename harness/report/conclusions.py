@@ -18,7 +18,7 @@ from harness.results.manifest import Control
 from harness.statistics.paired import ALPHA
 from harness.statistics.uncertainty import Comparison, compare_groups
 
-Place = tuple[str, str]  # model, prompt
+Place = tuple[str, str, str]  # model, prompt, decoding
 Denominators = tuple[int, ...] | None
 
 
@@ -33,6 +33,7 @@ class BreakEven:
     against: str
     model: str
     prompt: str
+    decoding: str
     queries: int
 
 
@@ -40,9 +41,12 @@ class BreakEven:
 class _Entry:
     """A group and what a metric says of it."""
 
-    group: Group
     result: GroupResult
     tested: Array
+
+    @property
+    def group(self) -> Group:
+        return self.result.group
 
     @property
     def mean(self) -> float:
@@ -53,25 +57,23 @@ class _Entry:
 def conclusions(
     metric: Metric,
     control: Control,
-    groups: Sequence[Group],
     results: Sequence[GroupResult],
     tested: Sequence[Array],
     denominators: Sequence[Denominators],
 ) -> list[str]:
-    """Sentences about each model and prompt, the most important first.
+    """Sentences about each model, prompt and decoding, the most important first.
 
     Args:
         metric: what the results are of.
         control: what the others are compared with.
-        groups: the rows of the main table.
-        results: each group's, in the same order.
+        results: the rows of the main table.
         tested: each group's values on the scale that is tested; shape (seeds, rows), under a
             corpus metric (seeds, rows, statistics).
         denominators: each group's; None where the metric has none.
     """
     say = _Sentences(metric, control)
-    entries = [_Entry(*each) for each in zip(groups, results, tested, strict=True)]
-    places = list(dict.fromkeys(map(_place, groups)))
+    entries = [_Entry(*each) for each in zip(results, tested, strict=True)]
+    places = list(dict.fromkeys(_place(entry.group) for entry in entries))
     found = []
     for place in places:
         members = [entry for entry in entries if _place(entry.group) == place]
@@ -82,50 +84,45 @@ def conclusions(
             continue
         found += [where + text for text in say.best(usable)]
         found += [where + text for text in say.more_shots(usable)]
+    found += say.decodings(entries)
     return found + say.across_models(entries, denominators)
 
 
 def pays_off(
-    groups: Sequence[Group],
-    results: Sequence[GroupResult],
-    metric: Metric,
-    found: Sequence[BreakEven],
+    results: Sequence[GroupResult], metric: Metric, found: Sequence[BreakEven]
 ) -> list[str]:
     """When a training run has cost less than the longer prompts of the best other, in tokens.
 
     Args:
-        groups: the rows of the main table.
-        results: each group's, under the headline metric.
+        results: the rows of the main table, under the headline metric.
         metric: the headline metric.
         found: every pair of a trained group and one with longer prompts.
     """  # fmt: skip
-    places = list(dict.fromkeys(map(_place, groups)))
-    pairs = zip(groups, results, strict=True)
-    means = {(g.model, g.prompt, g.label): r.mean for g, r in pairs}
+    places = list(dict.fromkeys(_place(one.group) for one in results))
+    means = {(*_place(one.group), one.group.label): one.mean for one in results}
 
     def rank(entry: BreakEven) -> float:
         # A name may end with what tells it from others of its label.
         label = entry.against.partition(" (")[0]
-        mean = means.get((entry.model, entry.prompt, label))
+        mean = means.get((entry.model, entry.prompt, entry.decoding, label))
         return math.inf if not mean else metric.worsening * mean
 
     first: dict[tuple[str, ...], BreakEven] = {}
     for entry in sorted(found, key=rank):
-        first.setdefault((entry.model, entry.prompt, entry.label), entry)
+        first.setdefault((entry.model, entry.prompt, entry.decoding, entry.label), entry)
     return [
-        f"{_where((entry.model, entry.prompt), places)}Counted in tokens, the training of "
-        f"{entry.label} is paid for after {entry.queries:,} queries by the shorter prompts, "
-        f"against {entry.against}."
-        for entry in first.values()
+        f"{_where(place, places)}Counted in tokens, the training of {entry.label} is paid for "
+        f"after {entry.queries:,} queries by the shorter prompts, against {entry.against}."
+        for (*place, _), entry in first.items()
     ]
 
 
 def _place(group: Group) -> Place:
-    return group.model, group.prompt
+    return group.model, group.prompt, group.decoding
 
 
-def _where(place: Place, places: Sequence[Place]) -> str:
-    """What tells this model and prompt from the others."""
+def _where(place: Sequence[str], places: Sequence[Sequence[str]]) -> str:
+    """What tells this model, prompt and decoding from the others."""
     parts = [
         value for index, value in enumerate(place) if len({other[index] for other in places}) > 1
     ]
@@ -194,6 +191,42 @@ class _Sentences:
             change = self._change(facts.widest, "it")
             return f"{most.label} is not shown to differ from {other}: {change}."
         return f"{most.label} is {self._change(facts.widest, other)}, {sure}."
+
+    def decodings(self, entries: Sequence[_Entry]) -> list[str]:
+        """How each decoding compares with the best one, for the best strategy of each prompt."""
+        usable = [entry for entry in entries if entry.result.mean is not None]
+        ways: dict[tuple[str, str], list[_Entry]] = {}
+        for entry in usable:
+            ways.setdefault((entry.group.model, entry.group.prompt), []).append(entry)
+        pairs = [pair for members in ways.values() for pair in self._ways_of_writing(members)]
+        sides = [(other.tested, best.tested) for best, other in pairs]
+        compared = compare_groups(self.metric, sides)
+        return [
+            self._decoding(best, other, facts, list(ways))
+            for (best, other), facts in zip(pairs, compared, strict=True)
+            if facts is not None
+        ]
+
+    def _ways_of_writing(self, members: Sequence[_Entry]) -> list[tuple[_Entry, _Entry]]:
+        """The best group, and the others that differ from it in their decoding alone."""
+        best = self._first(members)
+
+        def name(entry: _Entry) -> tuple[str, ...]:
+            return entry.group.name[:-1]
+
+        others = [one for one in members if one is not best and name(one) == name(best)]
+        return [(best, other) for other in others]
+
+    def _decoding(
+        self, best: _Entry, other: _Entry, facts: Comparison, ways: Sequence[tuple[str, str]]
+    ) -> str:
+        place = best.group.model, best.group.prompt
+        where = _where(place, ways)
+        change = self._change(facts.widest, best.group.decoding)
+        return (
+            f"{where}With {best.group.label}, {other.group.decoding} is {change}, "
+            f"{sureness(facts)}."
+        )
 
     def across_models(
         self, entries: Sequence[_Entry], denominators: Sequence[Denominators]

@@ -8,18 +8,19 @@ measurements give the same bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
-from harness.core import Example
 from harness.gate.verdict import STATUSES, Gate
 from harness.metrics.base import Array, Metric, Reading
 from harness.records import COPIED, Measurement
+from harness.report.answers import anchors, degeneration, samples
 from harness.report.conclusions import conclusions
 from harness.report.learning import training_runs
+from harness.report.members import Members, Row
 from harness.report.nouns import (
     CellFacts,
     CellResult,
@@ -32,16 +33,15 @@ from harness.report.nouns import (
     Noise,
     PrecisionFacts,
     Report,
-    SampleRow,
     Section,
     StdFactor,
     Training,
     Unshared,
-    Written,
+    WritingFacts,
     finite,
 )
 from harness.report.rows import explorer
-from harness.results.manifest import Entry, Manifest
+from harness.results.manifest import Manifest
 from harness.statistics.uncertainty import (
     Bounds,
     Comparison,
@@ -53,14 +53,6 @@ from harness.statistics.uncertainty import (
 )
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured cell of the report."""
-
-    entry: Entry
-    measurement: Measurement
 
 
 def build(
@@ -78,25 +70,26 @@ def build(
         gate: what the gate said, if it was asked.
     """
     rows = [Row(entry, measured[entry.id]) for entry in manifest.entries if entry.cell is not None]
-    members: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        members.setdefault(row.entry.group, []).append(row)
-    planned = Counter(entry.group for entry in manifest.entries)
-    groups = tuple(_group(rows_, planned[name]) for name, rows_ in members.items())
-    grouped = list(members.values())
+    groups = _groups(manifest, rows)
+    sections = tuple(_section(one, manifest, groups, gate) for one in metrics)
     return Report(
         adaptbench=manifest.adaptbench,
         task=manifest.task,
         control=manifest.control,
-        sections=tuple(_section(one, manifest, grouped, rows, groups, gate) for one in metrics),
+        sections=sections,
         cells=tuple(map(_cell, rows)),
-        groups=groups,
+        groups=tuple(one.group for one in groups),
         models=_unique(map(_model, rows)),
         prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
         seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
-        scorers=tuple(sorted({row.measurement.cell.scorer for row in rows})),
+        scorers=tuple(sorted({row.measurement.cell.scorer or "" for row in rows} - {""})),
         trainings=_training_runs(manifest, rows),
-        samples=_samples(manifest, rows),
+        degeneration=degeneration(groups, manifest.rows),
+        writings=tuple(_writings(rows)),
+        decodings=_unique(
+            row.measurement.cell.decoding for row in rows if row.measurement.cell.decoding
+        ),
+        samples=samples(groups, manifest.rows),
         explorer=explorer(manifest, measured, metrics),
         recipe=manifest.recipe,
         trial=manifest.trial,
@@ -105,36 +98,41 @@ def build(
         gate=gate,
         precision=_unique(one for one in map(_precision, rows) if one is not None),
         unshared=_unique(_unshared(rows)),
-        halved=tuple(row.entry.id for row in rows if row.measurement.scoring.halved),
+        halved=tuple(row.entry.id for row in rows if _halved(row)),
         environments=_unique(map(_environment, rows)),
         noise=_noise(rows),
         warnings=_warnings(manifest, rows),
     )
 
 
+def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[Members]:
+    """The measured cells by what they differ in besides their seed."""
+    members: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        members.setdefault(row.entry.group, []).append(row)
+    planned = Counter(entry.group for entry in manifest.entries)
+    return [Members(_group(some, planned[name]), tuple(some)) for name, some in members.items()]
+
+
 def _section(
-    metric: Metric,
-    manifest: Manifest,
-    members: Sequence[Sequence[Row]],
-    rows: Sequence[Row],
-    groups: Sequence[Group],
-    gate: Gate | None,
+    metric: Metric, manifest: Manifest, every: Sequence[Members], gate: Gate | None
 ) -> Section:
-    """What the report says under one metric."""
+    """What the report says under one metric, of what it reads."""
+    members = [one for one in every if one.observes == metric.observes]
+    groups = [one.group for one in members]
     readings = {
-        row.entry.id: metric.read(row.measurement.observations, manifest.rows) for row in rows
+        row.entry.id: metric.read(row.measurement.observations, manifest.rows)
+        for one in members
+        for row in one.rows
     }
     verdicts = {
         verdict.cell: verdict.status
         for verdict in (gate.verdicts if gate else ())
         if verdict.metric in ("", metric.name)
     }
-    cells = _cell_results(metric, rows, readings, verdicts)
-    tested = [np.stack([readings[row.entry.id].tested for row in group]) for group in members]
-    results = [
-        _group_result(metric, [readings[row.entry.id] for row in group], _worst(group, verdicts))
-        for group in members
-    ]
+    in_order = sorted((row for one in members for row in one.rows), key=_order(manifest))
+    tested = [np.stack([readings[row.entry.id].tested for row in one.rows]) for one in members]
+    results = [_group_result(metric, one, readings, verdicts) for one in members]
     controls = [_control(manifest.control.label, group, groups) for group in groups]
     found = _compared(metric, tested, controls)
     bounds = group_bounds(metric, tested)
@@ -142,16 +140,20 @@ def _section(
         replace(result, bounds=limits, comparison=one, disagreeing=_disagreeing(one))
         for result, limits, one in zip(results, bounds, found, strict=True)
     ]
-    denominators = [readings[group[0].entry.id].denominators for group in members]
+    denominators = [readings[one.rows[0].entry.id].denominators for one in members]
     return Section(
         metric=metric,
-        cells=cells,
+        cells=_cell_results(metric, in_order, readings, verdicts),
         groups=tuple(results),
-        conclusions=tuple(
-            conclusions(metric, manifest.control, groups, results, tested, denominators)
-        ),
-        spreads=_spreads(groups, results),
+        conclusions=tuple(conclusions(metric, manifest.control, results, tested, denominators)),
+        spreads=_spreads(results),
+        anchors=anchors(metric, manifest.rows) if members else (),
     )
+
+
+def _order(manifest: Manifest) -> Callable[[Row], int]:
+    places = {entry.id: place for place, entry in enumerate(manifest.entries)}
+    return lambda row: places[row.entry.id]
 
 
 def _cell_results(
@@ -163,6 +165,7 @@ def _cell_results(
     bounds = cell_bounds(metric, [readings[row.entry.id].tested for row in rows])
     return tuple(
         CellResult(
+            _cell(row),
             {name: finite(value) for name, value in readings[row.entry.id].aggregates.items()},
             limits,
             len(readings[row.entry.id].nonfinite),
@@ -172,20 +175,27 @@ def _cell_results(
     )
 
 
-def _group_result(metric: Metric, readings: Sequence[Reading], verdict: str | None) -> GroupResult:
+def _group_result(
+    metric: Metric,
+    members: Members,
+    readings: Mapping[str, Reading],
+    verdicts: Mapping[str, str],
+) -> GroupResult:
     """A group under a metric, without intervals and comparison."""
+    own = [readings[row.entry.id] for row in members.rows]
     aggregates = {}
-    for name in readings[0].aggregates:
-        over = spread([reading.aggregates[name] for reading in readings])
+    for name in own[0].aggregates:
+        over = spread([reading.aggregates[name] for reading in own])
         aggregates[name] = Known(finite(over.mean), finite(over.std))
     first = aggregates[metric.headline.name]
     return GroupResult(
+        group=members.group,
         mean=first.mean,
         std=first.std,
         aggregates=aggregates,
         bounds=Bounds(),
-        nonfinite=sum(len(reading.nonfinite) for reading in readings),
-        verdict=verdict,
+        nonfinite=sum(len(reading.nonfinite) for reading in own),
+        verdict=_worst(members.rows, verdicts),
     )
 
 
@@ -214,24 +224,24 @@ def _disagreeing(found: Comparison | None) -> bool:
 
 
 def _control(label: str, group: Group, groups: Sequence[Group]) -> int | None:
-    """The place of the control with the same model and prompt; None for the control itself.
+    """The place of the control with the same model, prompt, decoding; None for the control.
 
     The quantization may differ (an adapter trained on a 4-bit base against the plain model):
     that is the choice a user has; the table shows both.
     """
+    own = group.model, group.prompt, group.decoding
     controls = [
         place
         for place, other in enumerate(groups)
-        if other.label == label and other.model == group.model and other.prompt == group.prompt
+        if other.label == label and (other.model, other.prompt, other.decoding) == own
     ]
     controls.sort(key=lambda place: groups[place].quantization != group.quantization)
     return None if not controls or groups[controls[0]] is group else controls[0]
 
 
-def _spreads(groups: Sequence[Group], results: Sequence[GroupResult]) -> tuple[StdFactor, ...]:
+def _spreads(results: Sequence[GroupResult]) -> tuple[StdFactor, ...]:
     """What a standard deviation over so many seeds knows of the true one."""
-    pairs = zip(groups, results, strict=True)
-    sizes = sorted({group.n_seeds for group, result in pairs if result.std is not None})
+    sizes = sorted({one.group.n_seeds for one in results if one.std is not None})
     return tuple(StdFactor(size, *std_factors(size)) for size in sizes)
 
 
@@ -247,6 +257,7 @@ def _group(members: Sequence[Row], planned: int) -> Group:
         quantization=cell.model.quantization,
         dtype=cell.model.dtype,
         prompt=entry.prompt,
+        decoding=entry.decoding,
         k=cell.k,
         select=cell.select,
         draw=cell.draw,
@@ -276,8 +287,10 @@ def _cell(row: Row) -> CellFacts:
         draw=cell.draw,
         seed=row.entry.seed,
         prompt=row.entry.prompt,
+        observes=row.entry.observes,
+        decoding=row.entry.decoding,
         key=cell.key,
-        n=len(row.measurement.observations),
+        n=cell.n,
         seconds=row.measurement.seconds,
         cached=row.entry.cached,
         file=row.entry.file,
@@ -307,7 +320,8 @@ def _warnings(manifest: Manifest, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _unshared(rows: Sequence[Row]) -> Iterator[Unshared]:
     for row in rows:
-        refused = row.measurement.scoring.refused
+        writing = row.measurement.writing
+        refused = row.measurement.scoring.refused if writing is None else writing.refused
         if COPIED in refused:
             yield Unshared(row.entry.model, refused[COPIED])
 
@@ -317,29 +331,16 @@ def _noise(rows: Sequence[Row]) -> tuple[Noise, ...]:
     return tuple(Noise(cell, repetition) for cell, repetition in found if repetition)
 
 
-def _samples(manifest: Manifest, rows: Sequence[Row]) -> tuple[SampleRow, ...]:
-    """What was written for each row, by one cell of each group: that of its first seed."""
-    first: dict[tuple[str, ...], Row] = {}
+def _halved(row: Row) -> int:
+    writing = row.measurement.writing
+    return row.measurement.scoring.halved + (writing.halved if writing else 0)
+
+
+def _writings(rows: Sequence[Row]) -> Iterator[WritingFacts]:
     for row in rows:
-        if row.measurement.samples:
-            first.setdefault(row.entry.group, row)
-    if not first:
-        return ()
-    asked: Sequence[Example] = manifest.rows[: manifest.recipe["generation"]["rows"]]
-    return tuple(
-        SampleRow(
-            question.id,
-            question.instruction,
-            question.output,
-            tuple(
-                Written(row.entry.id, sample.text, sample.finished)
-                for row in first.values()
-                for sample in row.measurement.samples
-                if sample.id == question.id
-            ),
-        )
-        for question in asked
-    )
+        writing, model = row.measurement.writing, row.measurement.cell.model
+        if writing is not None:
+            yield WritingFacts(row.entry.id, row.entry.model, model.dtype, writing)
 
 
 def _precision(row: Row) -> PrecisionFacts | None:

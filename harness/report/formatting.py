@@ -145,10 +145,20 @@ def verdict_lines(gate: Gate, baseline: str) -> list[tuple[str, str]]:
 
 
 # Of the templates of both reports; each writes what it is given, and escapes nothing.
+def filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that say something."""
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def rate(value: float | None) -> str:
+    """A share of rows, in percent; a dash where it is not known."""
+    return NONE if value is None else f"{100 * value:.1f} %".replace(".0 %", " %")
+
+
 FILTERS = {
     one.__name__: one
     for one in (
         number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
-        percent_of, share, p_value, difference,
+        percent_of, share, p_value, difference, filled, rate,
     )
 }  # fmt: skip

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.metrics.corpus import CorpusMetric
 from harness.places import TEMPLATES
 from harness.report.figures.nouns import Table
 from harness.report.formatting import FILTERS, number, visible
 from harness.report.markdown import Figures, known_to_templates
-from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report
+from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report, Section
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
@@ -103,11 +104,13 @@ def _data(report: Report) -> dict[str, Any]:
                 "noun": section.metric.noun,
                 "relative": section.metric.scale == "log",
                 "sign": section.metric.worsening,
+                "observes": section.metric.observes,
+                "corpus": isinstance(section.metric, CorpusMetric),
+                "varying": section.varying,
+                **_first(report, section),
             }
             for section in report.sections
         ],
-        "varying": report.varying,
-        **_first(report),
     }
 
 
@@ -158,20 +161,20 @@ def _plain(noun: ExplorerRow | ExplorerCell | Explorer) -> dict[str, Any]:
     return {name: getattr(noun, name) for name in noun.__dataclass_fields__}
 
 
-def _first(report: Report) -> dict[str, int]:
+def _first(report: Report, section: Section) -> dict[str, int]:
     """Which two cells are compared at first: the best strategy's first seed, and the control's."""
-    cells, section = report.explorer.cells, report.headline
-    sign = section.metric.worsening
-    pairs = zip(report.groups, section.groups, strict=True)
-    usable = [(sign * result.mean, group) for group, result in pairs if result.mean is not None]
+    cells, sign = report.explorer.cells, section.metric.worsening
+    own = [place for place, cell in enumerate(cells) if cell.observes == section.metric.observes]
+    usable = [(sign * one.mean, one.group) for one in section.groups if one.mean is not None]
     best = [group for _, group in sorted(usable, key=lambda pair: pair[0])]
     if not best:
-        return {"first": 0, "other": min(1, len(cells) - 1)}
+        return {"first": own[0], "other": own[min(1, len(own) - 1)]} if own else {}
     controls = [
         group
         for group in best
         if group.label == report.control.label
-        and (group.model, group.prompt) == (best[0].model, best[0].prompt)
+        and (group.model, group.prompt, group.decoding)
+        == (best[0].model, best[0].prompt, best[0].decoding)
     ]
     controls.sort(key=lambda group: group.quantization != best[0].quantization)
     others = [group for group in (*controls, *best) if group is not best[0]] or best[:1]
@@ -180,5 +183,8 @@ def _first(report: Report) -> dict[str, int]:
 
 def _place(cells: Sequence[ExplorerCell], group: Group) -> int:
     """Where a group's first cell stands."""
-    names = ((cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label) for cell in cells)
+    names = (
+        (cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label, cell.decoding)
+        for cell in cells
+    )
     return next((place for place, name in enumerate(names) if name == group.name), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.places import TEMPLATES
 from harness.report.columns import (
+    body,
     cell_columns,
     columns,
     joined,
@@ -30,11 +31,11 @@ def known_to_templates(report: Report) -> dict[str, object]:
         "report": report,
         "metric": report.headline.metric,
         "conclusions": report.conclusions,
-        "constant": report.constant,
-        "varying": report.varying,
         "chosen_on_test": report.chosen_on_test,
+        "several_models": len({(one.model, one.prompt) for one in report.groups}) > 1,
         "recipe_toml": to_toml(report.recipe),
         "columns": columns,
+        "body": body,
         "lines": lines,
         "cell_columns": cell_columns,
         "joined": joined,

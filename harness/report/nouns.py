@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core import ModelSpec, PromptTemplate
+from harness.core import DecodingSpec, ModelSpec, PromptTemplate
 from harness.gate.verdict import Gate
 from harness.metrics.base import Metric
-from harness.records import Precision, Repetition
+from harness.records import Precision, Repetition, Writing
 from harness.results.manifest import Control, TaskRecord
 from harness.statistics.uncertainty import Bounds, Comparison
 
@@ -46,6 +46,8 @@ class CellFacts:
     draw: str
     seed: int | None
     prompt: str
+    observes: str
+    decoding: str
     key: str
     n: int
     seconds: float
@@ -57,6 +59,7 @@ class CellFacts:
 class CellResult:
     """A cell under one metric: its aggregates by name, their intervals, the gate's word."""
 
+    cell: CellFacts
     aggregates: Mapping[str, Number]
     bounds: Bounds
     nonfinite: int
@@ -77,6 +80,7 @@ class Group:
     quantization: str
     dtype: str
     prompt: str
+    decoding: str
     k: int
     select: str | None
     draw: str
@@ -92,10 +96,10 @@ class Group:
     @property
     def name(self) -> tuple[str, ...]:
         """What tells it from other groups."""
-        return self.model, self.quantization, self.dtype, self.prompt, self.label
+        return self.model, self.quantization, self.dtype, self.prompt, self.label, self.decoding
 
     def value(self, field: str) -> str:
-        """One of the fields that tell rows of a table apart: model, quantization, dtype, prompt."""
+        """One of the fields that tell rows of a table apart: those of ``VARYING``."""
         return str(getattr(self, field))
 
 
@@ -104,6 +108,7 @@ class GroupResult:
     """A group under one metric.
 
     Attributes:
+        group: whose numbers they are.
         mean, std: of the headline over seeds.
         aggregates: of every aggregate over seeds, by name.
         bounds: 95 % intervals.
@@ -113,6 +118,7 @@ class GroupResult:
         verdict: the gate's word on its worst seed.
     """
 
+    group: Group
     mean: Number
     std: Number
     aggregates: Mapping[str, Known]
@@ -134,6 +140,14 @@ class GroupResult:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """Answers that no model wrote, under one metric: the source copied, or the reference."""
+
+    name: str
+    value: Number
+
+
+@dataclass(frozen=True)
 class StdFactor:
     """What a standard deviation over so many seeds knows of the true one, as factors of it."""
 
@@ -144,13 +158,32 @@ class StdFactor:
 
 @dataclass(frozen=True)
 class Section:
-    """What a report says under one metric; lists are in the order of the report's."""
+    """What a report says under one metric, of the cells that the metric reads.
+
+    ``anchors`` are what answers are read against: the floor, and the ceiling.
+    """
 
     metric: Metric
     cells: tuple[CellResult, ...]
     groups: tuple[GroupResult, ...]
     conclusions: tuple[str, ...] = ()
     spreads: tuple[StdFactor, ...] = ()
+    anchors: tuple[Anchor, ...] = ()
+
+    @property
+    def constant(self) -> dict[str, str]:
+        """What all groups have in common, so that a table need not repeat it in every row."""
+        groups = [result.group for result in self.groups]
+        return {
+            name: groups[0].value(name)
+            for name in VARYING
+            if groups and len({group.value(name) for group in groups}) == 1
+        }
+
+    @property
+    def varying(self) -> list[str]:
+        """Columns that stand in its tables because they tell rows apart."""
+        return [name for name in VARYING if name not in self.constant]
 
 
 @dataclass(frozen=True)
@@ -205,6 +238,17 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Degeneration:
+    """What went wrong with a group's answers: the share with each fault, over rows and seeds.
+
+    ``shares`` are by the name of a metric; None where it is not known how answers ended.
+    """
+
+    group: Group
+    shares: Mapping[str, Number]
+
+
+@dataclass(frozen=True)
 class Written:
     """What a cell's model wrote; ``finished``, or stopped at the limit."""
 
@@ -221,6 +265,16 @@ class SampleRow:
     instruction: str
     reference: str
     written: tuple[Written, ...]
+
+
+@dataclass(frozen=True)
+class WritingFacts:
+    """How a cell's answers were written."""
+
+    cell: str
+    model: str
+    dtype: str
+    how: Writing
 
 
 @dataclass(frozen=True)
@@ -292,9 +346,12 @@ class ExplorerCell:
     """One cell as the explorer of rows shows it; lists are in the order of the rows.
 
     Attributes:
-        values: for each metric, what is shown of each row.
-        tokens: scored tokens of each row.
-        surprisal: of each row's characters.
+        values: for each metric, what is shown of each row; nothing where it reads something else.
+        tokens: scored tokens of each row, under likelihoods.
+        surprisal: of each row's characters, under likelihoods.
+        answers: of each row and draw: its text as a place in the explorer's strings, how it ended,
+            and its tokens; under answers.
+        faults: of each row, the names of what went wrong; under answers.
         shared: pieces that the prompts of all rows begin with: (kind, label, text), the latter two
             as places in the explorer's strings.
         own: the other pieces of each row's prompt.
@@ -306,11 +363,15 @@ class ExplorerCell:
     quantization: str
     dtype: str
     prompt: str
+    decoding: str
+    observes: str
     label: str
     seed: int | None
     values: tuple[tuple[Number, ...], ...]
     tokens: tuple[int, ...]
     surprisal: tuple[str, ...]
+    answers: tuple[tuple[tuple[int, str, int], ...], ...]
+    faults: tuple[tuple[str, ...], ...]
     shared: tuple[tuple[str, int, int], ...]
     own: tuple[tuple[tuple[str, int, int], ...], ...]
     note: str = ""
@@ -352,7 +413,10 @@ class Report:
     seeds: tuple[int, ...]
     scorers: tuple[str, ...]
     trainings: tuple[Training, ...]
+    degeneration: tuple[Degeneration, ...]
     samples: tuple[SampleRow, ...]
+    writings: tuple[WritingFacts, ...]
+    decodings: tuple[DecodingSpec, ...]
     explorer: Explorer
     recipe: Mapping[str, Any]
     trial: bool
@@ -377,23 +441,9 @@ class Report:
         return [sentence for section in self.sections for sentence in section.conclusions]
 
     @property
-    def constant(self) -> dict[str, str]:
-        """What all groups have in common, so that a table need not repeat it in every row."""
-        return {
-            name: self.groups[0].value(name)
-            for name in VARYING
-            if self.groups and len({group.value(name) for group in self.groups}) == 1
-        }
-
-    @property
-    def varying(self) -> list[str]:
-        """Columns that stand in tables because they tell rows apart."""
-        return [name for name in VARYING if name not in self.constant]
-
-    @property
     def chosen_on_test(self) -> list[Training]:
         """Training runs whose checkpoint was chosen by the rows that it is then scored on."""
         return [entry for entry in self.trainings if entry.select_on == "test"]
 
 
-VARYING = ("model", "quantization", "dtype", "prompt")
+VARYING = ("model", "quantization", "dtype", "prompt", "decoding")

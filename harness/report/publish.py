@@ -58,7 +58,7 @@ def compose(
 
     report = build(manifest, measured, metrics, gate)
     first = report.headline
-    more = pays_off(report.groups, first.groups, first.metric, break_even(report))
+    more = pays_off(first.groups, first.metric, break_even(report))
     first = replace(first, conclusions=(*first.conclusions, *more))
     return replace(report, sections=(first, *report.sections[1:]))
 

@@ -14,6 +14,7 @@ from harness.errors import PromptError
 from harness.metrics.base import Metric
 from harness.prompts.rendering import ChatTemplate, Part, parts, skeleton
 from harness.records import Measurement
+from harness.report.answers import faults
 from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Number, finite
 from harness.results.manifest import Entry, Manifest
 from harness.results.surprisal import ALPHABET, STEP
@@ -81,7 +82,6 @@ def _cell(
     metrics: Sequence[Metric],
     strings: Strings,
 ) -> ExplorerCell:
-    seen = measurement.observations
     pieces, note = _prompts(measurement, manifest, template, strings)
     shared = _shared(pieces)
     return ExplorerCell(
@@ -90,11 +90,18 @@ def _cell(
         quantization=entry.quantization,
         dtype=entry.dtype,
         prompt=entry.prompt,
+        decoding=entry.decoding,
+        observes=entry.observes,
         label=entry.label,
         seed=entry.seed,
-        values=tuple(_values(metric, measurement, manifest.rows) for metric in metrics),
-        tokens=tuple(one.n_tokens for one in seen),
-        surprisal=tuple(one.surprisal for one in seen),
+        values=tuple(
+            _values(metric, measurement, manifest.rows) if metric.observes == entry.observes else ()
+            for metric in metrics
+        ),
+        tokens=tuple(one.n_tokens for one in measurement.likelihoods),
+        surprisal=tuple(one.surprisal for one in measurement.likelihoods),
+        answers=_answers(measurement, strings),
+        faults=faults(measurement.answers, manifest.rows),
         shared=tuple(pieces[0][:shared]) if pieces else (),
         own=tuple(tuple(row[shared:]) for row in pieces),
         note=note,
@@ -108,6 +115,17 @@ def _values(
     return tuple(_rounded(finite(float(value))) for value in shown)
 
 
+def _answers(
+    measurement: Measurement, strings: Strings
+) -> tuple[tuple[tuple[int, str, int], ...], ...]:
+    """Of each row, what was written in each of its draws, how that ended, and its tokens."""
+    found: dict[str, list[tuple[int, str, int]]] = {}
+    for one in measurement.answers:
+        ended = f"{one.ended} {one.stop}".strip() or "end not known"
+        found.setdefault(one.id, []).append((strings.place(one.text), ended, one.n_tokens))
+    return tuple(map(tuple, found.values()))
+
+
 def _prompts(
     measurement: Measurement,
     manifest: Manifest,
@@ -117,12 +135,13 @@ def _prompts(
     """The pieces of each row's prompt, and what is not known of them."""
     if template is None:
         return [], "The prompt was not kept."
-    known = {name for one in measurement.observations for name in one.demo_ids}
+    first = {one.id: one for one in measurement.observations}  # of several draws, whichever
+    known = {name for one in first.values() for name in one.demo_ids}
     lost = sorted(known - manifest.shown.keys())
     if lost:
         return [], f"Not kept: the demonstrations {', '.join(lost)}."
     found, framed = [], True
-    for row, one in zip(manifest.rows, measurement.observations, strict=True):
+    for row, one in zip(manifest.rows, first.values(), strict=True):
         demonstrations = [manifest.shown[name] for name in one.demo_ids]
         try:
             chat, whole = _chat_template(measurement.skeletons)

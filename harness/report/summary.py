@@ -13,6 +13,7 @@ from harness.report.nouns import CellFacts, CellResult, Group, GroupResult, Repo
 from harness.statistics.uncertainty import Bounds
 
 SCHEMA_VERSION = 2
+NAMED = ("model", "quantization", "dtype", "prompt", "label", "decoding")  # of a group
 Json = dict[str, Any]  # what json.dumps takes
 
 
@@ -34,6 +35,12 @@ def summary(report: Report) -> Json:
         "seeds": report.seeds,
         "scorers": report.scorers,
         "trainings": [asdict(one) for one in report.trainings],
+        "decodings": [asdict(one) for one in report.decodings],
+        "degeneration": [
+            {**dict(zip(NAMED, one.group.name, strict=True)), **one.shares}
+            for one in report.degeneration
+        ],
+        "writings": [{"cell": one.cell, **asdict(one.how)} for one in report.writings],
         "samples": [asdict(one) for one in report.samples],
         "recipe": report.recipe,
         "trial": report.trial,
@@ -42,9 +49,9 @@ def summary(report: Report) -> Json:
         "unshared": [asdict(one) for one in report.unshared],
         "halved": report.halved,
         "environments": [asdict(one) for one in report.environments],
-        **_results(report, report.headline),
+        **_results(report.headline),
         "conclusions": report.conclusions,
-        "constant": report.constant,
+        "constant": report.headline.constant,
         "spreads": [asdict(one) for one in report.headline.spreads],
         "noise": [{"cell": one.cell, **asdict(one.found)} for one in report.noise],
         "gate": None if report.gate is None else _gate(report.gate),
@@ -59,7 +66,7 @@ def summary(report: Report) -> Json:
 def _metrics(report: Report) -> list[Json]:
     """What each metric's numbers mean; the headline metric's results stand outside."""
     first, *more = report.sections
-    rest = ({**_metric(one.metric), **_results(report, one)} for one in more)
+    rest = ({**_metric(one.metric), **_results(one)} for one in more)
     return [_metric(first.metric), *rest]
 
 
@@ -74,12 +81,11 @@ def _metric(metric: Metric) -> Json:
     }
 
 
-def _results(report: Report, section: Section) -> Json:
-    cells = zip(report.cells, section.cells, strict=True)
-    groups = zip(report.groups, section.groups, strict=True)
+def _results(section: Section) -> Json:
     return {
-        "cells": [_cell(section.metric, *pair) for pair in cells],
-        "groups": [_group(section.metric, *pair) for pair in groups],
+        "cells": [_cell(section.metric, one.cell, one) for one in section.cells],
+        "groups": [_group(section.metric, one.group, one) for one in section.groups],
+        "anchors": {one.name: one.value for one in section.anchors},
     }
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.metrics.base import Effect
-from harness.report.columns import Line, Value, columns, joined, lines
+from harness.report.columns import Line, Value, body, columns, joined, lines
 from harness.report.formatting import NA, NONE, visible
 from harness.report.nouns import VARYING, Report, Section
 
@@ -34,7 +34,7 @@ def frame(report: Report) -> DataFrame:
     rows = [
         flat_group(line, named=len(report.sections) > 1)
         for section in report.sections
-        for line in lines(report, section)
+        for line in lines(section)
     ]
     return DataFrame(rows)
 
@@ -88,7 +88,7 @@ def table(report: Report, section: Section) -> str:
 
     shown = columns(report, section, "terminal")
     return tabulate(
-        [[joined(column.show(line)) for column in shown] for line in lines(report, section)],
+        [[joined(one) for one in row] for row in body(section, shown)],
         headers=[column.called("terminal") for column in shown],
         tablefmt="simple",
         disable_numparse=True,
@@ -114,10 +114,10 @@ def _tabular(report: Report, section: Section) -> str:
     made = [
         {
             column.called("latex"): (_math(text) if column.numeric else tex(text))
-            for column in shown
-            for text in [joined(column.show(line))]
+            for column, one in zip(shown, row, strict=True)
+            for text in [joined(one)]
         }
-        for line in lines(report, section)
+        for row in body(section, shown)
     ]
     alignment = "".join("r" if column.numeric else "l" for column in shown)
     text: str = DataFrame(made).to_latex(index=False, escape=False, column_format=alignment)

@@ -100,7 +100,7 @@ def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Pat
     for section in report.sections:
         metric = section.metric
         writer.section(f"adaptbench: {metric.title}, {metric.better} is better")
-        if report.groups:
+        if section.groups:
             writer.write_line(table(report, section))
     for line in (*_missing(report), *_chosen(report), *report.warnings):
         writer.write_line("")

@@ -12,15 +12,17 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.records import (
+    Agreement,
+    Answer,
     Evaluation,
     Likelihood,
     Precision,
     Provenance,
     Repetition,
-    Sample,
     Scoring,
     StageRecord,
     TrainingRecord,
+    Writing,
 )
 
 JsonObject = dict[str, Any]  # what json.loads makes of an object
@@ -106,9 +108,33 @@ def training_from_json(body: Mapping[str, Any]) -> TrainingRecord:
     )
 
 
-def samples_from_json(body: list[JsonObject]) -> tuple[Sample, ...]:
-    """What a model wrote for some rows."""
-    return tuple(Sample(**sample) for sample in body)
+def answer_to_json(seen: Answer) -> JsonObject:
+    """The fields of an answer; its numbers in two lines, since a line each would be thousands."""
+    return asdict(seen) | {
+        "tokens": " ".join(map(str, seen.tokens)),
+        "logprobs": " ".join(map(repr, seen.logprobs)),
+    }
+
+
+def answer_from_json(body: JsonObject) -> Answer:
+    """The answer that :func:`answer_to_json` wrote."""
+    return Answer(
+        **{
+            **body,
+            "tokens": tuple(map(int, body["tokens"].split())),
+            "logprobs": tuple(map(float, body["logprobs"].split())),
+            "demo_ids": tuple(body["demo_ids"]),
+        }
+    )
+
+
+def writing_from_json(body: Mapping[str, Any] | None) -> Writing | None:
+    """How answers were written, from the JSON of its fields."""
+    if body is None:
+        return None
+    agreement = body["agreement"]
+    found = None if agreement is None else Agreement(**agreement)
+    return Writing(**{**body, "agreement": found})
 
 
 def provenance_from_json(body: Mapping[str, Any]) -> Provenance:

@@ -26,7 +26,8 @@ class Entry:
     """One planned case and what became of it.
 
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
-    ``training_label`` names its training run, which several cases can share.
+    ``training_label`` names its training run, which several cases can share; ``decoding`` how its
+    answers are written, and is empty where it holds likelihoods.
     """
 
     id: str
@@ -41,11 +42,13 @@ class Entry:
     file: str | None = None
     cached: bool = False
     reason: str | None = None
+    observes: str = "likelihood"
+    decoding: str = ""
 
     @property
     def group(self) -> tuple[str, ...]:
         """What entries that differ only in their seed have in common."""
-        return self.model, self.quantization, self.dtype, self.prompt, self.label
+        return self.model, self.quantization, self.dtype, self.prompt, self.label, self.decoding
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,8 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
             except DamagedFileError as error:
                 entry = _lost(entry, f"its file is damaged: {error}")
             else:
-                if [score.id for score in measured[entry.id].observations] != list(
-                    manifest.task.rows
-                ):
+                ids = dict.fromkeys(one.id for one in measured[entry.id].observations)
+                if list(ids) != list(manifest.task.rows):
                     del measured[entry.id]
                     entry = _lost(entry, "its rows are not the run's")
         entries.append(entry)
@@ -134,8 +133,9 @@ def _doubts(path: Path, measurement: Measurement) -> list[str]:
     cell, found = measurement.cell, []
     if cell.key[:16] not in path.name:
         found.append(f"{path}: its name is not its cell's, which has the key {cell.key[:16]}")
-    if len(measurement.observations) != cell.n:
-        found.append(f"{path}: {len(measurement.observations)} rows, expected {cell.n}")
+    rows = list(dict.fromkeys(one.id for one in measurement.observations))
+    if len(rows) != cell.n:
+        found.append(f"{path}: {len(rows)} rows, expected {cell.n}")
     rows = nonfinite_rows(measurement.observations)
     if rows:
         found.append(f"{path}: {len(rows)} rows are not finite, the first is {rows[0]!r}")

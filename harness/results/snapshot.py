@@ -158,7 +158,9 @@ def _rows(
     return Rows(
         key=measurement.cell.key,
         metrics={
-            metric.name: rounded(metric.read(measurement.observations, rows)) for metric in metrics
+            metric.name: rounded(metric.read(measurement.observations, rows))
+            for metric in metrics
+            if metric.observes == entry.observes
         },
         facts={"model": entry.model, **_facts(measurement.cell, measurement.provenance)},
         group=_group(entry),
@@ -197,6 +199,7 @@ def _facts(cell: Cell, provenance: Provenance) -> dict[str, Fact]:
         "dtype": model.dtype,
         "device": model.device,
         "compute dtype": model.compute_dtype,
+        "decoding": None if cell.decoding is None else cell.decoding.described,
         "scorer": cell.scorer,
         "scoring code": dict(cell.libraries)["adaptbench"][:SHORT],
         "prefix token": provenance.prefix_token,

@@ -13,22 +13,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.core import Cell, ModelSpec, digest
+from harness.core import Cell, DecodingSpec, ModelSpec, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import Measurement
 from harness.results.json_records import (
+    answer_from_json,
+    answer_to_json,
     likelihood_from_json,
     likelihood_to_json,
     provenance_from_json,
-    samples_from_json,
     scoring_from_json,
     scoring_to_json,
     training_from_json,
     training_to_json,
+    writing_from_json,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SHORT = 16
 
 
@@ -144,12 +146,13 @@ def _encode(measurement: Measurement) -> str:
         "schema_version": SCHEMA_VERSION,
         "key": measurement.cell.key,
         "cell": asdict(measurement.cell),
-        "scores": [likelihood_to_json(seen) for seen in measurement.observations],
+        "scores": [likelihood_to_json(seen) for seen in measurement.likelihoods],
+        "answers": [answer_to_json(seen) for seen in measurement.answers],
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "training": None if training is None else training_to_json(training),
         "scoring": scoring_to_json(measurement.scoring),
-        "samples": [asdict(sample) for sample in measurement.samples],
+        "writing": None if measurement.writing is None else asdict(measurement.writing),
         "skeletons": measurement.skeletons,
         "warnings": measurement.warnings,
         "provenance": asdict(measurement.provenance),
@@ -174,13 +177,16 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
     training = body["training"]
     return Measurement(
         cell=cell,
-        observations=tuple(map(likelihood_from_json, body["scores"])),
+        observations=(
+            *map(likelihood_from_json, body["scores"]),
+            *map(answer_from_json, body["answers"]),
+        ),
         seconds=body["seconds"],
         provenance=provenance_from_json(body["provenance"]),
         training=None if training is None else training_from_json(training),
         peak_memory_bytes=body["peak_memory_bytes"],
         scoring=scoring_from_json(body["scoring"]),
-        samples=samples_from_json(body["samples"]),
+        writing=writing_from_json(body["writing"]),
         skeletons=body["skeletons"],
         warnings=tuple(body.get("warnings", ())),  # which older files lack
     )
@@ -196,6 +202,11 @@ def cell_from_json(body: Mapping[str, Any]) -> Cell:
         **{
             **body,
             "model": ModelSpec(**body["model"]),
+            "decoding": _decoding(body["decoding"]),
             "libraries": tuple((str(name), str(version)) for name, version in body["libraries"]),
         }
     )
+
+
+def _decoding(body: Mapping[str, Any] | None) -> DecodingSpec | None:
+    return None if body is None else DecodingSpec(**{**body, "stop": tuple(body["stop"])})

@@ -5,28 +5,27 @@ This is the harness without pytest. A script can do what a session does::
     bench = Bench(make_plan(parse_options({"strategy": "zeroshot", "limit": "8"})))
     for case in bench.plan.cases:
         result = bench.measure(case)
-        print(case.id, [seen.nll for seen in result.measurement.observations])
+        print(case.id, [seen.nll for seen in result.measurement.likelihoods])
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.core import Cell, ModelSpec
+from harness.core import Cell, DecodingSpec, ModelSpec
 from harness.models.fingerprint import hardware, version
 from harness.records import (
-    Likelihood,
     Measurement,
     Precision,
     Provenance,
-    Repetition,
-    Sample,
+    Scoring,
     TrainingRecord,
+    Writing,
 )
 from harness.results.store import Store
 from harness.run.cells import Cells
@@ -47,6 +46,15 @@ class Result:
 
     measurement: Measurement
     cached: bool
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """Observations, and how they were made."""
+
+    seen: tuple[Any, ...]
+    scoring: Scoring = field(default_factory=Scoring)
+    writing: Writing | None = None
 
 
 class Bench:
@@ -96,7 +104,8 @@ class Bench:
         cell = self.cell(case)
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
-            if known is not None and known.scoring.times >= self.plan.options.repeat_scoring:
+            times = self.plan.options.repeat_scoring if case.decoding is None else 1
+            if known is not None and known.scoring.times >= times:
                 return Result(known, cached=True)
         measurement = self._compute(case, cell, progress)
         self.store.put(measurement)
@@ -144,35 +153,34 @@ class Bench:
 
     def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
         from harness.models.memory import peak_memory, reset_peak
-        from harness.scoring.score import score
 
-        precision = self._precision(case, progress)  # of the model, so not on the cell's clock
+        # Of the model, so not on the cell's clock.
+        precision = self._precision(case, progress) if case.decoding is None else None
         started = time.perf_counter()
         reset_peak(case.device)
-        # All rows are encoded before anything is trained or scored: a row that does not fit
+        # All rows are encoded before anything is trained or computed: a row that does not fit
         # costs nothing.
         skeletons: dict[str, str] = {}
         rows = self.rows(case, skeletons)
         loaded, training = self._load(case, cell, progress)
-        total = len(rows)
-        seen, how = score(
-            loaded, rows, cell.scorer, lambda done: progress(case.short, done, total, "rows")
-        )
-        # What the cell took is what its numbers took.
+        if case.decoding is None:
+            observed = self._score(case, loaded, rows, progress)
+        else:
+            observed = self._write(case, loaded, rows, case.decoding, progress)
+        # What the cell took is what its observations took.
         seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
-        repetition = self._repeat(case, loaded, rows, seen, progress)
+        observed = self._doubted(case, loaded, rows, observed, progress)
+        chat = "chat template's" if case.template.chat else loaded.encoder.prefix_kind
         return Measurement(
             cell=cell,
-            observations=seen,
-            samples=self._write(case, loaded, rows, progress),
+            observations=observed.seen,
             skeletons=skeletons,
             warnings=_warnings(loaded, rows),
             seconds=seconds,
-            provenance=self._provenance(
-                case, "chat template's" if case.template.chat else loaded.encoder.prefix_kind
-            ),
+            provenance=self._provenance(case, chat),
             training=training,
-            scoring=replace(how, precision=precision, repetition=repetition),
+            scoring=replace(observed.scoring, precision=precision),
+            writing=observed.writing,
             peak_memory_bytes=peak,
         )
 
@@ -187,44 +195,76 @@ class Bench:
         progress(case.short, 0, 0, "loading the model")
         return self.pool.get(spec, base, adapter), training
 
-    def _repeat(
+    def _score(
+        self, case: Case, loaded: LoadedModel, rows: list[Encoded], progress: Progress
+    ) -> _Observed:
+        """The likelihood of every row."""
+        from harness.scoring.score import score
+
+        total = len(rows)
+        seen, how = score(
+            loaded,
+            rows,
+            self.plan.options.scorer,
+            lambda done: progress(case.short, done, total, "rows"),
+        )
+        return _Observed(seen, scoring=how)
+
+    def _write(
         self,
         case: Case,
         loaded: LoadedModel,
         rows: list[Encoded],
-        seen: tuple[Likelihood, ...],
+        decoding: DecodingSpec,
         progress: Progress,
-    ) -> Repetition | None:
-        """The noise of scoring; None where the rows are to be scored once."""
-        from harness.scoring.score import repeat
+    ) -> _Observed:
+        """The answers to every row."""
+        from harness.generation.engine import write
 
-        options, total = self.plan.options, len(rows)
-        if options.repeat_scoring <= 1:
-            return None
-        return repeat(
+        total = len(rows)
+        seen, how = write(
             loaded,
             rows,
-            options.scorer,
-            seen,
-            options.repeat_scoring,
-            lambda done: progress(case.short, done, total, "rows again"),
-        )
-
-    def _write(
-        self, case: Case, loaded: LoadedModel, rows: list[Encoded], progress: Progress
-    ) -> tuple[Sample, ...]:
-        """What the model writes for the first rows, as many as were asked for."""
-        from harness.generation.generate import generate
-
-        settings = self.plan.options.generation
-        total = min(settings.rows, len(rows))
-        return generate(
-            loaded,
-            rows[: settings.rows],
-            settings,
+            decoding,
             case.seed or 0,
-            lambda done: progress(case.short, done, total, "answers written"),
+            lambda done: progress(case.short, done, total, "answers"),
         )
+        return _Observed(seen, writing=how)
+
+    def _doubted(
+        self,
+        case: Case,
+        loaded: LoadedModel,
+        rows: list[Encoded],
+        observed: _Observed,
+        progress: Progress,
+    ) -> _Observed:
+        """The same with how far it depends on batches: where asked, and in half precision."""
+        from harness.generation.agreement import agreement
+        from harness.scoring.score import repeat
+
+        times, total = self.plan.options.repeat_scoring, len(rows)
+        if case.decoding is None and times > 1:
+            noise = repeat(
+                loaded,
+                rows,
+                self.plan.options.scorer,
+                observed.seen,
+                times,
+                lambda done: progress(case.short, done, total, "rows again"),
+            )
+            return replace(observed, scoring=replace(observed.scoring, repetition=noise))
+        if observed.writing is not None and case.decoding and case.dtype != "float32":
+            found = agreement(
+                loaded,
+                rows[:PRECISION_ROWS],
+                case.decoding,
+                case.seed or 0,
+                observed.seen,
+                lambda done: progress(case.short, done, PRECISION_ROWS, "answers again"),
+            )
+            return replace(observed, writing=replace(observed.writing, agreement=found))
+        return observed
 
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
@@ -102,6 +101,8 @@ class Cells:
             quantized=spec.quantization != "none",
             adapted=spec.adapter is not None or case.training is not None,
         )
+        answers = case.decoding is not None
+        code = code_digest(GENERATION if answers else SCORING)
         return Cell(
             id=case.id,
             task=task.name,
@@ -114,15 +115,15 @@ class Cells:
             seed=case.seed,
             n=len(task.examples),
             model=spec,
-            task_digest=task.digest,
+            task_digest=task.questions_digest if answers else task.digest,
             prompt_digest=_prompt_digest(case.template),
             demonstrations_digest=digest(
                 [[example.content for example in shown] for shown in demonstrations]
             ),
             training_digest=self._training_digest(case, spec, versions),
-            generation_digest=self._generation_digest(),
-            scorer=self.plan.options.scorer,
-            libraries=(*versions, ("adaptbench", code_digest(SCORING))),
+            decoding=case.decoding,
+            scorer=None if answers else self.plan.options.scorer,
+            libraries=(*versions, ("adaptbench", code)),
         )
 
     def _training_digest(
@@ -133,10 +134,6 @@ class Cells:
         from harness.training.cache import adapter_key
 
         return adapter_key(spec, case.template, case.training, versions, self.plan.task.examples)
-
-    def _generation_digest(self) -> str | None:
-        settings = self.plan.options.generation
-        return digest([asdict(settings), code_digest(GENERATION)]) if settings.rows else None
 
 
 def _prompt_digest(template: PromptTemplate) -> str:

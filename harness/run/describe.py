@@ -90,4 +90,6 @@ def _entry(
         file=file,
         cached=cell is not None and case.id not in computed,
         reason=None if cell else failures.get(case.id, "not run"),
+        observes=case.observes,
+        decoding=case.decoding_name,
     )

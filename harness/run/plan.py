@@ -1,4 +1,8 @@
-"""From options to cases: strategies × seeds × models × quantizations × prompts.
+"""From options to cases: strategies × seeds × models × quantizations × prompts × decodings.
+
+What is observed follows from the metrics: likelihoods where one reads them, answers where one reads
+answers, or a decoding is asked for. Each is a case of its own, so that neither is computed again
+because of the other.
 
 A case is one pytest parameter. Making cases reads the data and runs the strategies, but touches
 no model: an unusable flag is found here, before anything is computed.
@@ -7,7 +11,7 @@ no model: an unusable flag is found here, before anything is computed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +20,9 @@ from typing import cast
 from harness.config.options import Options
 from harness.core import (
     Adaptation,
+    DecodingSpec,
     Example,
+    Observed,
     PromptTemplate,
     Quantization,
     Strategy,
@@ -65,6 +71,7 @@ class Case:
     seed: int | None
     adaptation: Adaptation
     settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
+    decoding: DecodingSpec | None = None  # how answers are written; None: likelihoods
     score_as: str = AS_TRAINED
 
     @property
@@ -74,8 +81,19 @@ class Case:
 
     @property
     def short(self) -> str:
-        """Label and seed, for a line that must be short."""
-        return self.label + ("" if self.seed is None else f"-s{self.seed}")
+        """Label, decoding and seed, for a line that must be short."""
+        seed = None if self.seed is None else f"s{self.seed}"
+        return "-".join(part for part in (self.label, self.decoding_name, seed) if part)
+
+    @property
+    def observes(self) -> Observed:
+        """What is observed of each row."""
+        return "likelihood" if self.decoding is None else "answer"
+
+    @property
+    def decoding_name(self) -> str:
+        """The decoding's name; empty where there is none."""
+        return "" if self.decoding is None else self.decoding.name
 
     @property
     def training(self) -> TrainingSpec | None:
@@ -132,7 +150,7 @@ def make_plan(options: Options) -> Plan:
         AdaptbenchError: one line naming the flag or the file, row and field.
     """
     strategies = select_strategies(options.strategy)
-    select_metrics(options.metrics)  # an unknown one is found before anything is computed
+    observed = observed_by(options)
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device)
     sources = [parse_source(text) for text in options.model]
@@ -147,7 +165,7 @@ def make_plan(options: Options) -> Plan:
     if options.adapter is not None:
         names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
 
-    ways = _Ways(options, task, dtype, device, templates)
+    ways = _Ways(options, task, dtype, device, templates, observed)
     cases: list[Case] = []
     titles: dict[str, str] = {}
     for text, source, name in zip(options.model, sources, names, strict=True):
@@ -160,6 +178,18 @@ def make_plan(options: Options) -> Plan:
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
     _distinct("cell", [case.id for case in cases])
     return Plan(options, task, tuple(_by_model(cases)), _control(options, cases, titles))
+
+
+def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
+    """What is observed of every adaptation: likelihoods (None), and answers by each decoding.
+
+    Raises:
+        MetricError: a metric is unknown or unusable.
+        OptionError: so is a decoding.
+    """
+    read = {metric.observes for metric in select_metrics(options.metrics)}
+    answers = options.decodings if "answer" in read or options.given("decode") else ()
+    return (*((None,) if "likelihood" in read else ()), *answers)
 
 
 def _load_task(options: Options) -> Task:
@@ -208,18 +238,28 @@ class _Ways:
     dtype: str
     device: str
     templates: Sequence[PromptTemplate]
+    observed: Sequence[DecodingSpec | None]
 
     def of_model(self, model: _Model, variants: Sequence[Variant]) -> list[Case]:
-        """Quantizations × prompts × variants × seeds × ways to score an adapter."""
-        options = self.options
+        """Quantizations × prompts × variants × seeds × decodings × ways to score an adapter."""
         return [
             case
-            for quantization in options.quant or (None,)
+            for quantization in self.options.quant or (None,)
             for template in self.templates
             for variant in variants
-            for seed in (options.seeds if variant.strategy.stochastic else (None,))
-            for case in self._cases(model, quantization, template, variant, seed)
+            for seed, decoding in self._seeded(variant.strategy)
+            for case in self._cases(model, quantization, template, variant, seed, decoding)
         ]
+
+    def _seeded(self, strategy: Strategy) -> Iterator[tuple[int | None, DecodingSpec | None]]:
+        """Seeds × what is observed; no seed where neither strategy nor decoding draws."""
+        first = self.options.seeds[0]
+        for seed in self.options.seeds:
+            for decoding in self.observed:
+                if strategy.stochastic or (decoding is not None and decoding.do_sample):
+                    yield seed, decoding
+                elif seed == first:
+                    yield None, decoding
 
     def _cases(
         self,
@@ -228,6 +268,7 @@ class _Ways:
         template: PromptTemplate,
         variant: Variant,
         seed: int | None,
+        decoding: DecodingSpec | None,
     ) -> list[Case]:
         options, strategy = self.options, variant.strategy
         adaptation = adaptation_of(strategy, self.task, options, quantization, seed or 0)
@@ -237,7 +278,8 @@ class _Ways:
         check_quantization(chosen)
         dtype = self.dtype if options.given("dtype") and options.dtype != "auto" else None
         seeded = None if seed is None else f"s{seed}"
-        parts = [model.name, quantization, dtype, slug(template.name), variant.label, seeded]
+        named = None if decoding is None else decoding.name
+        parts = [model.name, quantization, dtype, slug(template.name), variant.label, named, seeded]
         as_trained = Case(
             id="-".join(part for part in parts if part),
             source=model.source,
@@ -252,6 +294,7 @@ class _Ways:
             seed=seed,
             adaptation=adaptation,
             settings=_loading(model, training.settings if training else model.loading, chosen),
+            decoding=decoding,
         )
         adapted = training is not None or options.adapter is not None
         return [

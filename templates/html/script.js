@@ -151,6 +151,78 @@ const coloured = (data, text, surprisal) => {
   return box;
 };
 
+// ---------------------------------------------------------------- answers
+
+const MOST = 4e6; // cells of the table of a comparison: two texts of 2,000 characters each
+
+// What two texts have in common: pieces [kind, characters], kind 0 in both, 1 in the first only,
+// −1 in the second only; the longest common subsequence.
+const comparison = (ours, theirs) => {
+  const [a, b] = [Array.from(ours), Array.from(theirs)];
+  if (a.length * b.length > MOST) return null;
+  const width = b.length + 1;
+  const common = new Uint16Array((a.length + 1) * width);
+  for (let i = a.length - 1; i >= 0; i -= 1) {
+    for (let j = b.length - 1; j >= 0; j -= 1) {
+      common[i * width + j] = a[i] === b[j]
+        ? common[(i + 1) * width + j + 1] + 1
+        : Math.max(common[(i + 1) * width + j], common[i * width + j + 1]);
+    }
+  }
+  const pieces = [];
+  const add = (kind, character) => {
+    if (pieces.length && pieces.at(-1)[0] === kind) pieces.at(-1)[1] += character;
+    else pieces.push([kind, character]);
+  };
+  let i = 0, j = 0;
+  while (i < a.length || j < b.length) {
+    if (i < a.length && j < b.length && a[i] === b[j]) {
+      add(0, a[i]);
+      i += 1;
+      j += 1;
+    } else if (j >= b.length || (i < a.length && common[(i + 1) * width + j] >= common[i * width + j + 1])) {
+      add(1, a[i]);
+      i += 1;
+    } else {
+      add(-1, b[j]);
+      j += 1;
+    }
+  }
+  return pieces;
+};
+
+const ENOUGH = 0.2; // of a text in common with the reference, or a comparison shows nothing
+
+const againstReference = (text, reference) => {
+  const box = make("div", { class: "text answer", ...inChinese(text + reference) });
+  const pieces = reference ? comparison(text, reference) : null;
+  const alike = (pieces || []).filter(([kind]) => kind === 0).reduce((sum, [, part]) => sum + part.length, 0);
+  if (!pieces || alike < ENOUGH * reference.length) {
+    box.append(...(text ? inked(text) : [make("span", { class: "control" }, "(empty)")]));
+    return box;
+  }
+  for (const [kind, part] of pieces) {
+    box.append(kind === 0 ? make("span", {}, ...inked(part)) : make(kind > 0 ? "ins" : "del", {}, ...inked(part)));
+  }
+  return box;
+};
+
+const written = (data, cell, index) => {
+  const box = make("div", { class: "under" });
+  const said = data.metrics
+    .map((metric, i) => [metric.noun, cell.values[i][index]])
+    .filter(([, value]) => value !== undefined)
+    .map(([noun, value]) => `${noun} ${figure(value)}`);
+  const faults = cell.faults[index].map((name) => name.replaceAll("_", " "));
+  box.append(make("p", { class: "label" }, visible(`${cell.id}: ${said.join(", ")}`)));
+  for (const [place, ended, tokens] of cell.answers[index]) {
+    const words = `${tokens ? `${tokens} token${tokens === 1 ? "" : "s"}, ` : ""}ended: ${ended}`;
+    box.append(againstReference(data.strings[place], data.rows[index].output), make("p", { class: "fine" }, visible(words)));
+  }
+  if (faults.length) box.append(make("p", { class: "fine worse" }, `What went wrong: ${faults.join(", ")}`));
+  return box;
+};
+
 const metricOf = (data) => data.metrics[data.metric];
 const valuesOf = (data, cell) => cell.values[data.metric];
 
@@ -168,12 +240,14 @@ const underCell = (data, cell, index) => {
 
 // ---------------------------------------------------------------- every strategy, one row
 
+const readBy = (data) => data.cells.filter((cell) => cell.observes === metricOf(data).observes);
+
 const groupsOf = (data) => {
   const groups = new Map();
-  for (const cell of data.cells) {
-    const names = ["label", "model", "quantization", "dtype", "prompt"].map((name) => cell[name]);
+  for (const cell of readBy(data)) {
+    const names = ["label", "model", "quantization", "dtype", "prompt", "decoding"].map((name) => cell[name]);
     const key = JSON.stringify(names);
-    if (!groups.has(key)) groups.set(key, { names: [cell.label, ...data.varying.map((name) => cell[name])], cells: [] });
+    if (!groups.has(key)) groups.set(key, { names: [cell.label, ...metricOf(data).varying.map((name) => cell[name])], cells: [] });
     groups.get(key).cells.push(cell);
   }
   return [...groups.values()];
@@ -182,9 +256,10 @@ const groupsOf = (data) => {
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 const strategies = (data, index) => {
-  const seeds = [...new Set(data.cells.map((cell) => cell.seed).filter((seed) => seed !== null))].sort((a, b) => a - b);
-  const head = ["strategy", ...data.varying, "mean", ...seeds.map((seed) => `seed ${seed}`)];
-  const words = 1 + data.varying.length;
+  const varying = metricOf(data).varying;
+  const seeds = [...new Set(readBy(data).map((cell) => cell.seed).filter((seed) => seed !== null))].sort((a, b) => a - b);
+  const head = ["strategy", ...varying, "mean", ...seeds.map((seed) => `seed ${seed}`)];
+  const words = 1 + varying.length;
   const header = (name, i) => make("th", i < words ? { scope: "col" } : { scope: "col", class: "n" }, name);
   const body = make("tbody");
   const number = (value) => make("td", { class: "n", "data-value": value ?? "" }, value === undefined ? "–" : figure(value));
@@ -222,19 +297,39 @@ const FIRST = 20, STEP = 50;
 
 const explore = (data) => {
   const at = (id) => document.getElementById(id);
-  const [search, cellBox, otherBox, orderBox, metricBox] = ["search", "cell", "other", "order", "metric"].map(at);
+  const [search, cellBox, otherBox, orderBox, metricBox, faultBox] = ["search", "cell", "other", "order", "metric", "fault"].map(at);
   const haystack = data.rows.map((row) => `${row.id}\n${row.instruction}\n${row.output}`.toLowerCase());
   const open = new Set();
   let limit = FIRST;
 
-  data.cells.forEach((cell, i) => {
-    for (const box of [cellBox, otherBox]) box.append(make("option", { value: i }, visible(cell.id)));
-  });
+  // The cells that the metric reads, the two that it compares at first, and what its rows can have.
+  const offer = () => {
+    data.metric = metricBox ? Number(metricBox.value) : 0;
+    const { observes, first, other } = metricOf(data);
+    if (at("explorer").dataset.observes === observes) return;
+    at("explorer").dataset.observes = observes;
+    for (const box of [cellBox, otherBox]) box.replaceChildren();
+    data.cells.forEach((cell, i) => {
+      if (cell.observes !== observes) return;
+      for (const box of [cellBox, otherBox]) box.append(make("option", { value: i }, visible(cell.id)));
+    });
+    cellBox.value = first;
+    otherBox.value = other;
+    const answers = observes === "answer";
+    at("surprise").hidden = answers;
+    at("differences").hidden = !answers;
+    if (!faultBox) return;
+    faultBox.parentElement.hidden = !answers;
+    faultBox.value = "";
+  };
   if (metricBox) {
     data.metrics.forEach((metric, i) => metricBox.append(make("option", { value: i }, visible(metric.title))));
+    metricBox.value = data.metrics.findIndex((metric) => metric.first !== undefined);
   }
-  cellBox.value = data.first;
-  otherBox.value = data.other;
+  if (faultBox) {
+    const names = [...new Set(data.cells.flatMap((cell) => cell.faults.flat()))].sort();
+    for (const name of ["any", ...names]) faultBox.append(make("option", { value: name }, name.replaceAll("_", " ")));
+  }
 
   const sum = (cell) => valuesOf(data, cell).reduce((a, b) => a + (b ?? 0), 0);
 
@@ -252,7 +347,9 @@ const explore = (data) => {
       numbers.append(number("compared with", figure(theirs)),
         number("change", change, worse < 0 ? "better" : worse > 0 ? "worse" : ""));
     }
-    numbers.append(number("share of the mean", ours === null || !total ? "n/a" : `${(100 * ours / total).toFixed(1)} %`));
+    if (!metricOf(data).corpus) {
+      numbers.append(number("share of the mean", ours === null || !total ? "n/a" : `${(100 * ours / total).toFixed(1)} %`));
+    }
     return make("summary", {},
       make("span", { class: "what" },
         make("span", { class: "id" }, visible(row.id)), " ",
@@ -267,8 +364,13 @@ const explore = (data) => {
     box.append(make("h3", {}, "Instruction"),
       make("div", { class: "text", ...inChinese(row.instruction) }, ...inked(row.instruction)));
     if (tags) box.append(make("p", { class: "fine" }, tags));
-    box.append(make("h3", {}, "Reference answer, by surprise"), underCell(data, cell, index));
-    if (cell !== other) box.append(underCell(data, other, index));
+    const answers = metricOf(data).observes === "answer";
+    const show = answers ? written : underCell;
+    if (answers && row.output) {
+      box.append(make("h3", {}, "Reference"), make("div", { class: "text", ...inChinese(row.output) }, ...inked(row.output)));
+    }
+    box.append(make("h3", {}, answers ? "Answers" : "Reference answer, by surprise"));
+    box.append(make("div", { class: answers ? "side" : "" }, ...[...new Set([cell, other])].map((one) => show(data, one, index))));
     box.append(make("h3", {}, `${capital(metricOf(data).noun)} under every strategy`), strategies(data, index),
       make("h3", {}, "The prompt as it was sent"),
       make("p", { class: "label" }, visible(cell.id)), promptOf(data, cell, index));
@@ -276,7 +378,7 @@ const explore = (data) => {
   };
 
   const draw = (focus) => {
-    data.metric = metricBox ? Number(metricBox.value) : 0;
+    offer();
     const cell = data.cells[cellBox.value], other = data.cells[otherBox.value];
     const total = sum(cell);
     const needle = search.value.trim().toLowerCase();
@@ -302,7 +404,11 @@ const explore = (data) => {
       file: (i) => i,
     };
     const key = keys[orderBox.value];
-    const hits = [...data.rows.keys()].filter((i) => haystack[i].includes(needle)).map((i) => [key(i), i]);
+    const said = (i) => [cell, other].flatMap((one) => one.answers[i] || []).map(([place]) => data.strings[place].toLowerCase());
+    const wrong = faultBox ? faultBox.value : "";
+    const has = (i) => !wrong || (wrong === "any" ? cell.faults[i].length > 0 : cell.faults[i].includes(wrong));
+    const found = (i) => haystack[i].includes(needle) || said(i).some((text) => text.includes(needle));
+    const hits = [...data.rows.keys()].filter((i) => has(i) && found(i)).map((i) => [key(i), i]);
     hits.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : i - j));
     const better = hits.filter(([, i]) => worsening(i) < 0).length;
     const worse = hits.filter(([, i]) => worsening(i) > 0).length;
@@ -334,7 +440,7 @@ const explore = (data) => {
     draw();
   };
   search.addEventListener("input", anew);
-  for (const box of [cellBox, otherBox, orderBox, metricBox].filter(Boolean)) box.addEventListener("change", anew);
+  for (const box of [cellBox, otherBox, orderBox, metricBox, faultBox].filter(Boolean)) box.addEventListener("change", anew);
   at("more").addEventListener("click", () => {
     const before = limit;
     limit += STEP;

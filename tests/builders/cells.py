@@ -15,7 +15,6 @@ from harness.records import (
     Precision,
     Provenance,
     Repetition,
-    Sample,
     Scoring,
     StageRecord,
     TrainingRecord,
@@ -37,7 +36,7 @@ CELL = Cell(
     prompt_digest="sha-prompt",
     demonstrations_digest="sha-demos",
     training_digest=None,
-    generation_digest=None,
+    decoding=None,
     scorer="fast",
     libraries=(("torch", "2.13.0"), ("adaptbench", "sha-code")),
 )
@@ -79,8 +78,7 @@ MEASUREMENT = Measurement(
         Precision(2, 0.25, 0.125, -0.5),
         Repetition(2, True, 0.1, 0.05),
     ),
-    (Sample("a", "text", 3, True),),
-    {"user": "<u>"},
+    skeletons={"user": "<u>"},
 )
 
 PROVENANCE = Provenance(
@@ -92,7 +90,7 @@ PROVENANCE = Provenance(
     hardware={"processor": "test", "cores": 2},
 )
 # As a plain run leaves it: nothing shared, nothing repeated, nothing written.
-PLAIN = {"scoring": Scoring(), "samples": (), "skeletons": {}, "training": None}
+PLAIN = {"scoring": Scoring(), "skeletons": {}, "training": None}
 
 
 def perplexity(seen: Sequence[Likelihood], name: str = "mean_perplexity") -> float:

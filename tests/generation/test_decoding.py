@@ -8,7 +8,7 @@ import pytest
 
 from harness.core import DecodingSpec
 from harness.errors import OptionError
-from harness.generation.decoding import decoding, parse_decoding, parse_decodings
+from harness.config.decoding import decoding, parse_decoding, parse_decodings
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from harness.core import DecodingSpec
 from harness.errors import ModelError, PromptError
 from harness.generation import engine, ways
 from harness.generation.engine import Load, write
-from harness.generation.stops import end_tokens
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load
 from harness.records import LIMIT, STOP_TOKEN, Answer, Writing
@@ -111,7 +110,7 @@ def transformers_own(
     loaded.model.generation_config = GenerationConfig()
     config = GenerationConfig(
         max_new_tokens=LENGTH,
-        eos_token_id=sorted(end_tokens(loaded)),
+        eos_token_id=sorted(loaded.encoder.ends),
         pad_token_id=loaded.encoder.eos,
         return_dict_in_generate=True,
         output_scores=True,
@@ -155,7 +154,7 @@ def test_beams_of_every_kind(
     folder = make_llama(tmp_path_factory.mktemp("m") / "m", tie_word_embeddings=False)
     model = load(spec(), folder, None)
     rows = encode(model.encoder, 6)
-    ending = list(end_tokens(model))
+    ending = list(model.encoder.ends)
 
     def ends_often(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
         output[..., ending] += 6.0

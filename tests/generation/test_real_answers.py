@@ -9,7 +9,6 @@ from harness.core import DecodingSpec, ModelSpec, Prompt, Span
 from harness.errors import ModelError
 from harness.generation.alone import run
 from harness.generation.engine import Load, write
-from harness.generation.stops import end_tokens
 from harness.models.embedded import SMOLLM2, fetch
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load
@@ -47,7 +46,7 @@ def rows(loaded: LoadedModel, shown: str = SHOWN) -> list[Encoded]:
 def test_greedy_is_transformers_own(loaded: LoadedModel, shown: str) -> None:
     from transformers import GenerationConfig
 
-    ends = sorted(end_tokens(loaded))
+    ends = sorted(loaded.encoder.ends)
     config = GenerationConfig(
         do_sample=False, max_new_tokens=24, eos_token_id=ends, pad_token_id=ends[0]
     )

@@ -25,7 +25,6 @@ from harness.records import (
     Evaluation,
     Likelihood,
     Measurement,
-    Sample,
     StageRecord,
     TrainingRecord,
 )

@@ -58,7 +58,7 @@ def break_even(report: Report) -> list[BreakEven]:
         One for each trained group and each group with longer prompts.
     """
     return [
-        BreakEven(label, other, found.model, found.prompt, queries)
+        BreakEven(label, other, found.model, found.prompt, found.decoding, queries)
         for found in sets(report, report.headline)
         for label, other, queries in _break_even(found)
     ]

@@ -50,11 +50,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Set:
-    """All groups of a model and prompt."""
+    """All groups of a model, prompt and decoding; the latter is empty under likelihoods."""
 
     slug: str
     model: str
     prompt: str
+    decoding: str
     metric: Metric
     control: Control
     members: Sequence[Member]
@@ -77,67 +78,67 @@ class Set:
     ) -> Caption:
         """What stands around a picture of this set; its head is its title, unless it has one."""
         title = f"{title or head}: {visible(self.model)}, prompt {visible(self.prompt)}"
-        second = " · ".join(filter(None, (self.model, f"prompt {self.prompt}", note)))
+        title += f", {self.decoding}" if self.decoding else ""
+        second = " · ".join(
+            filter(None, (self.model, f"prompt {self.prompt}", self.decoding, note))
+        )
         return Caption(f"{kind}-{self.slug}", title, head, second, "; ".join(words))
 
 
 def sets(report: Report, section: Section) -> list[Set]:
-    """Put a report's groups together by model and prompt, in its order."""
+    """Put a section's groups together by model, prompt and decoding, in its order."""
     place = report.sections.index(section)
-    values = {cell.id: cell.values[place] for cell in report.explorer.cells}
-    headline = section.metric.headline.name
-    heads = {
-        cell.id: result.aggregates[headline]
-        for cell, result in zip(report.cells, section.cells, strict=True)
+    values = {
+        cell.id: cell.values[place]
+        for cell in report.explorer.cells
+        if cell.observes == section.metric.observes
     }
-    pairs: dict[tuple[str, str], list[tuple[Group, GroupResult]]] = {}
-    for group, result in zip(report.groups, section.groups, strict=True):
-        pairs.setdefault((group.model, group.prompt), []).append((group, result))
+    pairs: dict[tuple[str, str, str], list[GroupResult]] = {}
+    for result in section.groups:
+        group = result.group
+        pairs.setdefault((group.model, group.prompt, group.decoding), []).append(result)
     found: dict[str, Set] = {}
-    for (model, prompt), members in pairs.items():
-        name, between = slug(f"{model}-{prompt}"), "/"
+    for parts, members in pairs.items():
+        name, between = slug("-".join(filter(None, parts))), "/"
         while name in found:  # "a-b" with "c", and "a" with "b-c"
-            name, between = slug(f"{model}{between}{prompt}"), f"{between}/"
-        peers = [group for group, _ in members]
-        made = [
-            _member(group, result, peers, report, section.metric, (heads, values))
-            for group, result in members
-        ]
+            name, between = slug(between.join(filter(None, parts))), f"{between}/"
+        peers = [result.group for result in members]
+        made = [_member(result, peers, report, section, values) for result in members]
         more = "" if place == 0 else f"-{section.metric.name}"
-        found[name] = Set(f"{name}{more}", model, prompt, section.metric, report.control, made)
+        found[name] = Set(f"{name}{more}", *parts, section.metric, report.control, made)
     return list(found.values())
 
 
 def _member(
-    group: Group,
     result: GroupResult,
     peers: Sequence[Group],
     report: Report,
-    metric: Metric,
-    numbers: tuple[Mapping[str, Number], Mapping[str, Sequence[Number]]],
+    section: Section,
+    values: Mapping[str, Sequence[Number]],
 ) -> Member:
     """Name a group by its label, and by its quantization and dtype where they tell it apart."""
-    heads, values = numbers
+    group, metric = result.group, section.metric
+    headline = metric.headline.name
     more = []
     if len({peer.quantization for peer in peers}) > 1 and group.quantization != "none":
         more.append(group.quantization)
     alike = [peer for peer in peers if peer.quantization == group.quantization]
     if len({peer.dtype for peer in alike}) > 1:
         more.append(group.dtype)
-    cells = [cell for cell in report.cells if _name(cell) == group.name]
+    own = [one for one in section.cells if _name(one.cell) == group.name]
     return Member(
         name=visible(group.label) + f" ({', '.join(map(visible, more))})" * bool(more),
         group=group,
         result=result,
         metric=metric,
-        seeds={cell.seed: drawable(metric, heads[cell.id]) for cell in cells},
-        rows=[values[cell.id] for cell in cells if cell.id in values],
+        seeds={one.cell.seed: drawable(metric, one.aggregates[headline]) for one in own},
+        rows=[values[one.cell.id] for one in own if one.cell.id in values],
         control=group.label == report.control.label,
     )
 
 
 def _name(cell: CellFacts) -> tuple[str, ...]:
-    return cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label
+    return cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label, cell.decoding
 
 
 def drawable(metric: Metric, value: Number) -> Number:

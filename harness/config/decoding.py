@@ -12,6 +12,7 @@ draws nothing.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -80,7 +81,9 @@ def parse_decoding(
         OptionError: it is unknown, or has unusable settings.
     """
     name, colon, rest = text.partition(":")
-    known = {**BUILT_IN, **(tables or {})}
+    known = dict(BUILT_IN)
+    for own, settings in (tables or {}).items():
+        known[own] = {**BUILT_IN.get(own, {}), **settings}
     if name not in known:
         raise OptionError(
             f"--decode={text}: {name!r} is no decoding; there are {', '.join(known)}"
@@ -103,6 +106,16 @@ def parse_decoding(
             given[field] = _value(value.strip())
     spec = decoding(name, {**known[name], **given}, where)
     return replace(spec, name=label(name, spec, known[name]))
+
+
+def check_name(name: str, where: str) -> None:
+    """See that a recipe's decoding can be asked for by its name, and stand in ids.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._+-]+", name):
+        raise OptionError(f"{where}: {name!r} must be ASCII letters, digits and . _ + -")
 
 
 def decoding(name: str, settings: Mapping[str, Any], where: str | None = None) -> DecodingSpec:
