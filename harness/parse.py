@@ -95,6 +95,11 @@ def path(text: str) -> Path:
     return Path(nonempty(text)).expanduser()
 
 
+def paths(text: str) -> tuple[Path, ...]:
+    """Several paths, separated by commas."""
+    return _distinct(tuple(Path(item).expanduser() for item in _items(text)))
+
+
 def switch(text: str) -> bool:
     """``true`` or ``false``."""
     if text.lower() not in ("true", "false"):

@@ -28,7 +28,8 @@ from harness.flag import Flag
 from harness.places import folders, shipped
 from harness.records import Measurement
 from harness.report import console, terminal
-from harness.run.plan import Case, make_plan
+from harness.run.case import Case
+from harness.run.plan import make_plan
 from harness.session import Session
 
 _KEY = pytest.StashKey[Session]()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from harness.core import Cell
+from harness.data.predictions import write_predictions
 from harness.errors import AdaptbenchError, ModelError
 from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric
-from harness.metrics.find import select_metrics
 from harness.records import Measurement
 from harness.report.nouns import Report
 from harness.report.publish import Style, publish
@@ -20,8 +20,10 @@ from harness.results.baseline import check_replaceable, read_baseline, update_ba
 from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run.bench import Bench, Result
+from harness.run.case import Case
 from harness.run.describe import describe
-from harness.run.plan import Case, Plan
+from harness.run.given import is_given
+from harness.run.plan import Plan
 from harness.run.progress import ProgressLine
 
 
@@ -85,7 +87,7 @@ class Session:
         """Each metric's headline of a cell, by name, for JUnit and other listeners."""
         rows = self.plan.task.examples
         found = []
-        for metric in select_metrics(self.plan.options.metrics):
+        for metric in self.plan.metrics:
             if metric.observes != measurement.cell.observes:
                 continue
             name = metric.headline.name
@@ -110,12 +112,26 @@ class Session:
         try:
             manifest, measured = self.record()
             folder, options = self.bench.store.folder, self.plan.options
-            metrics = select_metrics(options.metrics)
+            metrics = self.plan.metrics
             self._judge(take(str(folder), manifest, measured, metrics), metrics)
             style = Style(options.report, options.templates)
             self.report, self.files = publish(folder, manifest, measured, metrics, self.gate, style)
+            self.files += self._write_predictions(measured)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+
+    def _write_predictions(self, measured: Mapping[str, Measurement]) -> list[Path]:
+        """Write the answers of every cell that has some, where the user named a file for them."""
+        path = self.plan.options.predictions
+        if path is None:
+            return []
+        found = {name: one.answers for name, one in measured.items() if one.answers}
+        files = []
+        for name, answers in found.items():
+            own = path if len(found) == 1 else path.with_name(f"{path.stem}-{name}{path.suffix}")
+            write_predictions(own, [one for one in answers if one.draw == 0])
+            files.append(own)
+        return files
 
     def record(self) -> tuple[Manifest, dict[str, Measurement]]:
         """Write ``run.json`` over everything the plan asks for and the store has.
@@ -155,7 +171,7 @@ class Session:
         elif options.baseline is not None:
             task = self.plan.task
             baseline = read_baseline(options.baseline)
-            metrics = select_metrics(options.metrics)
+            metrics = self.plan.metrics
             known = {metric.name: metric.defined(task.examples) for metric in metrics}
             check_metrics(baseline, known)
             check_rows(baseline, task.name, row_digests(task))
@@ -203,10 +219,11 @@ class Session:
             if options.recipe
             else ""
         )
+        where = cases[-1]  # files of answers, of which there is no model, come first
+        on = "" if is_given(where) else f", {where.dtype} on {where.device}"
         return (
             f"adaptbench: {recipe}{len(cases)} cells · "
-            f"{task.name}, {len(task.examples)} rows{copies} · "
-            f"{models}, {cases[0].dtype} on {cases[0].device}"
+            f"{task.name}, {len(task.examples)} rows{copies} · {models}{on}"
         )
 
     def close(self) -> None:

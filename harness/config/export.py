@@ -15,7 +15,7 @@ from harness.plugins import find_strategies
 
 # Of how it was run and judged, not of what.
 ASIDE = (
-    *("results-dir", "report", "templates", "fresh", "recipe", "set"),
+    *("results-dir", "predictions", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
 )
 OF_FILES = ("data", "train-data", "columns", "skip-bad-rows", "direction-pattern")

@@ -198,6 +198,22 @@ FLAGS: tuple[Flag, ...] = (
         "[decoding.NAME] of a recipe",
         "NAMES",
     ),
+    Flag(
+        "predictions",
+        parse.path,
+        None,
+        "write the answers as id and output: FILE.json, .jsonl or .csv; of several cells, a file "
+        "each, FILE-CELL.json",
+        "FILE",
+    ),
+    Flag(
+        "score-predictions",
+        parse.paths,
+        (),
+        "measure answers that stand in files (JSON, JSON lines, CSV, Parquet with id and output), "
+        "without a model; beside strategies only where --strategy is given too",
+        "FILES",
+    ),
     Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(
         "scorer",

@@ -58,6 +58,8 @@ class Options:
     allow_leakage: bool = False
     prompt: tuple[str, ...] = BY_FIELD["prompt"].default
     decode: str = BY_FIELD["decode"].default
+    predictions: Path | None = None
+    score_predictions: tuple[Path, ...] = ()
     limit: int | None = None
     scorer: str = "fast"
     score_as: tuple[str, ...] = ("trained",)
@@ -216,6 +218,8 @@ def _anchored(flag: Flag, value: Any, folder: Path | None) -> Any:
         return Path(anchor(str(value), folder))
     if isinstance(value, Path):
         return folder / value
+    if flag.name == "score-predictions":
+        return tuple(folder / path for path in value)
     if flag.name == "model" or flag.name == "prompt":
         return tuple(anchor(x, folder) if may_be_path(flag.name, x) else x for x in value)
     return value

@@ -20,7 +20,7 @@ from harness.scoring.score import score
 
 if TYPE_CHECKING:
     from harness.run.bench import Bench
-    from harness.run.plan import Case
+    from harness.run.case import Case
 
 OWN = ("model", "quant", "dtype", "device", "adapter")  # a flag that says which model is tested
 SHARED = "前提共用之文，諸行皆始於此。天地玄黃，宇宙洪荒；日月盈昃，辰宿列張。\n"

@@ -79,14 +79,23 @@ def flat_of(names: Iterable[str]) -> Flat | None:
     return next((one for one in flats if {one.question, one.answer} <= known), None)
 
 
-def read_layout(where: str, row: dict[str, Any], format: str) -> Asked:
+def read_layout(where: str, row: dict[str, Any], format: str, answered: bool = True) -> Asked:
     """Return what a row asks and answers, in its own layout or in that of ``format``.
+
+    Args:
+        where: what error lines begin with.
+        row: its fields.
+        format: a layout, or another word for the row's own.
+        answered: whether a flat row has to have an answer; else an absent one is an empty output.
 
     Raises:
         DataError: it is in none, in two, or a field of it cannot be used.
     """
     chosen = _choose(where, row, format)
-    asked = _talk(where, row, chosen) if isinstance(chosen, str) else _flat(where, row, chosen)
+    if isinstance(chosen, str):
+        asked = _talk(where, row, chosen)
+    else:
+        asked = _flat(where, row, chosen, answered)
     if format not in LAYOUTS:
         return asked
     # Who names a layout does without what the row says in another.
@@ -165,7 +174,7 @@ def missing_column(names: Iterable[str]) -> str:
     return f"no column {lacking!r}{suggest(lacking, known)}"
 
 
-def _flat(where: str, row: dict[str, Any], layout: Flat) -> Asked:
+def _flat(where: str, row: dict[str, Any], layout: Flat, answered: bool) -> Asked:
     fields = {layout.question, layout.answer, *SYSTEMS, "history"}
     if layout.name == "prompt-completion" and isinstance(row.get("prompt"), list):
         return _two_lists(where, row, frozenset(fields))
@@ -176,7 +185,10 @@ def _flat(where: str, row: dict[str, Any], layout: Flat) -> Asked:
             fields.add(name)
             instruction = f"{instruction}\n{further}"
             break
-    output = text_of(where, row, layout.answer, answer=True)
+    if answered:
+        output = text_of(where, row, layout.answer, answer=True)
+    else:
+        output = optional_text_of(where, row, layout.answer)
     history = (*_system(where, row), *_pairs(where, row))
     return Asked(layout.name, history, instruction, output, frozenset(fields))
 

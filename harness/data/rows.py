@@ -29,12 +29,14 @@ class Reading:
         columns: entries of ``--columns``: "instruction=question".
         patterns: entries of ``--direction-pattern``: "classical=REGEX".
         skip_bad_rows: leave out rows that cannot be used, and say so.
+        references: whether every row has to have an answer; one without has an empty output.
     """
 
     format: str = "auto"
     columns: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     skip_bad_rows: bool = False
+    references: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,7 @@ def inspect_rows(path: Path, how: Reading | None = None) -> Inspected:
     found = read_rows(path, how.format, columns)
     if not found.rows:
         raise DataError(f"{path}: no rows; expected at least one")
-    reader = _Rows(
-        path, how.format, columns, compiled(how.patterns), _are_named(found.rows, columns)
-    )
+    reader = _Rows(path, how, columns, _are_named(found.rows, columns))
     for place, row in found.rows:
         reader.take(place, row)
     examples = reader.examples if reader.named else _with_content_ids(reader.examples)
@@ -166,11 +166,9 @@ def _are_named(rows: RawRows, columns: Columns) -> bool:
 class _Rows:
     """Takes raw rows one by one, and keeps examples and faults."""
 
-    def __init__(
-        self, path: Path, format: str, columns: Columns, patterns: Patterns, named: bool
-    ) -> None:
-        self.path, self.format, self.columns = path, format, columns
-        self.patterns, self.named = patterns, named
+    def __init__(self, path: Path, how: Reading, columns: Columns, named: bool) -> None:
+        self.path, self.how, self.columns, self.named = path, how, columns, named
+        self.patterns: Patterns = compiled(how.patterns)
         self.examples: list[Example] = []
         self.faults: list[Fault] = []
         self.layouts: Counter[str] = Counter()
@@ -196,7 +194,7 @@ class _Rows:
         check_once(where, row)
         row = self.columns.renamed(where, row)
         name = id_of(where, row) if self.named else ""
-        asked = read_layout(where, row, self.format)
+        asked = read_layout(where, row, self.how.format, self.how.references)
         before = "\n".join([*(text for _, text in asked.history), asked.instruction])
         beside = unread_fields(where, row, asked.fields, before, asked.output)
         tag = row.get("direction")

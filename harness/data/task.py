@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core import Example, Task
@@ -14,19 +15,27 @@ from harness.errors import DataError
 
 def load_task(
     test_file: Path,
-    train_file: Path,
+    train_file: Path | None,
     limit: int | None = None,
     how: Reading | None = None,
     allow_leakage: bool = False,
 ) -> Task:
     """Read both files and make a task of them: see :func:`make_task`.
 
+    Without a training file the task has no pool; whether every row has to have a reference is asked
+    of the test rows alone.
+
     Raises:
         DataError: one line naming the file, the row and the field; several rows, several lines.
         OptionError: no such format, or ``--columns`` names a field that no row has.
     """
     how = how or Reading()
-    test, train = inspect_rows(test_file, how), inspect_rows(train_file, how)
+    test = inspect_rows(test_file, how)
+    if train_file is None:
+        check_columns(Columns.of(how.columns), {str(test_file): test.fields})
+        rows = test.usable(how.skip_bad_rows)[:limit]
+        return Task(_task_name(test_file), rows, (), str(test_file), warnings=test.warnings)
+    train = inspect_rows(train_file, replace(how, references=True))
     fields = {str(one.path): one.fields for one in (test, train)}
     check_columns(Columns.of(how.columns), fields)
     rows, pool = (one.usable(how.skip_bad_rows) for one in (test, train))

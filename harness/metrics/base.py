@@ -133,6 +133,7 @@ class Metric:
             the difference. On a log scale, what is shown is the exponential of what is tested.
         span: on a linear scale, the distance from the worst to the best value. The gate's
             tolerance is a share of it; on a log scale it is a share of what is shown.
+        limits: the least and the greatest value that there can be, where intervals end.
         definition: what the numbers mean. A baseline of another definition is not compared with.
         headline: the first aggregate: the mean over rows of what is shown of them.
         more: the other aggregates.
@@ -153,6 +154,7 @@ class Metric:
     better: ClassVar[Literal["lower", "higher"]]
     scale: ClassVar[Literal["log", "linear"]] = "linear"
     span: ClassVar[float] = 1.0
+    limits: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     definition: ClassVar[Mapping[str, str]]
     headline: ClassVar[Aggregate]
     more: ClassVar[tuple[Aggregate, ...]] = ()

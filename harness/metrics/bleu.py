@@ -43,6 +43,7 @@ class Bleu(CorpusMetric):
     observes = "answer"
     better = "higher"
     span = 100.0
+    limits = (0.0, 100.0)
     definition: ClassVar = {
         "bleu": "BLEU of words up to 4-grams, from counts summed over rows; where most letters of "
         "the references are Chinese, every character is a word",

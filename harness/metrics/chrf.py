@@ -35,6 +35,7 @@ class Chrf(CorpusMetric):
     observes = "answer"
     better = "higher"
     span = 100.0
+    limits = (0.0, 100.0)
     definition: ClassVar = {
         "chrf": "F2 of character n-grams, n = 1 to 6, without whitespace, from counts summed over "
         "rows; an empty answer counts as 0",

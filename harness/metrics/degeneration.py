@@ -47,6 +47,7 @@ class _Fault(Metric):
 
     noun = "fault"
     observes = "answer"
+    limits = (0.0, 1.0)
     better = "lower"
 
     def __init_subclass__(cls) -> None:

@@ -17,6 +17,7 @@ class Exact(Metric):
     title = "exact match"
     noun = "exact match"
     observes = "answer"
+    limits = (0.0, 1.0)
     better = "higher"
     definition: ClassVar = {
         "exact": "share of answers equal to their reference after Unicode NFKC and without "

@@ -93,6 +93,7 @@ def _check(metric: type[Metric]) -> None:
     is_("better", metric.better in ("lower", "higher"), "'lower' or 'higher'")
     is_("scale", metric.scale in ("log", "linear"), "'log' or 'linear'")
     is_("span", _is_positive(metric.span), "a finite number above 0")
+    is_("limits", _is_range(metric.limits), "(least, greatest), two numbers")
     is_("definition", _are_texts(metric.definition), "a mapping of names to texts, not empty")
     names = [one.name for one in (metric.headline, *metric.more)]
     is_("more", len({*names}) == len(names), "aggregates of different names")
@@ -119,6 +120,12 @@ def _are_names(value: object) -> bool:
     if not isinstance(value, tuple) or not value:
         return False
     return all(map(_is_text, value)) and len({*value}) == len(value)
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(isinstance(one, int | float) for one in value) and value[0] < value[1]
 
 
 def _is_positive(value: object) -> bool:

@@ -26,6 +26,7 @@ class Rouge(Metric):
     observes = "answer"
     better = "higher"
     span = 100.0
+    limits = (0.0, 100.0)
     definition: ClassVar = {
         "rouge": "F1 of the longest common subsequence of answer and reference, of characters "
         "without whitespace where most letters of the reference are Chinese, else of words between "

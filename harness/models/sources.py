@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import ModelError, OptionError, one_line, suggest
+from harness.files import sha256
 from harness.models.checkpoint import (
     check_checkpoint,
     model_files,
@@ -25,7 +26,10 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from. ``kind`` is ``embedded``, ``folder``, ``gguf`` or ``hub``."""
+    """Where a model comes from. ``kind`` is ``embedded``, ``folder``, ``gguf`` or ``hub``.
+
+    Or ``given``: a file of answers, which stand in for a model that is not here.
+    """
 
     kind: str
     reference: str
@@ -34,7 +38,7 @@ class Source:
     @property
     def name(self) -> str:
         """A short name for tables and ids."""
-        if self.kind == "gguf":
+        if self.kind in ("gguf", "given"):
             return Path(self.reference).stem
         return Path(self.reference).resolve().name if self.kind == "folder" else self.reference
 
@@ -66,6 +70,8 @@ class Source:
             return folder_digest(Path(self.reference))
         if self.kind == "gguf":
             return GgufFile(Path(self.reference)).digest
+        if self.kind == "given":
+            return sha256(Path(self.reference))
         # A commit of a hub repository never changes its bytes.
         return f"hub-{self.reference}-{_commit(self.reference, self.revision)}"
 

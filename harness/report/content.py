@@ -53,6 +53,7 @@ from harness.statistics.uncertainty import (
 )
 
 Value = TypeVar("Value")
+GIVEN = "predictions"  # the strategy of answers in files
 
 
 def build(
@@ -70,6 +71,7 @@ def build(
         gate: what the gate said, if it was asked.
     """
     rows = [Row(entry, measured[entry.id]) for entry in manifest.entries if entry.cell is not None]
+    own = [row for row in rows if row.measurement.cell.strategy != GIVEN]
     groups = _groups(manifest, rows)
     sections = tuple(_section(one, manifest, groups, gate) for one in metrics)
     return Report(
@@ -79,7 +81,7 @@ def build(
         sections=sections,
         cells=tuple(map(_cell, rows)),
         groups=tuple(one.group for one in groups),
-        models=_unique(map(_model, rows)),
+        models=_unique(map(_model, own)),
         prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
         seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
         scorers=tuple(sorted({row.measurement.cell.scorer or "" for row in rows} - {""})),
@@ -87,7 +89,7 @@ def build(
         degeneration=degeneration(groups, manifest.rows),
         writings=tuple(_writings(rows)),
         decodings=_unique(
-            row.measurement.cell.decoding for row in rows if row.measurement.cell.decoding
+            row.measurement.cell.decoding for row in own if row.measurement.cell.decoding
         ),
         samples=samples(groups, manifest.rows),
         explorer=explorer(manifest, measured, metrics),
@@ -99,7 +101,9 @@ def build(
         precision=_unique(one for one in map(_precision, rows) if one is not None),
         unshared=_unique(_unshared(rows)),
         halved=tuple(row.entry.id for row in rows if _halved(row)),
-        environments=_unique(map(_environment, rows)),
+        environments=_unique(
+            _environment(row) for row in rows if row.measurement.cell.strategy != GIVEN
+        ),
         noise=_noise(rows),
         warnings=_warnings(manifest, rows),
     )

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.metrics.base import Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.places import TEMPLATES
 from harness.report.figures.nouns import Table
@@ -58,6 +59,7 @@ def page(
         # Made by our own drawing code, which escapes what it is given.
         "figures": {name: (text, Markup(svg)) for name, (text, svg) in figures.items()},  # noqa: S704
         "pictures": pictures(figures),
+        "later": [section.metric for section in report.sections[1:]],
         "tables": tables or {},
         # Ours, or the user's own: neither is a template, neither holds anything of a row.
         "policy": Markup(POLICY.format(digest(script))),  # noqa: S704
@@ -83,6 +85,7 @@ def _environment(overrides: Path | None) -> Any:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS, lang=lang, sortable=sortable, shown=shown)
+    environment.tests["of_any"] = of_any
     return environment
 
 
@@ -135,6 +138,11 @@ def pictures(names: Mapping[str, Any]) -> list[str]:
 
     rest = (name for name in names if name.partition("-")[0] not in OF_TRAININGS)
     return sorted(rest, key=lambda name: (place(name), name))
+
+
+def of_any(figure: str, metrics: Sequence[Metric]) -> bool:
+    """Whether a figure, by its name, is of one of the metrics after the headline."""
+    return any(figure.endswith(f"-{metric.name}") for metric in metrics)
 
 
 def lang(text: str) -> Any:

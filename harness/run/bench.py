@@ -28,8 +28,10 @@ from harness.records import (
     Writing,
 )
 from harness.results.store import Store
+from harness.run.case import Case
 from harness.run.cells import Cells
-from harness.run.plan import Case, Plan
+from harness.run.given import is_given, measure_given
+from harness.run.plan import Plan
 from harness.run.progress import silent
 
 if TYPE_CHECKING:
@@ -107,7 +109,10 @@ class Bench:
             times = self.plan.options.repeat_scoring if case.decoding is None else 1
             if known is not None and known.scoring.times >= times:
                 return Result(known, cached=True)
-        measurement = self._compute(case, cell, progress)
+        if is_given(case):
+            measurement = measure_given(case, cell, self.plan.task)
+        else:
+            measurement = self._compute(case, cell, progress)
         self.store.put(measurement)
         self._computed.add(cell.key)
         return Result(measurement, cached=False)

@@ -11,7 +11,8 @@ from harness.errors import AdaptbenchError
 from harness.models.code import GENERATION, SCORING, code_digest
 from harness.models.fingerprint import FOUR_BIT, folder_digest, libraries
 from harness.models.sources import Source
-from harness.run.plan import Case, Plan
+from harness.run.case import Case
+from harness.run.plan import Plan
 
 T = TypeVar("T")
 

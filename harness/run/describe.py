@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from harness import __version__
 from harness.config.export import effective
 from harness.core import Cell, Task
-from harness.metrics.find import select_metrics
 from harness.results.manifest import Control, Entry, Manifest, TaskRecord, row_digests
-from harness.run.plan import Case, Plan
+from harness.run.case import Case
+from harness.run.given import is_given
+from harness.run.plan import Plan
 
 
 def describe(
@@ -29,13 +30,11 @@ def describe(
     task, failures = plan.task, failures or {}
     pool = task.pool + task.leaks
     scored = {row.id: (len(row.output), row.score) for row in pool if row.score is not None}
-    templates = {case.template.name: case.template for case in plan.cases}
+    asked = [case for case in plan.cases if not is_given(case)]
+    templates = {case.template.name: case.template for case in asked}
     return Manifest(
         adaptbench=__version__,
-        metrics={
-            one.name: dict(one.defined(task.examples))
-            for one in select_metrics(plan.options.metrics)
-        },
+        metrics={one.name: dict(one.defined(task.examples)) for one in plan.metrics},
         task=_task(task, len(pool)),
         prompts=tuple(templates.values()),
         recipe=effective(plan.options),

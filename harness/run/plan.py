@@ -14,27 +14,25 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 from harness.config.options import Options
 from harness.core import (
-    Adaptation,
     DecodingSpec,
     Example,
-    Observed,
     PromptTemplate,
     Quantization,
     Strategy,
     Task,
     TrainingSettings,
-    TrainingSpec,
 )
 from harness.data.named import load_named_task
+from harness.data.predictions import check_suffix
 from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
-from harness.metrics.find import select_metrics
+from harness.metrics.base import Metric
+from harness.metrics.find import GROUPS, select_metrics
 from harness.models.adapters import check_adapter
 from harness.models.fingerprint import FOUR_BIT, resolve_device, resolve_dtype
 from harness.models.loading import check_quantization
@@ -43,61 +41,10 @@ from harness.naming import slug
 from harness.plugins import find_strategies, select_strategies
 from harness.prompts.files import load_template
 from harness.run.adaptations import adapt, adaptation_of
+from harness.run.case import AS_TRAINED, Case, as_suffix
+from harness.run.given import given_cases, is_given
 from harness.run.variants import Variant, variants_of
 from harness.training.spec import leakage_line
-
-AS_TRAINED = "trained"
-
-
-def as_suffix(score_as: str) -> str:
-    """What a name ends with where an adapter is not scored as it was trained."""
-    return "" if score_as == AS_TRAINED else f"-{score_as}"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One pytest parameter: what to measure, before any model has been looked at."""
-
-    id: str
-    source: Source
-    model_name: str
-    quantization: Quantization
-    dtype: str
-    device: str
-    adapter: Path | None
-    template: PromptTemplate
-    strategy: Strategy
-    variant: str  # the strategy's label, and its settings where several variants have that label
-    seed: int | None
-    adaptation: Adaptation
-    settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
-    decoding: DecodingSpec | None = None  # how answers are written; None: likelihoods
-    score_as: str = AS_TRAINED
-
-    @property
-    def label(self) -> str:
-        """The variant's label, and how the adapter is scored if not as trained."""
-        return self.variant + as_suffix(self.score_as)
-
-    @property
-    def short(self) -> str:
-        """Label, decoding and seed, for a line that must be short."""
-        seed = None if self.seed is None else f"s{self.seed}"
-        return "-".join(part for part in (self.label, self.decoding_name, seed) if part)
-
-    @property
-    def observes(self) -> Observed:
-        """What is observed of each row."""
-        return "likelihood" if self.decoding is None else "answer"
-
-    @property
-    def decoding_name(self) -> str:
-        """The decoding's name; empty where there is none."""
-        return "" if self.decoding is None else self.decoding.name
-
-    @property
-    def training(self) -> TrainingSpec | None:
-        return self.adaptation.training
 
 
 @dataclass(frozen=True)
@@ -108,12 +55,14 @@ class Plan:
         options: what was asked for.
         task: the rows.
         cases: in the order in which they run.
+        metrics: what is read from what is observed, the headline first.
         control: label and title of what the others are compared with.
     """
 
     options: Options
     task: Task
     cases: tuple[Case, ...]
+    metrics: tuple[Metric, ...]
     control: tuple[str, str] = ("zeroshot", "zero-shot")
 
     @cached_property
@@ -149,8 +98,43 @@ def make_plan(options: Options) -> Plan:
     Raises:
         AdaptbenchError: one line naming the flag or the file, row and field.
     """
-    strategies = select_strategies(options.strategy)
+    if options.predictions is not None:
+        check_suffix(options.predictions)
+    strategies = select_strategies(options.strategy) if _models(options) else []
     observed = observed_by(options)
+    task = _load_task(options)
+    metrics = _readable(options, task)
+    cases = given_cases(options.score_predictions)
+    titles = {case.variant: case.variant for case in cases}
+    if strategies:
+        made, named = _cases(options, task, strategies, observed)
+        cases += made
+        titles |= named
+    if options.predictions is not None and not any(case.decoding for case in cases):
+        raise OptionError(
+            f"--predictions={options.predictions}: no answer is written; add --decode=greedy, or a "
+            f"metric of answers"
+        )
+    if task.excluded and not options.allow_leakage and any(case.training for case in cases):
+        raise DataError(leakage_line(task))
+    # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
+    _distinct("cell", [case.id for case in cases])
+    control = _control(options, cases, titles)
+    return Plan(options, task, tuple(_by_model(cases)), metrics, control)
+
+
+def _models(options: Options) -> bool:
+    """Whether a model is asked for, and not only files of answers measured."""
+    return not options.score_predictions or options.given("strategy")
+
+
+def _cases(
+    options: Options,
+    task: Task,
+    strategies: Sequence[type[Strategy]],
+    observed: Sequence[DecodingSpec | None],
+) -> tuple[list[Case], dict[str, str]]:
+    """The cases of every model and strategy, and a variant's label → its title."""
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device)
     sources = [parse_source(text) for text in options.model]
@@ -158,9 +142,6 @@ def make_plan(options: Options) -> Plan:
     _distinct("--prompt", [template.name for template in templates])
     if options.adapter is not None:
         check_adapter(options.adapter)
-    if options.templates is not None and not options.templates.is_dir():
-        raise OptionError(f"--templates={options.templates}: no such folder")
-    task = _load_task(options)
     names = _model_names(sources)
     if options.adapter is not None:
         names = [f"{name}+{slug(options.adapter.resolve().name)}" for name in names]
@@ -173,11 +154,7 @@ def make_plan(options: Options) -> Plan:
         _distinct("--strategy", [variant.label for variant in variants])
         titles |= {variant.label: variant.title for variant in variants}
         cases += ways.of_model(_Model(source, name, options.loading(text)), variants)
-    if task.excluded and not options.allow_leakage and any(case.training for case in cases):
-        raise DataError(leakage_line(task))
-    # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
-    _distinct("cell", [case.id for case in cases])
-    return Plan(options, task, tuple(_by_model(cases)), _control(options, cases, titles))
+    return cases, titles
 
 
 def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
@@ -192,11 +169,34 @@ def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
     return (*((None,) if "likelihood" in read else ()), *answers)
 
 
+def _needs_references(options: Options) -> bool:
+    """Whether a metric that was named, not as one of a group, reads references."""
+    named = select_metrics([name for name in options.metrics if name not in GROUPS])
+    return any(metric.needs_reference for metric in named)
+
+
+def _readable(options: Options, task: Task) -> tuple[Metric, ...]:
+    """The metrics; of a group, where rows have no reference, those that need none."""
+    metrics = select_metrics(options.metrics)
+    if all(row.output for row in task.examples):
+        return metrics
+    return tuple(metric for metric in metrics if not metric.needs_reference)
+
+
 def _load_task(options: Options) -> Task:
+    if options.templates is not None and not options.templates.is_dir():
+        raise OptionError(f"--templates={options.templates}: no such folder")
     if options.task is not None:
         return load_named_task(options.task, options.limit, options.allow_leakage)
-    how = Reading(options.format, options.columns, options.direction_pattern, options.skip_bad_rows)
-    return load_task(options.data, options.train_data, options.limit, how, options.allow_leakage)
+    how = Reading(
+        options.format,
+        options.columns,
+        options.direction_pattern,
+        options.skip_bad_rows,
+        references=_needs_references(options),
+    )
+    pool = options.train_data if _models(options) else None
+    return load_task(options.data, pool, options.limit, how, options.allow_leakage)
 
 
 def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str]) -> tuple[str, str]:
@@ -215,6 +215,8 @@ def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str])
             f"--control={label}: nothing in this run is called so{suggest(label, known)}; "
             f"known: {', '.join(known)}"
         )
+    if all(map(is_given, cases)):  # files: the first of them
+        return cases[0].label, cases[0].label
     # Nothing is compared with it, but sentences may say that it is missing.
     strategy = find_strategies().get(label)
     return label, strategy().title if strategy is not None else label

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConformanceError, NotApplicableError
 from harness.models.fingerprint import version
-from harness.run.plan import Case, make_plan
+from harness.run.case import Case
+from harness.run.plan import make_plan
 from harness.run.progress import silent
 from harness.scoring.batches import unique_tokens
 

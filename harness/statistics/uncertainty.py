@@ -110,7 +110,9 @@ def cell_bounds(metric: Metric, cells: Sequence[Array]) -> list[Bounds]:
     centers = draws.means(tested)
     means = draws.means(metric.show(tested)) if metric.scale == "log" else centers
     for index, center, mean in zip(usable, centers, means, strict=True):
-        found[index] = Bounds(mean=_limits(mean), center=_limits(center, metric.shown))
+        found[index] = Bounds(
+            mean=_limits(metric, mean), center=_limits(metric, center, metric.shown)
+        )
     return found
 
 
@@ -137,10 +139,12 @@ def group_bounds(metric: Metric, groups: Sequence[Array]) -> list[Bounds]:
         several = len(tested) > 1
         found.append(
             Bounds(
-                mean=_limits(mean),
-                mean_seeds=_limits(two_level(shown, mean)) if several else None,
-                center=_limits(center, metric.shown),
-                center_seeds=_limits(two_level(values, center), metric.shown) if several else None,
+                mean=_limits(metric, mean),
+                mean_seeds=_limits(metric, two_level(shown, mean)) if several else None,
+                center=_limits(metric, center, metric.shown),
+                center_seeds=(
+                    _limits(metric, two_level(values, center), metric.shown) if several else None
+                ),
             )
         )
     return found
@@ -227,5 +231,7 @@ def _usable(metric: Metric, column: Array) -> bool:
     return len(column) > 1 and bool(np.isfinite(metric.show(column)).all())
 
 
-def _limits(interval: Interval, shown: Callable[[float], float] = float) -> Limits:
-    return shown(interval.low), shown(interval.high)
+def _limits(metric: Metric, interval: Interval, shown: Callable[[float], float] = float) -> Limits:
+    """An interval as it is shown, within the values that there can be."""
+    least, greatest = metric.limits
+    return max(least, shown(interval.low)), min(greatest, shown(interval.high))

@@ -1,0 +1,71 @@
+"""A case: one pytest parameter, before any model has been looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import (
+    Adaptation,
+    DecodingSpec,
+    Observed,
+    PromptTemplate,
+    Quantization,
+    Strategy,
+    TrainingSettings,
+    TrainingSpec,
+)
+from harness.models.sources import Source
+
+AS_TRAINED = "trained"
+
+
+def as_suffix(score_as: str) -> str:
+    """What a name ends with where an adapter is not scored as it was trained."""
+    return "" if score_as == AS_TRAINED else f"-{score_as}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pytest parameter: what to measure, before any model has been looked at."""
+
+    id: str
+    source: Source
+    model_name: str
+    quantization: Quantization
+    dtype: str
+    device: str
+    adapter: Path | None
+    template: PromptTemplate
+    strategy: Strategy
+    variant: str  # the strategy's label, and its settings where several variants have that label
+    seed: int | None
+    adaptation: Adaptation
+    settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
+    decoding: DecodingSpec | None = None  # how answers are written; None: likelihoods
+    score_as: str = AS_TRAINED
+
+    @property
+    def label(self) -> str:
+        """The variant's label, and how the adapter is scored if not as trained."""
+        return self.variant + as_suffix(self.score_as)
+
+    @property
+    def short(self) -> str:
+        """Label, decoding and seed, for a line that must be short."""
+        seed = None if self.seed is None else f"s{self.seed}"
+        return "-".join(part for part in (self.label, self.decoding_name, seed) if part)
+
+    @property
+    def observes(self) -> Observed:
+        """What is observed of each row."""
+        return "likelihood" if self.decoding is None else "answer"
+
+    @property
+    def decoding_name(self) -> str:
+        """The decoding's name; empty where there is none."""
+        return "" if self.decoding is None else self.decoding.name
+
+    @property
+    def training(self) -> TrainingSpec | None:
+        return self.adaptation.training
