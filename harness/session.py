@@ -21,6 +21,7 @@ from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run.bench import Bench, Result
 from harness.run.case import Case
+from harness.run.choice import Choice
 from harness.run.describe import describe
 from harness.run.given import is_given
 from harness.run.plan import Plan
@@ -143,6 +144,7 @@ class Session:
             StoreError: it cannot be written.
         """
         found: dict[str, tuple[Cell, str]] = {}
+        choices: dict[str, Choice] = {}
         measured: dict[str, Measurement] = {}
         store = self.bench.store
         for case in filter(self._counts, self.plan.cases):
@@ -154,8 +156,11 @@ class Session:
             if measurement is not None:
                 path = store.path(measurement.cell)
                 measured[case.id] = measurement
+                choice = self.bench.choice(case) if case.candidates else None
+                if choice is not None:
+                    choices[case.id] = choice
                 found[case.id] = measurement.cell, str(path.relative_to(store.folder))
-        manifest = describe(self.plan, found, frozenset(self._computed), self._failures)
+        manifest = describe(self.plan, found, frozenset(self._computed), self._failures, choices)
         write_manifest(store.folder, manifest)
         return manifest, measured
 

@@ -58,6 +58,7 @@ class Options:
     allow_leakage: bool = False
     prompt: tuple[str, ...] = BY_FIELD["prompt"].default
     decode: str = BY_FIELD["decode"].default
+    choose_decoding: int | None = None
     predictions: Path | None = None
     score_predictions: tuple[Path, ...] = ()
     limit: int | None = None

@@ -145,6 +145,7 @@ class Metric:
             such cells cannot be compared.
         notes: sentences for the reader of a report.
         needs_reference: whether it reads the row's reference.
+        pictured: whether pictures are drawn of it.
     """
 
     name: ClassVar[str]
@@ -163,6 +164,7 @@ class Metric:
     total: ClassVar[str | None] = None
     notes: ClassVar[tuple[str, ...]] = ()
     needs_reference: ClassVar[bool] = True
+    pictured: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a metric without a headline of its own the mean, called by its name."""

@@ -46,6 +46,7 @@ class _Fault(Metric):
     """A share of answers."""
 
     noun = "fault"
+    pictured = False
     observes = "answer"
     limits = (0.0, 1.0)
     better = "lower"

@@ -22,6 +22,7 @@ from harness.report.conclusions import conclusions
 from harness.report.learning import training_runs
 from harness.report.members import Members, Row
 from harness.report.nouns import (
+    GIVEN,
     CellFacts,
     CellResult,
     Environment,
@@ -53,7 +54,6 @@ from harness.statistics.uncertainty import (
 )
 
 Value = TypeVar("Value")
-GIVEN = "predictions"  # the strategy of answers in files
 
 
 def build(
@@ -91,6 +91,7 @@ def build(
         decodings=_unique(
             row.measurement.cell.decoding for row in own if row.measurement.cell.decoding
         ),
+        choices=tuple((row.entry.id, row.entry.choice) for row in rows if row.entry.choice),
         samples=samples(groups, manifest.rows),
         explorer=explorer(manifest, measured, metrics),
         recipe=manifest.recipe,

@@ -32,6 +32,7 @@ def known_to_templates(report: Report) -> dict[str, object]:
         "metric": report.headline.metric,
         "conclusions": report.conclusions,
         "chosen_on_test": report.chosen_on_test,
+        "decodings_on_test": report.decodings_on_test,
         "several_models": len({(one.model, one.prompt) for one in report.groups}) > 1,
         "recipe_toml": to_toml(report.recipe),
         "columns": columns,

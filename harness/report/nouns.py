@@ -11,7 +11,7 @@ from harness.core import DecodingSpec, ModelSpec, PromptTemplate
 from harness.gate.verdict import Gate
 from harness.metrics.base import Metric
 from harness.records import Precision, Repetition, Writing
-from harness.results.manifest import Control, TaskRecord
+from harness.results.manifest import ChoiceRecord, Control, TaskRecord
 from harness.statistics.uncertainty import Bounds, Comparison
 
 Number = float | None  # None where there is nothing finite to say
@@ -417,6 +417,7 @@ class Report:
     samples: tuple[SampleRow, ...]
     writings: tuple[WritingFacts, ...]
     decodings: tuple[DecodingSpec, ...]
+    choices: tuple[tuple[str, ChoiceRecord], ...]
     explorer: Explorer
     recipe: Mapping[str, Any]
     trial: bool
@@ -441,9 +442,17 @@ class Report:
         return [sentence for section in self.sections for sentence in section.conclusions]
 
     @property
+    def decodings_on_test(self) -> list[str]:
+        """Decodings that are compared on the test rows, where there are several to pick from."""
+        named = (one for one in self.groups if one.strategy != GIVEN)
+        names = dict.fromkeys(one.decoding for one in named if one.decoding)
+        return list(names) if len(names) > 1 else []
+
+    @property
     def chosen_on_test(self) -> list[Training]:
         """Training runs whose checkpoint was chosen by the rows that it is then scored on."""
         return [entry for entry in self.trainings if entry.select_on == "test"]
 
 
+GIVEN = "predictions"  # the strategy of answers in files
 VARYING = ("model", "quantization", "dtype", "prompt", "decoding")

@@ -36,6 +36,7 @@ def summary(report: Report) -> Json:
         "scorers": report.scorers,
         "trainings": [asdict(one) for one in report.trainings],
         "decodings": [asdict(one) for one in report.decodings],
+        "choices": [{"cell": name, **asdict(one)} for name, one in report.choices],
         "degeneration": [
             {**dict(zip(NAMED, one.group.name, strict=True)), **one.shares}
             for one in report.degeneration

@@ -123,11 +123,18 @@ def _missing(report: Report) -> list[str]:
 
 def _chosen(report: Report) -> list[str]:
     chosen = dict.fromkeys(entry.label for entry in report.chosen_on_test)
+    lines = []
+    if report.decodings_on_test:
+        lines.append(
+            f"{', '.join(report.decodings_on_test)} are compared on the test rows, which flatters "
+            f"the best of them; for a claim use --choose-decoding=64"
+        )
     if not chosen:
-        return []
+        return lines
     return [
+        *lines,
         f"{', '.join(chosen)}: the checkpoint was chosen on the test set, which flatters its "
-        f"numbers; for a claim use --select-on=holdout"
+        f"numbers; for a claim use --select-on=holdout",
     ]
 
 

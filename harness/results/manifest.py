@@ -22,12 +22,23 @@ FILE = "run.json"
 
 
 @dataclass(frozen=True)
+class ChoiceRecord:
+    """Which decoding held-out rows chose, by which metric, and what every candidate had there."""
+
+    decoding: str
+    metric: str
+    values: Mapping[str, float]
+    rows: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """One planned case and what became of it.
 
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
     ``training_label`` names its training run, which several cases can share; ``decoding`` how its
-    answers are written, and is empty where it holds likelihoods.
+    answers are written, and is empty where it holds likelihoods; ``choice`` which decoding that
+    is, where it was chosen.
     """
 
     id: str
@@ -44,6 +55,7 @@ class Entry:
     reason: str | None = None
     observes: str = "likelihood"
     decoding: str = ""
+    choice: ChoiceRecord | None = None
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -229,7 +241,10 @@ def _decode(body: dict[str, Any]) -> Manifest:
 
 def _entry(fields: Mapping[str, Any]) -> Entry:
     cell = cell_from_json(fields["cell"]) if fields["cell"] else None
-    return Entry(**{**fields, "cell": cell})
+    choice = fields.get("choice")
+    return Entry(
+        **{**fields, "cell": cell, "choice": None if choice is None else ChoiceRecord(**choice)}
+    )
 
 
 def _verify(checksum: str | None, body: Mapping[str, Any]) -> None:

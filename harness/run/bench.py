@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from harness.records import (
 from harness.results.store import Store
 from harness.run.case import Case
 from harness.run.cells import Cells
+from harness.run.choice import Choice, aside, choose
 from harness.run.given import is_given, measure_given
 from harness.run.plan import Plan
 from harness.run.progress import silent
@@ -44,7 +46,7 @@ PRECISION_ROWS = 8  # rows on which half precision is compared with float32
 
 @dataclass(frozen=True)
 class Result:
-    """What measuring a case gave, and whether it came from the store."""
+    """What measuring a case gave, and whether all of it came from the store."""
 
     measurement: Measurement
     cached: bool
@@ -66,19 +68,31 @@ class Bench:
         plan: what to measure.
         terminal: where a first-time model download shows its progress; None for nowhere.
         workers: how many processes share this machine's cores.
+        beside: another one, whose model in hand this one uses.
     """
 
-    def __init__(self, plan: Plan, terminal: IO[str] | None = None, workers: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        terminal: IO[str] | None = None,
+        workers: int = 1,
+        beside: Bench | None = None,
+    ) -> None:
         self.plan = plan
+        self._beside = beside
         self.workers = workers
         self.store = Store(plan.options.results_dir)
+        self.terminal = terminal
         self.cells = Cells(plan, terminal)
         self._computed: set[str] = set()
         self._pool: ModelPool | None = None
         self._precisions: dict[ModelSpec, Precision] = {}
 
     def cell(self, case: Case) -> Cell:
-        """:meth:`Cells.cell <harness.run.cells.Cells.cell>` of this plan."""
+        """:meth:`Cells.cell <harness.run.cells.Cells.cell>` of this plan.
+
+        Of a decoding that is still to be chosen there is none: see :meth:`choice`.
+        """
         return self.cells.cell(case)
 
     def spec(self, case: Case) -> ModelSpec:
@@ -95,7 +109,19 @@ class Bench:
 
     def stored(self, case: Case) -> Measurement | None:
         """Return what the store has of this case, computing nothing."""
+        if case.candidates:
+            choice = self.choice(case)
+            return None if choice is None else self.store.get(self.cell(choice.of(case)))
         return self.store.get(self.cell(case))
+
+    def choice(self, case: Case) -> Choice | None:
+        """The decoding that held-out rows choose, if the store has all of their answers."""
+        return choose(case, self.plan, self._aside.stored)
+
+    @cached_property
+    def _aside(self) -> Bench:
+        """Measures held-out rows."""
+        return Bench(aside(self.plan), self.terminal, self.workers, beside=self)
 
     def measure(self, case: Case, progress: Progress = silent) -> Result:
         """Return the case's measurement: the stored one, or a new one, which is then stored.
@@ -103,6 +129,8 @@ class Bench:
         Raises:
             AdaptbenchError: the model, prompt, training run or a file is at fault, in one line.
         """
+        if case.candidates:
+            return self._chosen(case, progress)
         cell = self.cell(case)
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
@@ -117,6 +145,20 @@ class Bench:
         self._computed.add(cell.key)
         return Result(measurement, cached=False)
 
+    def _chosen(self, case: Case, progress: Progress) -> Result:
+        """Let every candidate write for the held-out rows, and the best for the test rows."""
+        cached = []
+
+        def measured(one: Case) -> Measurement:
+            result = self._aside.measure(one, progress)
+            cached.append(result.cached)
+            return result.measurement
+
+        choice = choose(case, self.plan, measured)
+        assert choice is not None
+        result = self.measure(choice.of(case), progress)
+        return Result(result.measurement, result.cached and all(cached))
+
     def close(self) -> None:
         """Let go of the model in hand."""
         if self._pool is not None:
@@ -127,6 +169,8 @@ class Bench:
         """The model in hand; asking for the pool imports torch."""
         from harness.models.loading import ModelPool, share_cores
 
+        if self._beside is not None:
+            return self._beside.pool
         if self._pool is None:
             share_cores(self.workers)
             self._pool = ModelPool()
@@ -288,7 +332,7 @@ class Bench:
             case.template,
             case.training,
             lambda step, steps, note: progress(case.short, step, steps, note),
-            self.plan.task.examples,
+            self.plan.evaluation_rows,
         )
         return folder, read_record(folder)
 

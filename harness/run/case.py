@@ -43,6 +43,7 @@ class Case:
     adaptation: Adaptation
     settings: TrainingSettings  # how 4-bit weights are loaded, with or without training
     decoding: DecodingSpec | None = None  # how answers are written; None: likelihoods
+    candidates: tuple[DecodingSpec, ...] = ()  # decodings of which the best is chosen first
     score_as: str = AS_TRAINED
 
     @property

@@ -134,7 +134,7 @@ class Cells:
             return None
         from harness.training.cache import adapter_key
 
-        return adapter_key(spec, case.template, case.training, versions, self.plan.task.examples)
+        return adapter_key(spec, case.template, case.training, versions, self.plan.evaluation_rows)
 
 
 def _prompt_digest(template: PromptTemplate) -> str:

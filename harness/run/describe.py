@@ -9,6 +9,7 @@ from harness.config.export import effective
 from harness.core import Cell, Task
 from harness.results.manifest import Control, Entry, Manifest, TaskRecord, row_digests
 from harness.run.case import Case
+from harness.run.choice import Choice
 from harness.run.given import is_given
 from harness.run.plan import Plan
 
@@ -18,6 +19,7 @@ def describe(
     found: Mapping[str, tuple[Cell, str]],
     computed: frozenset[str] = frozenset(),
     failures: Mapping[str, str] | None = None,
+    choices: Mapping[str, Choice] | None = None,
 ) -> Manifest:
     """Describe a run.
 
@@ -26,8 +28,9 @@ def describe(
         found: case id → (its cell, the cell's file relative to the results directory).
         computed: ids of the cases computed in this very run.
         failures: case id → the line its failure said.
+        choices: case id → the decoding that was chosen for it.
     """
-    task, failures = plan.task, failures or {}
+    task, failures, choices = plan.task, failures or {}, choices or {}
     pool = task.pool + task.leaks
     scored = {row.id: (len(row.output), row.score) for row in pool if row.score is not None}
     asked = [case for case in plan.cases if not is_given(case)]
@@ -47,7 +50,9 @@ def describe(
             for row in rows
         },
         scored_pool=scored if len(scored) == len(pool) else {},
-        entries=tuple(_entry(case, found, computed, failures) for case in plan.cases),
+        entries=tuple(
+            _entry(case, found, computed, failures, choices.get(case.id)) for case in plan.cases
+        ),
         control=Control(*plan.control),
     )
 
@@ -74,6 +79,7 @@ def _entry(
     found: Mapping[str, tuple[Cell, str]],
     computed: frozenset[str],
     failures: Mapping[str, str],
+    choice: Choice | None,
 ) -> Entry:
     cell, file = found.get(case.id, (None, None))
     return Entry(
@@ -91,4 +97,5 @@ def _entry(
         reason=None if cell else failures.get(case.id, "not run"),
         observes=case.observes,
         decoding=case.decoding_name,
+        choice=None if choice is None else choice.record,
     )

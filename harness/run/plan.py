@@ -44,7 +44,9 @@ from harness.run.adaptations import adapt, adaptation_of
 from harness.run.case import AS_TRAINED, Case, as_suffix
 from harness.run.given import given_cases, is_given
 from harness.run.variants import Variant, variants_of
-from harness.training.spec import leakage_line
+from harness.training.spec import held_out_rows, leakage_line
+
+CHOSEN = "chosen"  # the name of a decoding that held-out rows decide on
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Plan:
         cases: in the order in which they run.
         metrics: what is read from what is observed, the headline first.
         control: label and title of what the others are compared with.
+        held_out: rows that choose decodings; they are neither shown nor trained on.
+        evaluated: what trainings are evaluated on, where that is not the task's test rows.
     """
 
     options: Options
@@ -64,10 +68,17 @@ class Plan:
     cases: tuple[Case, ...]
     metrics: tuple[Metric, ...]
     control: tuple[str, str] = ("zeroshot", "zero-shot")
+    held_out: tuple[Example, ...] = ()
+    evaluated: tuple[Example, ...] | None = None
 
     @cached_property
     def by_id(self) -> dict[str, Case]:
         return {case.id: case for case in self.cases}
+
+    @property
+    def evaluation_rows(self) -> tuple[Example, ...]:
+        """The rows that trainings are evaluated on."""
+        return self.task.examples if self.evaluated is None else self.evaluated
 
     @cached_property
     def _drawn(self) -> dict[str, list[tuple[Example, ...]]]:
@@ -104,6 +115,7 @@ def make_plan(options: Options) -> Plan:
     observed = observed_by(options)
     task = _load_task(options)
     metrics = _readable(options, task)
+    task, held_out = _held_out(options, task, metrics)
     cases = given_cases(options.score_predictions)
     titles = {case.variant: case.variant for case in cases}
     if strategies:
@@ -120,7 +132,7 @@ def make_plan(options: Options) -> Plan:
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
     _distinct("cell", [case.id for case in cases])
     control = _control(options, cases, titles)
-    return Plan(options, task, tuple(_by_model(cases)), metrics, control)
+    return Plan(options, task, tuple(_by_model(cases)), metrics, control, held_out)
 
 
 def _models(options: Options) -> bool:
@@ -166,7 +178,40 @@ def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
     """
     read = {metric.observes for metric in select_metrics(options.metrics)}
     answers = options.decodings if "answer" in read or options.given("decode") else ()
+    if options.choose_decoding is not None:
+        if len(answers) < 2:
+            raise OptionError(
+                f"--choose-decoding={options.choose_decoding}: {len(answers)} decodings to choose "
+                f"from; name several with --decode"
+            )
+        answers = (replace(answers[0], name=CHOSEN),)
     return (*((None,) if "likelihood" in read else ()), *answers)
+
+
+def _held_out(
+    options: Options, task: Task, metrics: Sequence[Metric]
+) -> tuple[Task, tuple[Example, ...]]:
+    """The rows that choose decodings, and the task without them in its pool.
+
+    Raises:
+        OptionError: the pool is too small, or nothing is read of answers.
+    """
+    rows = options.choose_decoding
+    if rows is None or not _models(options):
+        return task, ()
+    if not any(metric.observes == "answer" for metric in metrics):
+        raise OptionError(
+            f"--choose-decoding={rows}: no metric of --metrics reads answers, so nothing says "
+            f"which are best; add one, such as chrf"
+        )
+    if rows > len(task.pool) // 2:
+        raise OptionError(
+            f"--choose-decoding={rows}: the training pool has {len(task.pool)} rows; half of them "
+            f"at most may be held out"
+        )
+    held = held_out_rows(task.pool, rows, most=rows)
+    ids = {row.id for row in held}
+    return replace(task, pool=tuple(row for row in task.pool if row.id not in ids)), held
 
 
 def _needs_references(options: Options) -> bool:
@@ -178,6 +223,9 @@ def _needs_references(options: Options) -> bool:
 def _readable(options: Options, task: Task) -> tuple[Metric, ...]:
     """The metrics; of a group, where rows have no reference, those that need none."""
     metrics = select_metrics(options.metrics)
+    if options.score_predictions and "truncated" not in options.metrics:
+        # A file does not say how its answers ended.
+        metrics = tuple(metric for metric in metrics if metric.name != "truncated")
     if all(row.output for row in task.examples):
         return metrics
     return tuple(metric for metric in metrics if not metric.needs_reference)
@@ -258,10 +306,16 @@ class _Ways:
         first = self.options.seeds[0]
         for seed in self.options.seeds:
             for decoding in self.observed:
-                if strategy.stochastic or (decoding is not None and decoding.do_sample):
+                among = [] if decoding is None else self._candidates(decoding) or [decoding]
+                if strategy.stochastic or any(one.do_sample for one in among):
                     yield seed, decoding
                 elif seed == first:
                     yield None, decoding
+
+    def _candidates(self, decoding: DecodingSpec | None) -> list[DecodingSpec]:
+        """What a decoding that is to be chosen is chosen from; nothing of any other."""
+        chosen = decoding is not None and self.options.choose_decoding is not None
+        return list(self.options.decodings) if chosen else []
 
     def _cases(
         self,
@@ -297,6 +351,7 @@ class _Ways:
             adaptation=adaptation,
             settings=_loading(model, training.settings if training else model.loading, chosen),
             decoding=decoding,
+            candidates=tuple(self._candidates(decoding)),
         )
         adapted = training is not None or options.adapter is not None
         return [

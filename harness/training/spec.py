@@ -29,13 +29,20 @@ def training_spec(
     return replace(training, settings=settings)
 
 
-def held_out_rows(pool: Sequence[Example], rows: int) -> tuple[Example, ...]:
-    """Return rows by which checkpoints are chosen, the same for every seed: a fifth at most.
+def held_out_rows(
+    pool: Sequence[Example], rows: int, most: int | None = None
+) -> tuple[Example, ...]:
+    """Return rows by which checkpoints or decodings are chosen, the same for every seed.
 
     A keyed draw from the whole pool, so that neither the order of the file nor what is trained
     on decides which.
+
+    Args:
+        pool: what is drawn from.
+        rows: so many, as far as ``most`` allows.
+        most: as many may be held out; by default a fifth of the pool.
     """
-    count = max(1, min(rows, len(pool) // 5))
+    count = max(1, min(rows, len(pool) // 5 if most is None else most))
     keyed = sorted(pool, key=lambda row: hashlib.sha256(f"holdout\n{row.id}".encode()).digest())
     chosen = {row.id for row in keyed[:count]}
     return tuple(row for row in pool if row.id in chosen)

@@ -35,6 +35,8 @@ def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
     tables: dict[str, Table] = {}
     questions = [row.id for row in report.explorer.rows]
     for section in report.sections:
+        if not section.metric.pictured:
+            continue
         for found in sets(report, section):
             drawn = {
                 "k": _against_k(found),
