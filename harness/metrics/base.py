@@ -111,7 +111,11 @@ def per_row(seen: Sequence[Observation], rows: Sequence[Example]) -> tuple[Seque
     if len(seen) % len(rows):
         raise ValueError(f"{len(seen)} observations of {len(rows)} rows")
     draws = len(seen) // len(rows)
-    return [row for row in rows for _ in range(draws)], draws
+    every = [row for row in rows for _ in range(draws)]
+    for one, row in zip(seen, every, strict=True):
+        if one.id != row.id:
+            raise ValueError(f"found an observation of row {one.id!r}, expected one of {row.id!r}")
+    return every, draws
 
 
 def unusable(tested: Array) -> tuple[int, ...]:

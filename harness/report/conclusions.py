@@ -82,8 +82,8 @@ def conclusions(
         if not usable:
             found.append(f"{where}No strategy has a finite {metric.noun}.")
             continue
-        if len(usable) > 1 and len({entry.mean for entry in usable}) == 1:
-            continue  # all alike, such as no fault at all: nothing to tell
+        if len(usable) > 1 and len({entry.tested.mean(axis=0).tobytes() for entry in usable}) == 1:
+            continue  # every row alike, such as no fault at all: nothing to tell
         found += [where + text for text in say.best(usable)]
         found += [where + text for text in say.more_shots(usable)]
     found += say.decodings(entries)

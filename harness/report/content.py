@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -75,9 +75,6 @@ def build(
     groups = _groups(manifest, rows)
     sections = tuple(_section(one, manifest, groups, gate) for one in metrics)
     return Report(
-        adaptbench=manifest.adaptbench,
-        task=manifest.task,
-        control=manifest.control,
         sections=sections,
         cells=tuple(map(_cell, rows)),
         groups=tuple(one.group for one in groups),
@@ -94,9 +91,7 @@ def build(
         choices=tuple((row.entry.id, row.entry.choice) for row in rows if row.entry.choice),
         samples=samples(groups, manifest.rows),
         explorer=explorer(manifest, measured, metrics),
-        recipe=manifest.recipe,
-        trial=manifest.trial,
-        runs=manifest.runs,
+        **_asked(manifest),
         missing=_missing(manifest),
         gate=gate,
         precision=_unique(one for one in map(_precision, rows) if one is not None),
@@ -108,6 +103,12 @@ def build(
         noise=_noise(rows),
         warnings=_warnings(manifest, rows),
     )
+
+
+def _asked(manifest: Manifest) -> dict[str, Any]:
+    """What was asked for, as it stands in the manifest."""
+    names = ("adaptbench", "task", "control", "recipe", "trial", "runs")
+    return {name: getattr(manifest, name) for name in names}
 
 
 def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[Members]:

@@ -353,10 +353,14 @@ class _Ways:
             decoding=decoding,
             candidates=tuple(self._candidates(decoding)),
         )
-        adapted = training is not None or options.adapter is not None
+        return self._scored(as_trained)
+
+    def _scored(self, as_trained: Case) -> list[Case]:
+        """A case for each way to score its adapter, if it has one."""
+        adapted = as_trained.training is not None or as_trained.adapter is not None
         return [
             replace(as_trained, id=as_trained.id + as_suffix(score_as), score_as=score_as)
-            for score_as in (options.score_as if adapted else (AS_TRAINED,))
+            for score_as in (self.options.score_as if adapted else (AS_TRAINED,))
         ]
 
 

@@ -105,8 +105,9 @@ def to_report(found: dict[str, Any], metric: Metric | None = None) -> Report:
         rows=tuple(ExplorerRow(row["id"], "", "") for row in found["explorer"]["rows"]),
         cells=tuple(
             ExplorerCell(
-                *(cell["id"], *(cell[name] for name in NAMES), cell["label"], cell["seed"]),
-                *((tuple(cell["perplexity"]),), (), (), (), ()),
+                *(cell["id"], *(cell[name] for name in NAMES), "", "likelihood"),
+                *(cell["label"], cell["seed"], (tuple(cell["perplexity"]),)),
+                *((), (), (), (), (), ()),
             )
             for cell in found["explorer"]["cells"]
         ),
@@ -129,6 +130,7 @@ NAMES = ("model", "quantization", "dtype", "prompt")
 EMPTY = (
     *("models", "prompts", "seeds", "scorers", "trainings", "samples", "runs", "precision"),
     *("unshared", "halved", "environments", "noise", "missing"),
+    *("degeneration", "writings", "decodings", "choices"),
 )
 
 
@@ -136,13 +138,13 @@ def _cell(cell: dict[str, Any]) -> CellFacts:
     place = (cell[name] for name in ("model", "quantization", "dtype"))
     return CellFacts(
         *(cell["id"], "task", *place, "s", cell["label"], 0, None, "run", cell["seed"]),
-        *(cell["prompt"], "key", 1, 1.0, False, None),
+        *(cell["prompt"], "likelihood", "", "key", 1, 1.0, False, None),
     )
 
 
 def _cell_result(metric: Metric, cell: dict[str, Any]) -> CellResult:
     value = {metric.headline.name: cell["mean_perplexity"]}
-    return CellResult(value, Bounds(), 0)
+    return CellResult(_cell(cell), value, Bounds(), 0)
 
 
 def _group(group: dict[str, Any]) -> Group:
@@ -150,7 +152,7 @@ def _group(group: dict[str, Any]) -> Group:
         group["label"],
         group["strategy"],
         *(group[name] for name in NAMES),
-        *(group["k"], None, "run", 1, (), 1, 1, group["context_tokens"]),
+        *("", group["k"], None, "run", 1, (), 1, 1, group["context_tokens"]),
         *(group["training_tokens"], None, group["training_seconds"]),
     )
 
@@ -165,7 +167,7 @@ def _group_result(metric: Metric, group: dict[str, Any]) -> GroupResult:
         *(limits and tuple(limits) for limits in (group["mean_interval"],)),
         mean_seeds=group["mean_seeds_interval"] and tuple(group["mean_seeds_interval"]),
     )
-    return GroupResult(group["mean"], None, known, bounds, 0)
+    return GroupResult(_group(group), group["mean"], None, known, bounds, 0)
 
 
 def some() -> str:

@@ -14,7 +14,7 @@ from harness.config.export import effective
 from harness.config.options import Options, parse_options
 from harness.config.recipe import RECIPES, Layer, read_pyproject, read_recipe
 from harness.config.schema import schema_of
-from harness.core import GenerationSettings, TrainingSettings
+from harness.core import DecodingSpec, TrainingSettings
 from harness.data.selection import Curriculum, StagePlan, Subset
 from harness.errors import OptionError
 from harness.report.recipes import to_toml
@@ -44,9 +44,11 @@ eval_steps = 100
 [for."smollm2-135m".qlora]
 r = 8
 
-[generation]
-rows = 3
+[decoding.short]
 max_new_tokens = 40
+
+[decoding.sample]
+temperature = 0.7
 
 [subset]
 top = 10
@@ -100,7 +102,10 @@ def test_a_recipe_holds_everything(recipe: Path) -> None:
         subset=Subset(10, (("length", 0.5), ("score", 0.5))),
         curriculum=Curriculum(3, (("score", -1.0),), stages),
     )
-    assert options.generation == GenerationSettings(rows=3, max_new_tokens=40)
+    assert options.decoding == {"short": {"max_new_tokens": 40}, "sample": {"temperature": 0.7}}
+    both = dataclasses.replace(options, decode="short,sample").decodings
+    assert both[0] == DecodingSpec("short", max_new_tokens=40)
+    assert both[1] == DecodingSpec("sample", do_sample=True, temperature=0.7)  # over the built-in
     assert options.per_model == {"smollm2-135m": {"qlora": {"r": (8,)}}}
     assert options.given("k")
     assert not options.given("prompt")
@@ -215,11 +220,13 @@ def test_the_trial_counts_with_a_limit_only(recipe: Path) -> None:
         ("[qlora]\ntarget_modules = []", 'expected "all-linear", or a list'),
         ("[qlora]\nseed = 1", "seed: each cell trains with its own seed; name them with seeds"),
         ("qlora = 3", "qlora = 3: expected a table"),
-        (
-            "[generation]\ntop_p = 0",
-            "[generation]: top_p = 0: expected a number above 0, and up to",
-        ),
-        ("[generation]\ntemperatur = 1", "(did you mean 'temperature'?)"),
+        ("[decoding.sample]\ntop_p = 0", "[decoding.sample]: top_p = 0: expected a number above 0"),
+        ("[decoding.sample]\ntemperatur = 1", "(did you mean 'temperature'?)"),
+        ("[decoding.mine]\ntemperature = 0.5", "temperature means nothing where nothing is drawn"),
+        ("[decoding.'a b']\nmax_new_tokens = 5", "'a b' must be ASCII letters, digits and"),
+        ("[trial.decoding.mine]\nnum_beams = 0", "num_beams = 0: expected a whole number from 1"),
+        ("decoding.mine = 3", "[decoding.mine]: expected a table of settings, found 3"),
+        ("[generation]\nrows = 2", "[generation]: what a model writes is asked for with --decode"),
         ("[subset]\nby = 'length'", "[subset]: needs top"),
         ("[subset]\ntop = 1\nby = 'size'", 'expected a measure ("length" or "score")'),
         ("[subset]\ntop = 1\nby = {length = 0}", "not all of them 0"),

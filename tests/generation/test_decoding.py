@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from harness.config.decoding import decoding, parse_decoding, parse_decodings
 from harness.core import DecodingSpec
 from harness.errors import OptionError
-from harness.config.decoding import decoding, parse_decoding, parse_decodings
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -215,9 +216,12 @@ def test_penalties_do_not_see_padding_or_what_stands_before_the_answer(loaded: L
 
 
 def test_the_second_of_the_model_s_end_tokens_ends_an_answer(tmp_path: Path) -> None:
-    model = load(spec(), make_llama(tmp_path / "m"), None)
-    second = 65
-    model.model.generation_config.eos_token_id = [model.encoder.eos, second]
+    folder, second = make_llama(tmp_path / "m"), 65
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["eos_token_id"] = [config["eos_token_id"], second]
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    model = load(spec(), folder, None)
     rows = encode(model.encoder, 2)
 
     def only(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from harness.conformance.tiny_models import make_tokenizer
 from harness.core import DecodingSpec, Prompt, Span
 from harness.errors import PromptError
 from harness.generation.lines import Line
-from harness.generation.stops import Stops, end_tokens, room
+from harness.generation.stops import Stops, room
 from harness.models.encoding import Encoded
 from harness.records import LIMIT, STOP_STRING, STOP_TOKEN
 
@@ -101,18 +101,6 @@ def fake(**encoder: Any) -> Any:
     model = SimpleNamespace(config=config, generation_config=SimpleNamespace(eos_token_id=9))
     known = {"eos": END, "tokenizer": TOKENIZER, "model_name": "tiny", "max_length": 30, **encoder}
     return SimpleNamespace(model=model, encoder=SimpleNamespace(**known))
-
-
-def test_every_list_of_end_tokens_counts() -> None:
-    assert end_tokens(fake()) == {7, 8, 9, END}
-    assert end_tokens(fake(ends=(3,))) == {3}
-
-
-def test_the_chat_template_s_end_of_turn_counts() -> None:
-    tokenizer = make_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<turn>\n{% endfor %}"
-    assert tokenizer.convert_tokens_to_ids("<turn>") in end_tokens(fake(tokenizer=tokenizer))
 
 
 @pytest.mark.parametrize(

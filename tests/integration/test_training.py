@@ -64,15 +64,17 @@ def test_a_recipe_runs_to_a_report_with_a_curve(suites: Run, tmp_path: Path) -> 
 
 
 def test_the_models_write_if_they_are_asked_to(suites: Run, tmp_path: Path) -> None:
-    flags = (*QUICK, "--set", "qlora.max_steps=1", "--set", "generation.max_new_tokens=5")
-    done = suites(*flags, "--set", "generation.rows=2")
+    flags = (*QUICK, "--set", "qlora.max_steps=1", "--set", "decoding.greedy.max_new_tokens=5")
+    done = suites(*flags, "--metrics=perplexity,chrf", "--limit=2")
     assert done.status == 0, done.out
     first, second = summary(tmp_path)["samples"]  # type: ignore[misc]
     assert (first["id"], second["id"]) == ("test-000", "test-001")
     assert "What the models write" in (results(tmp_path) / "report.md").read_text("utf-8")
-    again = suites(*flags)  # not asked to any more: another cell, without samples
+    stored = sorted((results(tmp_path) / "cells").iterdir())
+    again = suites(*flags, "--limit=2")  # not asked to any more: the likelihoods are as they were
     assert again.status == 0
     assert summary(tmp_path)["samples"] == []
+    assert sorted((results(tmp_path) / "cells").iterdir()) == stored
 
 
 def test_held_out_rows_choose_the_checkpoint(suites: Run, tmp_path: Path) -> None:

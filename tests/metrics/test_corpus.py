@@ -57,7 +57,7 @@ def test_its_value_is_that_of_the_sums_and_not_the_mean_of_rows() -> None:
 
 
 def test_a_row_that_is_not_finite_is_named() -> None:
-    bad = [*SEEN[:3], Likelihood("x", math.nan, 2, 1, 3, 5)]
+    bad = [*SEEN[:3], Likelihood("3", math.nan, 2, 1, 3, 5)]
     assert Bits().read(bad, ROWS).nonfinite == (3,)
 
 

@@ -93,8 +93,10 @@ def test_answers_and_references_are_paired_by_row() -> None:
     seen = answered(examples, 0.8)
     with pytest.raises(ValueError, match="2 answers, 1 references"):
         sacre.statistics([one.text for one in seen], ["善"], None)
-    with pytest.raises(ValueError, match="2 observations of 1 rows"):
+    with pytest.raises(ValueError, match="observation of row 'r001', expected one of 'r000'"):
         Chrf().read(seen, examples[:1])
+    with pytest.raises(ValueError, match="3 observations of 2 rows"):
+        Chrf().read((*seen, seen[0]), examples)
 
 
 def test_the_tokenizer_goes_by_the_references_and_stands_in_the_definition() -> None:

@@ -21,7 +21,7 @@ ROOMS = {"scoring": SCORING, "training": TRAINING, "generation": GENERATION}
 ENTRANCES = {
     "scoring": "harness.scoring.score",
     "training": "harness.training.train",
-    "generation": "harness.generation.generate",
+    "generation": "harness.generation.engine",
 }
 # Modules that code in the rooms imports although no digest holds them: why that changes no number.
 EXEMPT = {
@@ -137,7 +137,7 @@ def digests(package: Path) -> dict[str, str]:
         ("models/encoding.py", {"scoring", "training", "generation"}),
         ("prompts/rendering.py", {"scoring", "training", "generation"}),
         ("training/schedule.py", {"training"}),
-        ("generation/generate.py", {"generation"}),
+        ("generation/engine.py", {"generation"}),
         ("scoring/new.py", {"scoring", "training", "generation"}),
     ],
 )

@@ -67,28 +67,24 @@ def test_sure_needs_p_and_the_interval_over_seeds() -> None:
     assert sureness(Comparison(narrow, narrow, None, 0.05)) == "not sure"
 
 
-Entry = tuple[Group, GroupResult]
-
-
 def group(
     label: str, strategy: str, k: int, mean: float | None, model: str = "m", bits: float = 2.0
-) -> Entry:
+) -> GroupResult:
     facts = Group(
-        *(label, strategy, model, "none", "float32", "plain", k, "random", "run"),
+        *(label, strategy, model, "none", "float32", "plain", "", k, "random", "run"),
         *(80, (0, 1, 2), 3, 3, 50.0, None, None, None),
     )
     known = {"mean_perplexity": Known(mean, None), "bits_per_byte": Known(bits, None)}
-    return facts, GroupResult(mean, None, known, Bounds(), 0)
+    return GroupResult(facts, mean, None, known, Bounds(), 0)
 
 
-def sentences(entries: Sequence[Entry], seen: Sequence[list[list[Likelihood]]]) -> list[str]:
+def sentences(entries: Sequence[GroupResult], seen: Sequence[list[list[Likelihood]]]) -> list[str]:
     """What is said of groups with these likelihoods."""
     values = [
         np.array([[one.nll / one.n_tokens for one in seed] for seed in seeds]) for seeds in seen
     ]
     counts = [tuple(one.n_tokens for one in seeds[0]) for seeds in seen]
-    groups, results = [g for g, _ in entries], [r for _, r in entries]
-    return conclusions(Perplexity(), Control(), groups, results, values, counts)
+    return conclusions(Perplexity(), Control(), entries, values, counts)
 
 
 def test_more_shots_are_compared_with_the_fewest() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from harness.config.options import parse_options
-from harness.core import Example, GenerationSettings
+from harness.core import Example
 from harness.metrics.base import Array, Effect, Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.metrics.perplexity import Perplexity
@@ -391,25 +391,6 @@ def test_chosen_rows_and_stages_are_shown(files: Files, plan: Plan) -> None:
     assert [name.partition("-")[0] for name in figures] == ["curve"]
 
 
-def test_what_was_written_is_shown_once_for_each_strategy(plan: Plan) -> None:
-    options = dataclasses.replace(plan.options, generation=GenerationSettings(rows=2))
-    plan = dataclasses.replace(plan, options=options)
-    stored = measured(plan)
-    for name, (measurement, file) in stored.items():
-        samples = tuple(
-            Sample(e.id, f"{name}<{e.id}>", 3, e.id == "test-000") for e in plan.task.examples[:2]
-        )
-        stored[name] = dataclasses.replace(measurement, samples=samples), file
-    content = build(plan, stored)
-    assert [sample.id for sample in content.samples] == ["test-000", "test-001"]
-    assert len(content.samples[0].written) == 3  # zero-shot, few-shot, QLoRA
-    markdown = re.sub(r"\\(.)", r"\1", render("report.md.j2", content))
-    assert "qlora-s0<test-000>\n" in markdown
-    assert "qlora-s0<test-001> […]\n" in markdown
-    assert "qlora-s1" not in markdown.partition("## How to read it")[0].partition("writes")[0]
-    assert "&lt;test-001&gt; […]" in render("report.html.j2", content)
-
-
 def test_leaked_rows_are_said_to_be_there(plan: Plan) -> None:
     for leaks, says in ((plan.task.pool[:1], "although they are"), ((), "left out as copies")):
         task = dataclasses.replace(plan.task, excluded=(("a", "b"),), leaks=leaks)
@@ -564,7 +545,7 @@ def test_a_sure_change_has_the_colour_of_its_direction(
     section = dataclasses.replace(section, groups=groups)
     content = dataclasses.replace(content, sections=(section,))
     (column,) = [one for one in columns(content, section, "html") if one.name == "versus"]
-    shown = column.show(lines(content, section)[0])
+    shown = column.show(lines(section)[0])
     worse = rose == (metric.better == "lower")
     assert shown.css == ("worse" if worse else "better")
     assert f'"sign":{1 if metric.better == "lower" else -1}' in page(content, {}).replace(" ", "")

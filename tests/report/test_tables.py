@@ -61,11 +61,19 @@ def test_texts_are_escaped(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_are_text(content: Report, text: str) -> None:
-    groups = tuple(dataclasses.replace(group, model=text) for group in content.groups)
-    other = dataclasses.replace(groups[0], model="another")  # so that models stand in the table
-    content = dataclasses.replace(content, groups=(groups[0], groups[1]))
-    found = to_latex(dataclasses.replace(content, groups=(other, groups[1])))
+    def called(*models: str) -> Report:
+        """The same with other names of models in the first section's first lines."""
+        pairs = zip(content.headline.groups, models, strict=False)
+        results = tuple(
+            dataclasses.replace(one, group=dataclasses.replace(one.group, model=model))
+            for one, model in pairs
+        )
+        return dataclasses.replace(
+            content, sections=(dataclasses.replace(content.headline, groups=results),)
+        )
+
+    found = to_latex(called("another", text))  # so that models stand in the table
     assert tex(text) in found
     assert "\u202e" not in found
-    parsed = list(csv.DictReader(io.StringIO(to_csv(content))))
+    parsed = list(csv.DictReader(io.StringIO(to_csv(called(text, text)))))
     assert [row["model"] for row in parsed] == [text, text]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.core import ModelSpec
+from harness.core import DecodingSpec, ModelSpec
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import (
@@ -51,7 +51,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
     path = Store(tmp_path).put(MEASUREMENT)
     body = json.loads(path.read_text(encoding="utf-8"))
     assert path.name == f"{CELL.id}-{CELL.key[:16]}.json"
-    assert body["schema_version"] == 4
+    assert body["schema_version"] == 5
     assert body["scores"][0] == {
         "id": "a",
         "nll": 1.1,
@@ -80,7 +80,7 @@ def test_the_file_says_what_it_holds(tmp_path: Path) -> None:
         "holdout_loss": 1.25,
         "holdout_perplexity": None,
     }
-    assert body["samples"] == [{"id": "a", "text": "text", "tokens": 3, "finished": True}]
+    assert (body["answers"], body["writing"]) == ([], None)
 
 
 def test_the_file_has_only_what_was_measured(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "prompt": {"prompt_digest": "other"},
     "demonstrations": {"demonstrations_digest": "other"},
     "training": {"training_digest": "other"},
-    "generation": {"generation_digest": "other"},
+    "decoding": {"decoding": DecodingSpec("greedy")},
     "scorer": {"scorer": "reference"},
     "library version": {"libraries": (("torch", "2.14.0"), ("adaptbench", "sha-code"))},
     "scoring code": {"libraries": (("torch", "2.13.0"), ("adaptbench", "other"))},

@@ -52,12 +52,10 @@ def test_each_key_holds_the_code_that_determines_it(
     before = cells(monkeypatch, None, flags)
     after = cells(monkeypatch, changed, flags)
     assert [differing(*pair) for pair in zip(before, after, strict=True)] == [plain, trained]
-    assert before[0].generation_digest is None
-    # With text to write, its code counts too.
-    flags["set"] = ["generation.rows=2"]
+    # Of answers, the code that writes them counts, and the scorer does not.
+    flags["metrics"] = "chrf"
     before, after = cells(monkeypatch, None, flags), cells(monkeypatch, changed, flags)
-    answers = {"generation_digest"} if changed == GENERATION else set()
-    assert [differing(*pair) for pair in zip(before, after, strict=True)] == [
-        plain | answers,
-        trained | answers,
-    ]
+    plain = {"libraries"} if changed == GENERATION else set()
+    trained = plain | ({"training_digest"} if changed == TRAINING else set())
+    assert [differing(*pair) for pair in zip(before, after, strict=True)] == [plain, trained]
+    assert {cell.scorer for cell in before} == {None}

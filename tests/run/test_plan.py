@@ -39,9 +39,9 @@ def test_a_known_metric_makes_a_plan(files: Files, tiny_model: Path) -> None:
 
 
 def test_an_unknown_metric_ends_pytest_with_status_4(suites: Run, tmp_path: Path) -> None:
-    done = suites("--strategy=zeroshot", "--metrics=chrf")
+    done = suites("--strategy=zeroshot", "--metrics=chrff")
     assert done.status == 4, done.out + done.err
     (line,) = [line for line in done.err.splitlines() if line.strip()]
-    assert "--metrics=chrf: no such metric; known: " in line
+    assert "--metrics=chrff: no such metric (did you mean 'chrf'?); known: " in line
     assert "Traceback" not in done.out + done.err
     assert not (tmp_path / "results").exists()
