@@ -54,7 +54,7 @@ MEASURING = {
 }
 SUITES = {
     "conformance": {"models", "scoring", "generation", "run"},
-    "speed": {"models", "scoring", "run", "report"},
+    "speed": {"models", "scoring", "generation", "run", "report"},
 }
 FACES = {name: {*READING, *MEASURING} for name in ("session", "plugin", "cli", "__main__")}
 FACES["__main__"] = {"cli"}
