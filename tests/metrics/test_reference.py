@@ -228,3 +228,19 @@ def test_floor_and_ceiling_go_through_the_same_metrics() -> None:
         low, high = (metric.read(one, examples).aggregates for one in (floor, ceiling))
         assert low[metric.name] < 0.6 * metric.span
         assert high[metric.name] == pytest.approx(metric.span)
+
+
+def test_draws_of_a_row_are_one_corpus_and_one_row() -> None:
+    examples = rows(12)
+    draws = [answered(examples, kept, seed) for seed, kept in enumerate((0.9, 0.6, 0.3))]
+    seen = [one for of_row in zip(*draws, strict=True) for one in of_row]
+    texts = [one.text for one in seen]
+    references = [row.output for row in examples for _ in draws]
+    expected = sacrebleu.corpus_chrf(texts, [references]).score
+    reading = Chrf().read(seen, examples)
+    assert reading.aggregates["chrf"] == pytest.approx(expected, abs=1e-9)
+    assert reading.tested.shape == (12, 18)
+    exact = Exact().read(seen, examples)
+    right = [[one.text == row.output for one in of_row] for row, of_row in zip(examples, zip(*draws, strict=True), strict=True)]  # fmt: skip
+    assert exact.values == pytest.approx([sum(of_row) / 3 for of_row in right])
+    assert exact.aggregates["exact"] == pytest.approx(sum(map(sum, right)) / 36)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import html.parser
 import json
 import re
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.report.nouns import ExplorerRow, Report
 from harness.results.reading import metrics_of, read_run
 from harness.results.surprisal import ALPHABET, STEP
 from tests.builders.costs import lines_during
+from tests.builders.pages import Page
 from tests.builders.runs import make_run, report_of
 
 HOSTILE = [
@@ -33,36 +33,6 @@ HOSTILE = [
     "__proto__",
     "天地 \\u003c",
 ]
-
-
-class Page(html.parser.HTMLParser):
-    """Tags with their attributes, the text of every script, and all other text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self.inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside == "script":
-            self.scripts[-1] += data
-        elif self.inside != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture

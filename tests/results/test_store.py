@@ -19,12 +19,17 @@ from harness.core import DecodingSpec, ModelSpec
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import (
+    COPIED,
+    IN_PLACE,
+    Agreement,
+    Answer,
     Evaluation,
     Likelihood,
     Precision,
     Scoring,
+    Writing,
 )
-from harness.results.store import DamagedFileWarning, Store
+from harness.results.store import DamagedFileWarning, Store, read_measurement
 from tests.builders import ROOT
 from tests.builders.cells import CELL, MEASUREMENT
 
@@ -247,3 +252,22 @@ def test_warnings_of_a_model_are_kept(tmp_path: Path) -> None:
     found = Store(tmp_path).get(CELL)
     assert found is not None
     assert found.warnings == ("model m: says so",)
+
+
+def test_answers_come_back_to_the_digit(tmp_path: Path) -> None:
+    written = (
+        Answer(
+            "a", (5, 0, 7), "天\n 地", "stop string", "\n\n", (-0.1, -1e-17, -3.25), 9, ("x",), 0
+        ),
+        Answer("a", (), "", "stop token", "</s>", (-0.1 - 0.2,), 9, ("x",), 1, -0.125),
+        Answer("b", (1,), "\ufffd", "limit", "", (-2.0,), 8),
+    )
+    decoding = DecodingSpec("mine", do_sample=True, stop=("\n\n", "。"), num_return_sequences=2)
+    cell = dataclasses.replace(CELL, decoding=decoding, scorer=None)
+    how = Writing(COPIED, 3, {IN_PLACE: "why"}, True, 2, 1, 0, 4, Agreement(2, 1, 0))
+    measurement = dataclasses.replace(MEASUREMENT, cell=cell, observations=written, writing=how)
+    store = Store(tmp_path)
+    body = json.loads(store.put(measurement).read_text(encoding="utf-8"))
+    assert body["answers"][0]["logprobs"] == "-0.1 -1e-17 -3.25"
+    assert store.get(cell) == measurement
+    assert read_measurement(store.path(cell)) == measurement
