@@ -198,8 +198,9 @@ def merged(weaker: Strategies, stronger: Strategies) -> dict[str, Settings]:
 def _decodings(layers: Sequence[Layer]) -> Decodings:
     """Every table ``[decoding.NAME]``, checked with those that it stands on."""
     found: dict[str, dict[str, Any]] = {}
-    trials = [one for layer in layers for one in layer.trial]  # a recipe is right or wrong
-    for layer in (*layers, *trials):
+    # A trial that is not in force is checked too: a recipe is right or wrong.
+    trials = [one for layer in layers for one in layer.trial]
+    for layer, counts in (*((one, True) for one in layers), *((one, False) for one in trials)):
         tables = layer.tables.get("decoding", {})
         for name, table in tables.items():
             where = f"{layer.where}[decoding.{name}]"
@@ -208,7 +209,7 @@ def _decodings(layers: Sequence[Layer]) -> Decodings:
             check_name(name, where)
             said = {**found.get(name, {}), **table}
             decoding(name, {**BUILT_IN.get(name, {}), **said}, where)
-            if layer not in trials:
+            if counts:
                 found[name] = said
     return found
 

@@ -24,6 +24,7 @@ from harness.generation.lines import Line, Task
 from harness.generation.noise import key
 from harness.generation.sampling import Choice, choose
 from harness.generation.stops import Stops, room
+from harness.generation.unpacked import unpacked
 from harness.generation.ways import Way, does_not_fit, find_way
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
@@ -92,7 +93,7 @@ def write(
     task = Task(loaded, decoding, stops, seed)
     limits = [room(loaded, row, decoding) for row in rows]
     found: dict[int, list[Answer]] = {}
-    with torch.inference_mode(), writing_attention(loaded.model):
+    with torch.inference_mode(), writing_attention(loaded.model), unpacked(loaded):
         way, refused = find_way(loaded, rows, max(limits))
         if way is None:
             writing = Writing(refused=refused, batches=len(rows), alone=len(rows))

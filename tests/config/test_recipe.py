@@ -111,6 +111,12 @@ def test_a_recipe_holds_everything(recipe: Path) -> None:
     assert not options.given("prompt")
 
 
+def test_a_trial_in_force_changes_decodings(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text("utf-8") + "decoding.short.max_new_tokens = 4\n", "utf-8")
+    assert parse(recipe).decoding["short"] == {"max_new_tokens": 40}
+    assert parse(recipe, limit="2").decoding["short"] == {"max_new_tokens": 4}
+
+
 def test_flag_over_set_over_recipe_over_pyproject(recipe: Path, tmp_path: Path) -> None:
     below = Layer("pyproject.toml: ", None, {"seeds": [1], "k": [9]}, {"qlora": {"r": 2}})
     flags = {"recipe": str(recipe), "seeds": "3"}
