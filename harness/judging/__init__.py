@@ -1,0 +1,1 @@
+"""Judging answers: rubrics, what a judge is shown, what it says."""
