@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.config.options import Options
 
 Quantization = Literal["none", "nf4", "fp4", "int8", "fp8"]  # fp8: only as it is stored
-Observed = Literal["likelihood", "answer"]  # what a cell holds of each row
+Observed = Literal["likelihood", "answer", "rating"]  # what a cell holds of each row
 
 
 def digest(value: Any) -> str:
@@ -308,10 +308,28 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class JudgeSpec:
+    """A judge, what it is asked, and what it is asked of.
+
+    Attributes:
+        model: the judge.
+        rubric: its name.
+        rubric_digest: of what it says.
+        answers_digest: of the questions, the answers, and the references where they are shown.
+    """
+
+    model: ModelSpec
+    rubric: str
+    rubric_digest: str
+    answers_digest: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """What is observed of one model on all test rows, by everything that determines it.
 
-    A cell holds likelihoods, or answers where it has a ``decoding``; ``scorer`` is of the former.
+    A cell holds likelihoods, or answers where it has a ``decoding``, or a judge's ratings of such
+    answers; ``scorer`` is of the first. What is rated are texts, whoever wrote them.
     ``NAMES`` are the fields that say what a cell is called; ``key``, its name in the store, is made
     of the others.
     """
@@ -332,6 +350,7 @@ class Cell:
     demonstrations_digest: str
     training_digest: str | None
     decoding: DecodingSpec | None
+    judge: JudgeSpec | None
     scorer: str | None
     libraries: tuple[tuple[str, str], ...]
 
@@ -342,18 +361,29 @@ class Cell:
     @property
     def observes(self) -> Observed:
         """What the cell holds of each row."""
+        if self.judge is not None:
+            return "rating"
         return "likelihood" if self.decoding is None else "answer"
 
     @property
     def key(self) -> str:
         """SHA-256 over everything that determines what is observed, and over nothing else."""
+        if self.judge is not None:
+            judge = asdict(self.judge)
+            del judge["rubric"]
+            judge["model"] = _of_bytes(judge["model"])
+            return digest({"judge": judge, "libraries": self.libraries})
         values = {name: value for name, value in asdict(self).items() if name not in self.NAMES}
-        model = values["model"]
-        for name in ("name", "revision", "adapter"):  # the digests stand for these
-            del model[name]
+        del values["judge"]
+        values["model"] = _of_bytes(values["model"])
         if self.decoding is not None:
             del values["decoding"]["name"]
         return digest(values)
+
+
+def _of_bytes(model: dict[str, Any]) -> dict[str, Any]:
+    """A model's fields without its names, for which the digests stand."""
+    return {k: v for k, v in model.items() if k not in ("name", "revision", "adapter")}
 
 
 @runtime_checkable

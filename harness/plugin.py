@@ -37,6 +37,7 @@ ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", 
 OBSERVING = {
     shipped("suites") / "test_perplexity.py": "likelihood",
     shipped("suites") / "test_answers.py": "answer",
+    shipped("suites") / "test_ratings.py": "rating",
 }
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
@@ -95,7 +96,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Turn the flags into a plan; a bad one ends pytest with one line and exit status 4."""
     console.prepare()
     config.addinivalue_line(
-        "markers", 'observes(kind): which cells a test gets as case: "likelihood" or "answer"'
+        "markers",
+        'observes(kind): which cells a test gets as case: "likelihood", "answer", "rating"',
     )
     try:
         plan = make_plan(_options(config))
@@ -135,7 +137,8 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of every cell for a test that asks for ``case``.
 
-    A test gets the cells that hold likelihoods, or with the mark ``observes("answer")`` answers.
+    A test gets the cells that hold likelihoods, or what its mark ``observes("answer")`` or
+    ``observes("rating")`` says.
     """
     if "case" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker("observes")

@@ -84,7 +84,60 @@ class Answer:
 
 STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"  # how an answer ended
 
-Observation = Likelihood | Answer  # what metrics are read from
+
+@dataclass(frozen=True)
+class Rating:
+    """What a judge says of one answer.
+
+    Attributes:
+        id: of the row.
+        text: the answer.
+        value: what the verdict is worth; None where there is none: unjudged.
+        said: the verdict, of a local judge the likeliest.
+        reason: why it is unjudged; empty where it is not.
+        probabilities: of a local judge, of each verdict of the menu, in its order.
+        mass: of a local judge, what it gives to the menu at all.
+        spread: standard deviation of the value under these probabilities.
+        n_context: tokens before the answer, for its writer.
+        demo_ids: ids of the demonstrations that its writer was shown.
+        draw: which of the row's draws it is, from 0.
+    """
+
+    id: str
+    text: str
+    value: float | None
+    said: str = ""
+    reason: str = ""
+    probabilities: tuple[float, ...] = ()
+    mass: float | None = None
+    spread: float | None = None
+    n_context: int = 0
+    demo_ids: tuple[str, ...] = ()
+    draw: int = 0
+
+
+Observation = Likelihood | Answer | Rating  # what metrics are read from
+
+
+@dataclass(frozen=True)
+class ExamScores:
+    """What a judge scored in its examination.
+
+    Attributes:
+        judge: its model's name.
+        rubric: the rubric's name.
+        rows: ids of the rows.
+        scores: kind of answer → the score of every row.
+        again: of the references, judged once more.
+        mass: the mean of what a local judge gives to its menu.
+    """
+
+    judge: str
+    rubric: str
+    rows: tuple[str, ...]
+    scores: Mapping[str, tuple[float, ...]]
+    again: tuple[float, ...]
+    mass: float | None = None
 
 
 @dataclass(frozen=True)
@@ -327,3 +380,8 @@ class Measurement:
     def answers(self) -> tuple[Answer, ...]:
         """The observations, where they are answers; else nothing."""
         return tuple(one for one in self.observations if isinstance(one, Answer))
+
+    @property
+    def ratings(self) -> tuple[Rating, ...]:
+        """The observations, where they are ratings; else nothing."""
+        return tuple(one for one in self.observations if isinstance(one, Rating))

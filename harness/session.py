@@ -13,7 +13,7 @@ from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric
-from harness.records import Measurement
+from harness.records import ExamScores, Measurement
 from harness.report.nouns import Report
 from harness.report.publish import Style, publish
 from harness.results.baseline import check_replaceable, read_baseline, update_baseline
@@ -160,9 +160,20 @@ class Session:
                 if choice is not None:
                     choices[case.id] = choice
                 found[case.id] = measurement.cell, str(path.relative_to(store.folder))
-        manifest = describe(self.plan, found, frozenset(self._computed), self._failures, choices)
+        manifest = describe(
+            self.plan, found, frozenset(self._computed), self._failures, choices, self._exams()
+        )
         write_manifest(store.folder, manifest)
         return manifest, measured
+
+    def _exams(self) -> list[ExamScores]:
+        """How the judges of the run did in their examinations."""
+        found: dict[str, ExamScores] = {}
+        for case in self.plan.cases:
+            if case.judging is not None:
+                exam = self.bench.judges.exam(case, case.judging)
+                found |= {} if exam is None else {repr(exam): exam}
+        return list(found.values())
 
     def check_baseline(self) -> None:
         """See that the baseline can be compared with, or written, before anything is computed.

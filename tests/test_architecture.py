@@ -47,9 +47,11 @@ MEASURING = {
     "models": {"results"},
     "scoring": {"models", "results"},
     "generation": {"models", "scoring"},
+    "judging": {"models", "scoring", "generation"},
     "training": {"data", "config", "models", "scoring", "results"},
     "run": {
-        *("data", "config", "models", "scoring", "generation", "training", "metrics", "results"),
+        *("data", "config", "models", "scoring", "generation", "judging", "training"),
+        *("metrics", "results"),
     },
 }
 SUITES = {

@@ -50,6 +50,8 @@ def _flags(options: Options) -> dict[str, Any]:
     for name in IF_CHOSEN:
         if getattr(options, name) == BY_FIELD[name].default:
             aside.add(name)
+    if options.judge is None:
+        aside.add("rubric")
     if not options.given("decode"):  # which asks for answers, whatever it names
         aside.add("decode")
     flags = {flag.name: getattr(options, flag.field) for flag in FLAGS if flag.name not in aside}

@@ -222,6 +222,20 @@ FLAGS: tuple[Flag, ...] = (
         "without a model; beside strategies only where --strategy is given too",
         "FILES",
     ),
+    Flag(
+        "judge",
+        parse.nonempty,
+        None,
+        "a model that rates answers, where a metric reads ratings: as --model names one",
+        "NAME",
+    ),
+    Flag(
+        "rubric",
+        parse.nonempty,
+        "helpful",
+        "what the judge is asked: a name in templates/judges/, or the path of a TOML file",
+        "NAME",
+    ),
     Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(
         "scorer",

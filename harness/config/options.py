@@ -61,6 +61,8 @@ class Options:
     choose_decoding: int | None = None
     predictions: Path | None = None
     score_predictions: tuple[Path, ...] = ()
+    judge: str | None = None
+    rubric: str = BY_FIELD["rubric"].default
     limit: int | None = None
     scorer: str = "fast"
     score_as: tuple[str, ...] = ("trained",)
@@ -221,6 +223,8 @@ def _anchored(flag: Flag, value: Any, folder: Path | None) -> Any:
         return folder / value
     if flag.name == "score-predictions":
         return tuple(folder / path for path in value)
+    if flag.name == "judge" or (flag.name == "rubric" and may_be_path(flag.name, value)):
+        return anchor(value, folder)
     if flag.name == "model" or flag.name == "prompt":
         return tuple(anchor(x, folder) if may_be_path(flag.name, x) else x for x in value)
     return value

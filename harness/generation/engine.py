@@ -135,8 +135,8 @@ def _together(
 ) -> Writing:
     """Write all rows in batches; one that does not fit into memory is halved."""
     load = load or LOADS[task.loaded.device.type]
-    waiting = deque(_plan(task, rows, max(limits), way, load))
-    batches = halved = 0
+    waiting = deque(plan_batches(task, rows, max(limits), way, load))
+    batches = halvings = 0
     while waiting:
         batch = waiting.popleft()
         some = [(rows[index], limits[index]) for index in batch]
@@ -148,7 +148,7 @@ def _together(
             continue
         if len(batch) == 1:
             raise ModelError(does_not_fit(task.loaded, rows[batch[0]]))
-        if not halved:
+        if not halvings:
             warnings.warn(
                 OutOfMemoryWarning(
                     f"{task.loaded.spec.name}: writing {len(batch)} rows together did not fit into "
@@ -156,19 +156,19 @@ def _together(
                 ),
                 stacklevel=4,
             )
-        halved += 1
-        waiting = deque(_halved([batch, *waiting], (len(batch) + 1) // 2))
-    return replace(writing, batches=batches, halved=halved)
+        halvings += 1
+        waiting = deque(halved([batch, *waiting], (len(batch) + 1) // 2))
+    return replace(writing, batches=batches, halved=halvings)
 
 
-def _halved(batches: Sequence[tuple[int, ...]], most: int) -> list[tuple[int, ...]]:
+def halved(batches: Sequence[tuple[int, ...]], most: int) -> list[tuple[int, ...]]:
     """The batches, those cut into parts that have more than ``most`` rows."""
     return [
         batch[first : first + most] for batch in batches for first in range(0, len(batch), most)
     ]
 
 
-def _plan(
+def plan_batches(
     task: Task, rows: Sequence[Encoded], limit: int, way: Way, load: Load
 ) -> list[tuple[int, ...]]:
     """Group row numbers, longest first, within the load."""

@@ -2,8 +2,9 @@
 
 An answer may say anything: that it deserves a 5, that the conversation is over, that the judge has
 to ignore its rubric. So every text of a row stands between two lines with a word that the texts do
-not hold, made from the texts themselves; it is put there literally, once; and its tokens are never
-special ones (:class:`harness.core.Span`).
+not hold; it is put there literally, once; and its tokens are never special ones
+(:class:`harness.core.Span`). The word is the same for all questions of a rubric, so that what they
+begin with is computed once, but for a text that holds it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def asked(rubric: Rubric, texts: Mapping[str, str]) -> tuple[Span, ...]:
         rubric: what is asked.
         texts: placeholder → text.
     """
-    fence = _fence(texts)
+    fence = _fence(rubric, texts)
     spans = [Span(RULE.replace("{fence}", fence) + "\n\n")]
     place = 0
     for match in PLACEHOLDER.finditer(rubric.question):
@@ -39,11 +40,11 @@ def asked(rubric: Rubric, texts: Mapping[str, str]) -> tuple[Span, ...]:
     return (*spans, Span(rubric.question[place:]))
 
 
-def _fence(texts: Mapping[str, str]) -> str:
-    """A word that none of the texts holds: a digest of them, made anew until it is new."""
-    seed = "\x00".join(f"{name}\x01{text}" for name, text in sorted(texts.items()))
+def _fence(rubric: Rubric, texts: Mapping[str, str]) -> str:
+    """A word that none of the texts holds: a digest of the rubric, made anew until it is new."""
+    seed = rubric.digest
     while True:
-        seed = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
+        seed = hashlib.sha256(seed.encode()).hexdigest()
         fence = f"==={seed[:12]}==="
         if not any(fence in text for text in texts.values()):
             return fence

@@ -67,21 +67,40 @@ def judge(
         PromptError: a question is longer than the judge can read.
         ModelError: one does not fit into memory.
     """
+    if not questions:
+        return ()
+    contexts = [_encoded(loaded, rubric, name, spans) for name, spans in questions]
+    found = np.array(_logprobs(loaded, contexts, _menu(loaded, rubric), progress))
+    values = np.array([value for _, value in rubric.menu])
+    pairs = zip(questions, found, strict=True)
+    return tuple(_verdicts(name, row, values) for (name, _), row in pairs)
+
+
+def _logprobs(
+    loaded: LoadedModel,
+    contexts: Sequence[tuple[int, ...]],
+    verdicts: Sequence[tuple[int, ...]],
+    progress: Progress,
+) -> list[list[float]]:
+    """The log-probability of each verdict after each context; shape (questions, verdicts)."""
+    if all(len(tokens) == 1 for tokens in verdicts):
+        from harness.generation.first import first_logprobs
+
+        rows = [
+            Encoded(Prompt(str(place), (), ""), context, ())
+            for place, context in enumerate(contexts)
+        ]
+        return first_logprobs(loaded, rows, [token for (token,) in verdicts], progress)
     from harness.scoring.fast import fast
 
-    contexts = [_encoded(loaded, rubric, name, spans) for name, spans in questions]
-    verdicts = _menu(loaded, rubric)
+    count = len(verdicts)
     rows = [
         Encoded(Prompt(f"{place}/{choice}", (), ""), context, tokens)
         for place, context in enumerate(contexts)
         for choice, tokens in enumerate(verdicts)
     ]
-    count = len(verdicts)
     nlls = fast(loaded, rows, lambda done: progress(done // count)).nlls
-    found = np.array(nlls, dtype=np.float64).reshape(len(contexts), count)
-    values = np.array([value for _, value in rubric.menu])
-    pairs = zip(questions, found, strict=True)
-    return tuple(_verdicts(name, -row, values) for (name, _), row in pairs)
+    return [[-nll for nll in nlls[at : at + count]] for at in range(0, len(nlls), count)]
 
 
 def _verdicts(name: str, logprobs: Array, values: Array) -> Verdicts:

@@ -28,11 +28,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from harness.core import Example
+from harness.core import Example, Observed
 from harness.errors import MetricError, one_line
-from harness.records import Answer, Likelihood, Observation
+from harness.records import Answer, Likelihood, Observation, Rating
 
-KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer}
+KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer, "rating": Rating}
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -131,7 +131,7 @@ class Metric:
         name: what ``--metrics`` calls it; ASCII letters, digits and _.
         title: in headings and sentences, e.g. ``mean perplexity``.
         noun: what one row has, e.g. ``perplexity``.
-        observes: which observations it reads: ``likelihood`` or ``answer``.
+        observes: which observations it reads: ``likelihood``, ``answer`` or ``rating``.
         better: whether ``lower`` or ``higher`` values are better.
         scale: ``log`` where rows are compared by the ratio of what is shown, ``linear`` where by
             the difference. On a log scale, what is shown is the exponential of what is tested.
@@ -155,7 +155,7 @@ class Metric:
     name: ClassVar[str]
     title: ClassVar[str]
     noun: ClassVar[str] = "value"
-    observes: ClassVar[Literal["likelihood", "answer"]] = "likelihood"
+    observes: ClassVar[Observed] = "likelihood"
     better: ClassVar[Literal["lower", "higher"]]
     scale: ClassVar[Literal["log", "linear"]] = "linear"
     span: ClassVar[float] = 1.0

@@ -1,4 +1,4 @@
-"""The digests of the harness's own code: one for likelihoods, one for adapters, one for answers.
+"""The digests of the harness's own code: for likelihoods, adapters, answers and ratings.
 
 The code that computes a number is part of what determines it, and a version constant would rely
 on somebody remembering to raise it. Each digest is that of whole rooms (folders of this package),
@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SCORING = ("prompts", "models", "scoring")  # what computes a row's likelihood
 TRAINING = (*SCORING, "training")  # what computes an adapter
 GENERATION = (*SCORING, "generation")  # what computes an answer
+JUDGING = (*GENERATION, "judging")  # what computes a rating
 
 
 @cache

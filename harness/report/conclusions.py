@@ -60,6 +60,7 @@ def conclusions(
     results: Sequence[GroupResult],
     tested: Sequence[Array],
     denominators: Sequence[Denominators],
+    trusted: bool = True,
 ) -> list[str]:
     """Sentences about each model, prompt and decoding, the most important first.
 
@@ -70,8 +71,9 @@ def conclusions(
         tested: each group's values on the scale that is tested; shape (seeds, rows), under a
             corpus metric (seeds, rows, statistics).
         denominators: each group's; None where the metric has none.
+        trusted: whether anything may be called sure; not by a judge that failed its examination.
     """
-    say = _Sentences(metric, control)
+    say = _Sentences(metric, control, trusted)
     entries = [_Entry(*each) for each in zip(results, tested, strict=True)]
     places = list(dict.fromkeys(_place(entry.group) for entry in entries))
     found = []
@@ -137,6 +139,12 @@ class _Sentences:
 
     metric: Metric
     control: Control
+    trusted: bool = True
+
+    def _sure(self, found: Comparison) -> str:
+        """How sure a comparison is; nothing is by a judge that is not to be trusted."""
+        sure = sureness(found)
+        return sure if self.trusted or sure == "not sure" else "by a judge that is not trusted"
 
     def best(self, entries: Sequence[_Entry]) -> list[str]:
         """Which group is the best, and how surely."""
@@ -188,7 +196,7 @@ class _Sentences:
         ]
 
     def _shots(self, most: Group, fewest: Group, facts: Comparison) -> str:
-        other, sure = f"{fewest.k}-shot", sureness(facts)
+        other, sure = f"{fewest.k}-shot", self._sure(facts)
         if sure == "not sure":
             change = self._change(facts.widest, "it")
             return f"{most.label} is not shown to differ from {other}: {change}."
@@ -227,7 +235,7 @@ class _Sentences:
         change = self._change(facts.widest, best.group.decoding)
         return (
             f"{where}With {best.group.label}, {other.group.decoding} is {change}, "
-            f"{sureness(facts)}."
+            f"{self._sure(facts)}."
         )
 
     def across_models(
@@ -270,7 +278,7 @@ class _Sentences:
     def _against(self, entry: _Entry) -> str:
         found = entry.result.comparison
         assert found is not None
-        return f"{self._change(found.widest, self.control.title)}, {sureness(found)}"
+        return f"{self._change(found.widest, self.control.title)}, {self._sure(found)}"
 
     def _change(self, effect: Effect, other: str) -> str:
         """``58 % below zero-shot [55, 60]``: of geometric means, or of a difference."""

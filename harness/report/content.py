@@ -19,6 +19,7 @@ from harness.metrics.base import Array, Metric, Reading
 from harness.records import COPIED, Measurement
 from harness.report.answers import anchors, degeneration, samples
 from harness.report.conclusions import conclusions
+from harness.report.judges import judged
 from harness.report.learning import training_runs
 from harness.report.members import Members, Row
 from harness.report.nouns import (
@@ -79,6 +80,7 @@ def build(
         cells=tuple(map(_cell, rows)),
         groups=tuple(one.group for one in groups),
         models=_unique(map(_model, own)),
+        judges=tuple(map(judged, manifest.exams)),
         prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
         seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
         scorers=tuple(sorted({row.measurement.cell.scorer or "" for row in rows} - {""})),
@@ -115,8 +117,8 @@ def _groups(manifest: Manifest, rows: Sequence[Row]) -> list[Members]:
     """The measured cells by what they differ in besides their seed."""
     members: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        members.setdefault(row.entry.group, []).append(row)
-    planned = Counter(entry.group for entry in manifest.entries)
+        members.setdefault((row.entry.observes, *row.entry.group), []).append(row)
+    planned = Counter((entry.observes, *entry.group) for entry in manifest.entries)
     return [Members(_group(some, planned[name]), tuple(some)) for name, some in members.items()]
 
 
@@ -155,6 +157,11 @@ def _section(
         spreads=_spreads(results),
         anchors=anchors(metric, manifest.rows) if members else (),
     )
+
+
+def _trusted(metric: Metric, manifest: Manifest) -> bool:
+    """Whether what a metric says may be called sure: not if its judge failed its examination."""
+    return metric.observes != "rating" or all(judged(one).exam.trusted for one in manifest.exams)
 
 
 def _order(manifest: Manifest) -> Callable[[Row], int]:

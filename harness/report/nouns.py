@@ -12,6 +12,7 @@ from harness.gate.verdict import Gate
 from harness.metrics.base import Metric
 from harness.records import Precision, Repetition, Writing
 from harness.results.manifest import ChoiceRecord, Control, TaskRecord
+from harness.statistics.exams import Exam
 from harness.statistics.uncertainty import Bounds, Comparison
 
 Number = float | None  # None where there is nothing finite to say
@@ -268,6 +269,20 @@ class SampleRow:
 
 
 @dataclass(frozen=True)
+class JudgeFacts:
+    """A judge: what it was asked by, on how many rows it was examined, and how it did.
+
+    ``mass`` is what a local judge gives to its menu, on average; None for others.
+    """
+
+    name: str
+    rubric: str
+    rows: int
+    mass: float | None
+    exam: Exam
+
+
+@dataclass(frozen=True)
 class WritingFacts:
     """How a cell's answers were written."""
 
@@ -418,6 +433,7 @@ class Report:
     writings: tuple[WritingFacts, ...]
     decodings: tuple[DecodingSpec, ...]
     choices: tuple[tuple[str, ChoiceRecord], ...]
+    judges: tuple[JudgeFacts, ...]
     explorer: Explorer
     recipe: Mapping[str, Any]
     trial: bool

@@ -13,7 +13,7 @@ from harness.core import Example, PromptTemplate
 from harness.errors import PromptError
 from harness.metrics.base import Metric
 from harness.prompts.rendering import ChatTemplate, Part, parts, skeleton
-from harness.records import Measurement
+from harness.records import Measurement, Rating
 from harness.report.answers import faults
 from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Number, finite
 from harness.results.manifest import Entry, Manifest
@@ -115,14 +115,24 @@ def _values(
     return tuple(_rounded(finite(float(value))) for value in shown)
 
 
+def _said(rated: Rating) -> str:
+    """What a judge says of an answer, in words."""
+    if rated.value is None:
+        return f"unjudged: {rated.reason}"
+    spread = "" if rated.spread is None else f", spread {rated.spread:.2f}"
+    return f"judged {rated.said}, score {rated.value:.2f}{spread}"
+
+
 def _answers(
     measurement: Measurement, strings: Strings
 ) -> tuple[tuple[tuple[int, str, int], ...], ...]:
     """Of each row, what was written in each of its draws, how that ended, and its tokens."""
     found: dict[str, list[tuple[int, str, int]]] = {}
     for one in measurement.answers:
-        ended = f"{one.ended} {one.stop}".strip() or "end not known"
+        ended = f"ended: {one.ended} {one.stop}".strip() if one.ended else "end not known"
         found.setdefault(one.id, []).append((strings.place(one.text), ended, one.n_tokens))
+    for rated in measurement.ratings:
+        found.setdefault(rated.id, []).append((strings.place(rated.text), _said(rated), 0))
     return tuple(map(tuple, found.values()))
 
 

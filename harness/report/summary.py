@@ -35,13 +35,7 @@ def summary(report: Report) -> Json:
         "seeds": report.seeds,
         "scorers": report.scorers,
         "trainings": [asdict(one) for one in report.trainings],
-        "decodings": [asdict(one) for one in report.decodings],
-        "choices": [{"cell": name, **asdict(one)} for name, one in report.choices],
-        "degeneration": [
-            {**dict(zip(NAMED, one.group.name, strict=True)), **one.shares}
-            for one in report.degeneration
-        ],
-        "writings": [{"cell": one.cell, **asdict(one.how)} for one in report.writings],
+        **_answers(report),
         "samples": [asdict(one) for one in report.samples],
         "recipe": report.recipe,
         "trial": report.trial,
@@ -62,6 +56,23 @@ def summary(report: Report) -> Json:
     # Tuples become lists; infinities, of comparisons on one row, have no word in JSON.
     plain: Json = json.loads(json.dumps(body), parse_constant=lambda text: None)
     return plain
+
+
+def _answers(report: Report) -> Json:
+    """What is said of answers, and of those who judge them."""
+    return {
+        "decodings": [asdict(one) for one in report.decodings],
+        "choices": [{"cell": name, **asdict(one)} for name, one in report.choices],
+        "judges": [
+            {**asdict(one), "trusted": one.exam.trusted, "sentences": one.exam.sentences}
+            for one in report.judges
+        ],
+        "degeneration": [
+            {**dict(zip(NAMED, one.group.name, strict=True)), **one.shares}
+            for one in report.degeneration
+        ],
+        "writings": [{"cell": one.cell, **asdict(one.how)} for one in report.writings],
+    }
 
 
 def _metrics(report: Report) -> list[Json]:

@@ -102,7 +102,7 @@ def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Pat
         writer.section(f"adaptbench: {metric.title}, {metric.better} is better")
         if section.groups:
             writer.write_line(table(report, section))
-    for line in (*_missing(report), *_chosen(report), *report.warnings):
+    for line in (*_missing(report), *_chosen(report), *_judges(report), *report.warnings):
         writer.write_line("")
         writer.write_line(visible(line), yellow=True)
     writer.write_line("")
@@ -119,6 +119,11 @@ def _missing(report: Report) -> list[str]:
         return []
     names = ", ".join(entry.id for entry in missing[:3]) + (", …" if len(missing) > 3 else "")
     return [f"{len(missing)} of {len(missing) + len(report.cells)} cells are missing: {names}"]
+
+
+def _judges(report: Report) -> list[str]:
+    """What is to be known of every judge."""
+    return [f"{one.name}, the judge: {' '.join(one.exam.sentences)}" for one in report.judges]
 
 
 def _chosen(report: Report) -> list[str]:

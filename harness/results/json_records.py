@@ -15,9 +15,11 @@ from harness.records import (
     Agreement,
     Answer,
     Evaluation,
+    ExamScores,
     Likelihood,
     Precision,
     Provenance,
+    Rating,
     Repetition,
     Scoring,
     StageRecord,
@@ -124,6 +126,24 @@ def answer_from_json(body: JsonObject) -> Answer:
             "tokens": tuple(map(int, body["tokens"].split())),
             "logprobs": tuple(map(float, body["logprobs"].split())),
             "demo_ids": tuple(body["demo_ids"]),
+        }
+    )
+
+
+def rating_from_json(body: JsonObject) -> Rating:
+    """A rating from the JSON of its fields."""
+    lists = ("probabilities", "demo_ids")
+    return Rating(**{**body, **{name: tuple(body[name]) for name in lists}})
+
+
+def exam_from_json(body: Mapping[str, Any]) -> ExamScores:
+    """An examination from the JSON of its fields."""
+    return ExamScores(
+        **{
+            **body,
+            "rows": tuple(body["rows"]),
+            "scores": {kind: tuple(values) for kind, values in body["scores"].items()},
+            "again": tuple(body["again"]),
         }
     )
 

@@ -15,6 +15,8 @@ from typing import Any
 from harness.core import Cell, Example, PromptTemplate, Task, digest
 from harness.errors import StoreError
 from harness.files import write_atomically
+from harness.records import ExamScores
+from harness.results.json_records import exam_from_json
 from harness.results.store import cell_from_json
 
 SCHEMA_VERSION = 2
@@ -119,6 +121,7 @@ class Manifest:
         entries: every planned case.
         runs: the results directories that it puts together, if it does.
         control: what the others are compared with.
+        exams: how its judges did in their examinations.
     """
 
     adaptbench: str
@@ -133,6 +136,7 @@ class Manifest:
     entries: tuple[Entry, ...]
     runs: tuple[str, ...] = ()
     control: Control = Control()
+    exams: tuple[ExamScores, ...] = ()
 
 
 def row_digests(task: Task) -> dict[str, str]:
@@ -156,6 +160,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "rows": [_fields(row) for row in manifest.rows],
         "shown": {name: _fields(row) for name, row in manifest.shown.items()},
         "entries": [asdict(entry) for entry in manifest.entries],
+        "exams": [asdict(exam) for exam in manifest.exams],
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
@@ -235,6 +240,7 @@ def _decode(body: dict[str, Any]) -> Manifest:
         scored_pool=pool,
         entries=tuple(map(_entry, body.pop("entries"))),
         runs=tuple(body.pop("runs")),
+        exams=tuple(map(exam_from_json, body.pop("exams", ()))),
         **body,
     )
 

@@ -82,6 +82,7 @@ def _joined(one: Manifest, other: Manifest, folder: Path) -> Manifest:
         shown=_union(one.shown, other.shown),
         scored_pool=_union(one.scored_pool, other.scored_pool),
         trial=one.trial or other.trial,
+        exams=tuple({repr(exam): exam for exam in (*one.exams, *other.exams)}.values()),
         entries=tuple(entries.values()),
     )
 

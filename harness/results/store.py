@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.core import Cell, DecodingSpec, ModelSpec, digest
+from harness.core import Cell, DecodingSpec, JudgeSpec, ModelSpec, digest
 from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import Measurement
@@ -23,6 +23,7 @@ from harness.results.json_records import (
     likelihood_from_json,
     likelihood_to_json,
     provenance_from_json,
+    rating_from_json,
     scoring_from_json,
     scoring_to_json,
     training_from_json,
@@ -148,6 +149,7 @@ def _encode(measurement: Measurement) -> str:
         "cell": asdict(measurement.cell),
         "scores": [likelihood_to_json(seen) for seen in measurement.likelihoods],
         "answers": [answer_to_json(seen) for seen in measurement.answers],
+        "ratings": [asdict(seen) for seen in measurement.ratings],
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "training": None if training is None else training_to_json(training),
@@ -180,6 +182,7 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
         observations=(
             *map(likelihood_from_json, body["scores"]),
             *map(answer_from_json, body["answers"]),
+            *map(rating_from_json, body["ratings"]),
         ),
         seconds=body["seconds"],
         provenance=provenance_from_json(body["provenance"]),
@@ -203,6 +206,7 @@ def cell_from_json(body: Mapping[str, Any]) -> Cell:
             **body,
             "model": ModelSpec(**body["model"]),
             "decoding": _decoding(body["decoding"]),
+            "judge": _judge(body["judge"]),
             "libraries": tuple((str(name), str(version)) for name, version in body["libraries"]),
         }
     )
@@ -210,3 +214,7 @@ def cell_from_json(body: Mapping[str, Any]) -> Cell:
 
 def _decoding(body: Mapping[str, Any] | None) -> DecodingSpec | None:
     return None if body is None else DecodingSpec(**{**body, "stop": tuple(body["stop"])})
+
+
+def _judge(body: Mapping[str, Any] | None) -> JudgeSpec | None:
+    return None if body is None else JudgeSpec(**{**body, "model": ModelSpec(**body["model"])})

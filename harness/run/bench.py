@@ -29,10 +29,11 @@ from harness.records import (
     Writing,
 )
 from harness.results.store import Store
-from harness.run.case import Case
+from harness.run.case import Case, Judging
 from harness.run.cells import Cells
 from harness.run.choice import Choice, aside, choose
 from harness.run.given import is_given, measure_given
+from harness.run.judges import Judges
 from harness.run.plan import Plan
 from harness.run.progress import silent
 
@@ -109,10 +110,18 @@ class Bench:
 
     def stored(self, case: Case) -> Measurement | None:
         """Return what the store has of this case, computing nothing."""
+        if case.judging is not None:
+            answered = self.stored(case.judging.answered)
+            return None if answered is None else self.store.get(self.judges.cell(case, answered))
         if case.candidates:
             choice = self.choice(case)
             return None if choice is None else self.store.get(self.cell(choice.of(case)))
         return self.store.get(self.cell(case))
+
+    @cached_property
+    def judges(self) -> Judges:
+        """Rates answers, and examines who does."""
+        return Judges(self.plan, self.cells, self.store, lambda: self.pool)
 
     def choice(self, case: Case) -> Choice | None:
         """The decoding that held-out rows choose, if the store has all of their answers."""
@@ -129,6 +138,8 @@ class Bench:
         Raises:
             AdaptbenchError: the model, prompt, training run or a file is at fault, in one line.
         """
+        if case.judging is not None:
+            return self._rated(case, case.judging, progress)
         if case.candidates:
             return self._chosen(case, progress)
         cell = self.cell(case)
@@ -141,6 +152,19 @@ class Bench:
             measurement = measure_given(case, cell, self.plan.task)
         else:
             measurement = self._compute(case, cell, progress)
+        self.store.put(measurement)
+        self._computed.add(cell.key)
+        return Result(measurement, cached=False)
+
+    def _rated(self, case: Case, judging: Judging, progress: Progress) -> Result:
+        """The answers of a case, written if need be, and what the judge says of them."""
+        answered = self.measure(judging.answered, progress)
+        cell = self.judges.cell(case, answered.measurement)
+        if not self.plan.options.fresh or cell.key in self._computed:
+            known = self.store.get(cell)
+            if known is not None:
+                return Result(known, answered.cached)
+        measurement = self.judges.rate(case, judging, cell, answered.measurement, progress)
         self.store.put(measurement)
         self._computed.add(cell.key)
         return Result(measurement, cached=False)

@@ -15,6 +15,7 @@ from harness.core import (
     TrainingSettings,
     TrainingSpec,
 )
+from harness.judging.rubric import Rubric
 from harness.models.sources import Source
 
 AS_TRAINED = "trained"
@@ -23,6 +24,16 @@ AS_TRAINED = "trained"
 def as_suffix(score_as: str) -> str:
     """What a name ends with where an adapter is not scored as it was trained."""
     return "" if score_as == AS_TRAINED else f"-{score_as}"
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A judge, what it is asked, and the case whose answers it rates."""
+
+    source: Source
+    dtype: str
+    rubric: Rubric
+    answered: Case
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Case:
     decoding: DecodingSpec | None = None  # how answers are written; None: likelihoods
     candidates: tuple[DecodingSpec, ...] = ()  # decodings of which the best is chosen first
     score_as: str = AS_TRAINED
+    judging: Judging | None = None  # who rates its answers
 
     @property
     def label(self) -> str:
@@ -55,11 +67,14 @@ class Case:
     def short(self) -> str:
         """Label, decoding and seed, for a line that must be short."""
         seed = None if self.seed is None else f"s{self.seed}"
-        return "-".join(part for part in (self.label, self.decoding_name, seed) if part)
+        judged = None if self.judging is None else "judged"
+        return "-".join(part for part in (self.label, self.decoding_name, seed, judged) if part)
 
     @property
     def observes(self) -> Observed:
         """What is observed of each row."""
+        if self.judging is not None:
+            return "rating"
         return "likelihood" if self.decoding is None else "answer"
 
     @property

@@ -123,6 +123,7 @@ class Cells:
             ),
             training_digest=self._training_digest(case, spec, versions),
             decoding=case.decoding,
+            judge=None,
             scorer=None if answers else self.plan.options.scorer,
             libraries=(*versions, ("adaptbench", code)),
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness import __version__
 from harness.config.export import effective
 from harness.core import Cell, Task
+from harness.records import ExamScores
 from harness.results.manifest import Control, Entry, Manifest, TaskRecord, row_digests
 from harness.run.case import Case
 from harness.run.choice import Choice
@@ -20,6 +21,7 @@ def describe(
     computed: frozenset[str] = frozenset(),
     failures: Mapping[str, str] | None = None,
     choices: Mapping[str, Choice] | None = None,
+    exams: Sequence[ExamScores] = (),
 ) -> Manifest:
     """Describe a run.
 
@@ -29,6 +31,7 @@ def describe(
         computed: ids of the cases computed in this very run.
         failures: case id → the line its failure said.
         choices: case id → the decoding that was chosen for it.
+        exams: how its judges did in their examinations.
     """
     task, failures, choices = plan.task, failures or {}, choices or {}
     pool = task.pool + task.leaks
@@ -54,6 +57,7 @@ def describe(
             _entry(case, found, computed, failures, choices.get(case.id)) for case in plan.cases
         ),
         control=Control(*plan.control),
+        exams=tuple(exams),
     )
 
 

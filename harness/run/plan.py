@@ -31,6 +31,7 @@ from harness.data.predictions import check_suffix
 from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import DataError, OptionError, suggest
+from harness.judging.rubric import load_rubric
 from harness.metrics.base import Metric
 from harness.metrics.find import GROUPS, select_metrics
 from harness.models.adapters import check_adapter
@@ -41,7 +42,7 @@ from harness.naming import slug
 from harness.plugins import find_strategies, select_strategies
 from harness.prompts.files import load_template
 from harness.run.adaptations import adapt, adaptation_of
-from harness.run.case import AS_TRAINED, Case, as_suffix
+from harness.run.case import AS_TRAINED, Case, Judging, as_suffix
 from harness.run.given import given_cases, is_given
 from harness.run.variants import Variant, variants_of
 from harness.training.spec import held_out_rows, leakage_line
@@ -122,6 +123,7 @@ def make_plan(options: Options) -> Plan:
         made, named = _cases(options, task, strategies, observed)
         cases += made
         titles |= named
+    cases += _judged(options, cases, metrics)
     if options.predictions is not None and not any(case.decoding for case in cases):
         raise OptionError(
             f"--predictions={options.predictions}: no answer is written; add --decode=greedy, or a "
@@ -177,7 +179,8 @@ def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
         OptionError: so is a decoding.
     """
     read = {metric.observes for metric in select_metrics(options.metrics)}
-    answers = options.decodings if "answer" in read or options.given("decode") else ()
+    written = {"answer", "rating"} & read or options.given("decode")
+    answers = options.decodings if written else ()
     if options.choose_decoding is not None:
         if len(answers) < 2:
             raise OptionError(
@@ -186,6 +189,42 @@ def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
             )
         answers = (replace(answers[0], name=CHOSEN),)
     return (*((None,) if "likelihood" in read else ()), *answers)
+
+
+def _judged(options: Options, cases: Sequence[Case], metrics: Sequence[Metric]) -> list[Case]:
+    """A case for every one with answers, in which a judge rates them; none if nothing reads that.
+
+    Raises:
+        OptionError: there is no judge, its rubric is unusable, or asks for references that are
+            not there.
+    """
+    reads = [metric.name for metric in metrics if metric.observes == "rating"]
+    if not reads:
+        if options.judge is not None:
+            raise OptionError(
+                f"--judge={options.judge}: no metric of --metrics reads ratings; add judge"
+            )
+        return []
+    if options.judge is None:
+        raise OptionError(f"--metrics={reads[0]}: needs --judge=NAME, the model that rates answers")
+    rubric = load_rubric(options.rubric)
+    if rubric.kind != "single":
+        raise OptionError(
+            f"--rubric={options.rubric}: compares two answers; a score needs a rubric of kind "
+            f"single, such as helpful"
+        )
+    source = parse_source(options.judge)
+    dtype = resolve_dtype(options.dtype, resolve_device(options.device))
+    return [
+        replace(
+            case,
+            id=f"{case.id}-judged",
+            source=source,
+            judging=Judging(source, dtype, rubric, case),
+        )
+        for case in cases
+        if case.decoding is not None
+    ]
 
 
 def _held_out(
@@ -395,7 +434,7 @@ def _loading(model: _Model, settings: TrainingSettings, chosen: str) -> Training
 
 
 def _by_model(cases: list[Case]) -> list[Case]:
-    """Order cases so that each model is loaded once: training runs last, otherwise as asked for."""
+    """Order cases so that each model is loaded once: training runs last, then the judge."""
     first: dict[tuple[str, str, bool], int] = {}
     for case in cases:
         first.setdefault(_group(case), len(first))
@@ -403,6 +442,7 @@ def _by_model(cases: list[Case]) -> list[Case]:
     return sorted(
         cases,
         key=lambda case: (
+            case.judging is not None,
             models.index(case.model_name),
             case.training is not None,
             first[_group(case)],

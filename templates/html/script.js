@@ -213,10 +213,10 @@ const written = (data, cell, index) => {
     .map((metric, i) => [metric.noun, cell.values[i][index]])
     .filter(([, value]) => value !== undefined)
     .map(([noun, value]) => `${noun} ${figure(value)}`);
-  const faults = cell.faults[index].map((name) => name.replaceAll("_", " "));
+  const faults = (cell.faults[index] || []).map((name) => name.replaceAll("_", " "));
   box.append(make("p", { class: "label" }, visible(`${cell.id}: ${said.join(", ")}`)));
   for (const [place, ended, tokens] of cell.answers[index]) {
-    const words = `${tokens ? `${tokens} token${tokens === 1 ? "" : "s"}, ` : ""}ended: ${ended}`;
+    const words = `${tokens ? `${tokens} token${tokens === 1 ? "" : "s"}, ` : ""}${ended}`;
     box.append(againstReference(data.strings[place], data.rows[index].output), make("p", { class: "fine" }, visible(words)));
   }
   if (faults.length) box.append(make("p", { class: "fine worse" }, `What went wrong: ${faults.join(", ")}`));
@@ -315,11 +315,11 @@ const explore = (data) => {
     });
     cellBox.value = first;
     otherBox.value = other;
-    const answers = observes === "answer";
+    const answers = observes !== "likelihood";
     at("surprise").hidden = answers;
     at("differences").hidden = !answers;
     if (!faultBox) return;
-    faultBox.parentElement.hidden = !answers;
+    faultBox.parentElement.hidden = observes !== "answer";
     faultBox.value = "";
   };
   if (metricBox) {
@@ -364,7 +364,7 @@ const explore = (data) => {
     box.append(make("h3", {}, "Instruction"),
       make("div", { class: "text", ...inChinese(row.instruction) }, ...inked(row.instruction)));
     if (tags) box.append(make("p", { class: "fine" }, tags));
-    const answers = metricOf(data).observes === "answer";
+    const answers = metricOf(data).observes !== "likelihood";
     const show = answers ? written : underCell;
     if (answers && row.output) {
       box.append(make("h3", {}, "Reference"), make("div", { class: "text", ...inChinese(row.output) }, ...inked(row.output)));
@@ -406,7 +406,7 @@ const explore = (data) => {
     const key = keys[orderBox.value];
     const said = (i) => [cell, other].flatMap((one) => one.answers[i] || []).map(([place]) => data.strings[place].toLowerCase());
     const wrong = faultBox ? faultBox.value : "";
-    const has = (i) => !wrong || (wrong === "any" ? cell.faults[i].length > 0 : cell.faults[i].includes(wrong));
+    const has = (i) => !wrong || (cell.faults[i] || []).some((name) => wrong === "any" || name === wrong);
     const found = (i) => haystack[i].includes(needle) || said(i).some((text) => text.includes(needle));
     const hits = [...data.rows.keys()].filter((i) => has(i) && found(i)).map((i) => [key(i), i]);
     hits.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : i - j));

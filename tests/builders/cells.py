@@ -37,6 +37,7 @@ CELL = Cell(
     demonstrations_digest="sha-demos",
     training_digest=None,
     decoding=None,
+    judge=None,
     scorer="fast",
     libraries=(("torch", "2.13.0"), ("adaptbench", "sha-code")),
 )

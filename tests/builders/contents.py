@@ -130,7 +130,7 @@ NAMES = ("model", "quantization", "dtype", "prompt")
 EMPTY = (
     *("models", "prompts", "seeds", "scorers", "trainings", "samples", "runs", "precision"),
     *("unshared", "halved", "environments", "noise", "missing"),
-    *("degeneration", "writings", "decodings", "choices"),
+    *("degeneration", "writings", "decodings", "choices", "judges"),
 )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 from harness.core import Example
-from harness.judging.exams import CANARIES, STEPS, Exam, examine, probes
+from harness.judging.probes import CANARIES, probes
+from harness.statistics.exams import STEPS, Exam, examine
 from tests.builders.answers import rows
 
 ROWS = rows(40)
@@ -18,7 +18,7 @@ Judge = Callable[[Example, str], float]
 def exam(judge: Judge) -> Exam:
     made = probes(ROWS)
     scores = {
-        kind: np.array([judge(row, text) for row, text in zip(ROWS, texts, strict=True)])
+        kind: [judge(row, text) for row, text in zip(ROWS, texts, strict=True)]
         for kind, texts in made.items()
     }
     return examine(scores, scores["reference"])
@@ -94,5 +94,5 @@ def test_probes_are_what_they_are_called() -> None:
 
 def test_a_judge_that_changes_its_mind_is_told() -> None:
     made = probes(ROWS)
-    scores = {kind: np.full(len(ROWS), 3.0) for kind in made}
-    assert examine(scores, scores["reference"] + 0.25).repeated == pytest.approx(0.25)
+    scores = {kind: [3.0] * len(ROWS) for kind in made}
+    assert examine(scores, [3.25] * len(ROWS)).repeated == pytest.approx(0.25)
