@@ -33,7 +33,7 @@ from harness.run.plan import make_plan
 from harness.session import Session
 
 _KEY = pytest.StashKey[Session]()
-ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "speed")}
+ON_REQUEST = {shipped("suites") / f"test_{name}.py" for name in ("conformance", "judge", "speed")}
 OBSERVING = {
     shipped("suites") / "test_perplexity.py": "likelihood",
     shipped("suites") / "test_answers.py": "answer",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.core import Cell, Example, JudgeSpec, ModelSpec, digest
+from harness.errors import OptionError
 from harness.files import write_atomically
 from harness.judging.asking import asked
 from harness.judging.probes import probes
@@ -22,10 +23,12 @@ from harness.results.json_records import exam_from_json
 from harness.results.store import SHORT, Store
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
+from harness.run.progress import silent
 
 if TYPE_CHECKING:
     from harness.judging.local import Verdicts
     from harness.models.loading import ModelPool
+    from harness.run.bench import Bench
     from harness.run.plan import Plan
 
 Progress = Callable[[str, int, int, str], None]
@@ -180,6 +183,26 @@ class Judges:
         rows = [row.content for row in self.plan.task.examples[:EXAMINED]]
         del spec["name"], spec["revision"]
         return digest([spec, rubric.digest, rows, code_digest(JUDGING)])[:SHORT]
+
+
+def exam_of(bench: Bench) -> ExamScores:
+    """Examine the judge of a run's flags, whatever the run measures.
+
+    Raises:
+        OptionError: no judge is named, or too few rows have references.
+    """
+    from harness.run.plan import judging_of
+
+    options = bench.plan.options
+    if options.judge is None:
+        raise OptionError("suites/test_judge.py: needs --judge=NAME, the model to be examined")
+    judging = judging_of(options, bench.plan.cases[0])
+    case = replace(bench.plan.cases[0], source=judging.source, judging=judging)
+    bench.store.prepare()
+    found = bench.judges.examine(case, judging, silent)
+    if found is None:
+        raise OptionError("suites/test_judge.py: a judge is examined on two rows or more")
+    return found
 
 
 def _question(row: Example, rubric: Rubric) -> list[str]:

@@ -199,32 +199,34 @@ def _judged(options: Options, cases: Sequence[Case], metrics: Sequence[Metric]) 
             not there.
     """
     reads = [metric.name for metric in metrics if metric.observes == "rating"]
-    if not reads:
-        if options.judge is not None:
-            raise OptionError(
-                f"--judge={options.judge}: no metric of --metrics reads ratings; add judge"
-            )
+    if not reads:  # --judge alone is for suites/test_judge.py
         return []
     if options.judge is None:
         raise OptionError(f"--metrics={reads[0]}: needs --judge=NAME, the model that rates answers")
+    return [
+        replace(case, id=f"{case.id}-judged", source=judging.source, judging=judging)
+        for case in cases
+        if case.decoding is not None
+        for judging in [judging_of(options, case)]
+    ]
+
+
+def judging_of(options: Options, answered: Case) -> Judging:
+    """The judge that flags name, of the answers of a case.
+
+    Raises:
+        OptionError: its rubric is unusable, or compares two answers.
+        ModelError: the model cannot be used.
+    """
+    assert options.judge is not None
     rubric = load_rubric(options.rubric)
     if rubric.kind != "single":
         raise OptionError(
             f"--rubric={options.rubric}: compares two answers; a score needs a rubric of kind "
             f"single, such as helpful"
         )
-    source = parse_source(options.judge)
     dtype = resolve_dtype(options.dtype, resolve_device(options.device))
-    return [
-        replace(
-            case,
-            id=f"{case.id}-judged",
-            source=source,
-            judging=Judging(source, dtype, rubric, case),
-        )
-        for case in cases
-        if case.decoding is not None
-    ]
+    return Judging(parse_source(options.judge), dtype, rubric, answered)
 
 
 def _held_out(

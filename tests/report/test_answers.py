@@ -160,7 +160,7 @@ def test_the_page_gets_answers_how_they_ended_and_what_went_wrong(content: Repor
     assert len(first["values"][1]) == len(first["answers"]) == len(first["faults"]) == 40
     place, ended, _ = first["answers"][0][0]
     assert isinstance(data["strings"][place], str)
-    assert ended == "stop token"
+    assert ended == "ended: stop token"
     assert data["cells"][0]["answers"] == []
 
 
