@@ -210,13 +210,15 @@ class Trial:
         return result.facts
 
     def check(self) -> None:
-        """Compare with the reference, if it ran.
+        """Compare our own with the reference, if it ran; how far a peer is off stands in the table.
 
         Raises:
             ConformanceError: a row's NLL is another one.
         """
         from harness.scoring.fast import allowed
 
+        if self.contender in (PEER, PEER_KERNELS):
+            return
         dtype = self.contest.cases[0].dtype
         right = self.contest.nlls.get((self.k, REFERENCE), [])
         found = self.contest.nlls[self.k, self.contender]

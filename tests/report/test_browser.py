@@ -6,8 +6,6 @@ Skipped where there is no Chromium or Chrome.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,25 +22,7 @@ from harness.results.surprisal import encode
 from tests.builders.runs import make_run, report_of
 from tests.builders.texts import HOSTILE
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LABELS = ("zeroshot", "fewshot-random-k01", "fewshot-random-k03")
-
-
-def executable() -> str | None:
-    given = os.environ.get("ADAPTBENCH_CHROMIUM")
-    return given or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = executable()
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on PATH")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def make_hostile(folder: Path) -> Path:
