@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from harness import __version__
-from harness.core import Cell, DecodingSpec, ModelSpec
+from harness.core import Cell, ModelSpec
 from harness.models.fingerprint import hardware, version
 from harness.records import (
     Measurement,
     Precision,
     Provenance,
-    Scoring,
     TrainingRecord,
-    Writing,
 )
 from harness.results.store import Store
 from harness.run.case import Case, Judging
@@ -34,6 +32,7 @@ from harness.run.cells import Cells
 from harness.run.choice import Choice, aside, choose
 from harness.run.given import is_given, measure_given
 from harness.run.judges import Judges
+from harness.run.observing import PRECISION_ROWS, doubted, observe
 from harness.run.plan import Plan
 from harness.run.progress import silent
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from harness.models.loading import LoadedModel, ModelPool
 
 Progress = Callable[[str, int, int, str], None]
-PRECISION_ROWS = 8  # rows on which half precision is compared with float32
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,6 @@ class Result:
 
     measurement: Measurement
     cached: bool
-
-
-@dataclass(frozen=True)
-class _Observed:
-    """Observations, and how they were made."""
-
-    seen: tuple[Any, ...]
-    scoring: Scoring = field(default_factory=Scoring)
-    writing: Writing | None = None
 
 
 class Bench:
@@ -236,13 +225,10 @@ class Bench:
         skeletons: dict[str, str] = {}
         rows = self.rows(case, skeletons)
         loaded, training = self._load(case, cell, progress)
-        if case.decoding is None:
-            observed = self._score(case, loaded, rows, progress)
-        else:
-            observed = self._write(case, loaded, rows, case.decoding, progress)
+        observed = observe(self.plan.options, case, loaded, rows, progress)
         # What the cell took is what its observations took.
         seconds, peak = round(time.perf_counter() - started, 3), peak_memory(case.device)
-        observed = self._doubted(case, loaded, rows, observed, progress)
+        observed = doubted(self.plan.options, case, loaded, rows, observed, progress)
         chat = "chat template's" if case.template.chat else loaded.encoder.prefix_kind
         return Measurement(
             cell=cell,
@@ -267,77 +253,6 @@ class Bench:
             spec = replace(spec, adapter_digest=cell.training_digest)
         progress(case.short, 0, 0, "loading the model")
         return self.pool.get(spec, base, adapter), training
-
-    def _score(
-        self, case: Case, loaded: LoadedModel, rows: list[Encoded], progress: Progress
-    ) -> _Observed:
-        """The likelihood of every row."""
-        from harness.scoring.score import score
-
-        total = len(rows)
-        seen, how = score(
-            loaded,
-            rows,
-            self.plan.options.scorer,
-            lambda done: progress(case.short, done, total, "rows"),
-        )
-        return _Observed(seen, scoring=how)
-
-    def _write(
-        self,
-        case: Case,
-        loaded: LoadedModel,
-        rows: list[Encoded],
-        decoding: DecodingSpec,
-        progress: Progress,
-    ) -> _Observed:
-        """The answers to every row."""
-        from harness.generation.engine import write
-
-        total = len(rows)
-        seen, how = write(
-            loaded,
-            rows,
-            decoding,
-            case.seed or 0,
-            lambda done: progress(case.short, done, total, "answers"),
-        )
-        return _Observed(seen, writing=how)
-
-    def _doubted(
-        self,
-        case: Case,
-        loaded: LoadedModel,
-        rows: list[Encoded],
-        observed: _Observed,
-        progress: Progress,
-    ) -> _Observed:
-        """The same with how far it depends on batches: where asked, and in half precision."""
-        from harness.generation.agreement import agreement
-        from harness.scoring.score import repeat
-
-        times, total = self.plan.options.repeat_scoring, len(rows)
-        if case.decoding is None and times > 1:
-            noise = repeat(
-                loaded,
-                rows,
-                self.plan.options.scorer,
-                observed.seen,
-                times,
-                lambda done: progress(case.short, done, total, "rows again"),
-            )
-            return replace(observed, scoring=replace(observed.scoring, repetition=noise))
-        if observed.writing is not None and case.decoding and case.dtype != "float32":
-            found = agreement(
-                loaded,
-                rows[:PRECISION_ROWS],
-                case.decoding,
-                case.seed or 0,
-                observed.seen,
-                lambda done: progress(case.short, done, PRECISION_ROWS, "answers again"),
-            )
-            return replace(observed, writing=replace(observed.writing, agreement=found))
-        return observed
 
     def _train(
         self, case: Case, cell: Cell, base: Path, progress: Progress

@@ -21,6 +21,7 @@ from harness.models.fingerprint import hardware, libraries, version
 from harness.records import Answer, ExamScores, Measurement, Provenance, Rating
 from harness.results.json_records import exam_from_json
 from harness.results.store import SHORT, Store
+from harness.run.asked import judging_of
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
 from harness.run.progress import silent
@@ -191,8 +192,6 @@ def exam_of(bench: Bench) -> ExamScores:
     Raises:
         OptionError: no judge is named, or too few rows have references.
     """
-    from harness.run.plan import judging_of
-
     options = bench.plan.options
     if options.judge is None:
         raise OptionError("suites/test_judge.py: needs --judge=NAME, the model to be examined")

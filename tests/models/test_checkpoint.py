@@ -20,7 +20,7 @@ from harness.models.checkpoint import check_checkpoint, stored_quantization
 from harness.models.loading import LoadedModel, load, load_encoder
 from harness.models.sources import parse_source
 from harness.prompts.rendering import render
-from harness.run.plan import as_stored
+from harness.run.ways import as_stored
 from harness.scoring.score import score
 from tests.builders.models import make_llama
 

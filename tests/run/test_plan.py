@@ -19,7 +19,7 @@ def test_an_unknown_metric_is_found_before_anything_is_read(
     files: Files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Any] = []
-    monkeypatch.setattr(plan_module, "_load_task", read.append)
+    monkeypatch.setattr(plan_module, "read_task", read.append)
     flags = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
     with pytest.raises(MetricError) as caught:
         make_plan(parse_options(flags | {"metrics": "perplexity,perplexiti"}))
