@@ -323,8 +323,9 @@ const explore = (data) => {
     faultBox.value = "";
   };
   if (metricBox) {
-    data.metrics.forEach((metric, i) => metricBox.append(make("option", { value: i }, visible(metric.title))));
-    metricBox.value = data.metrics.findIndex((metric) => metric.first !== undefined);
+    data.metrics.forEach((metric, i) => {
+      if (metric.first !== undefined) metricBox.append(make("option", { value: i }, visible(metric.title)));
+    });
   }
   if (faultBox) {
     const names = [...new Set(data.cells.flatMap((cell) => cell.faults.flat()))].sort();
