@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from functools import lru_cache
 from typing import ClassVar
 
 from harness.core import Example
@@ -178,6 +179,7 @@ def _z_function(text: str) -> list[int]:
     return z
 
 
+@lru_cache(maxsize=1 << 15)  # a report asks twice: for the shares, and for every row's faults
 def _same(text: str, source: str) -> bool:
     if text.strip() == source.strip():
         return bool(source.strip())

@@ -38,12 +38,9 @@ def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
         if not section.metric.pictured:
             continue
         for found in sets(report, section):
-            drawn = {
-                "k": _against_k(found),
-                "distribution": _distribution(found),
-                "rowwise": _rowwise(found, questions),
-                "cost": _cost(found),
-            }
+            drawn = {"k": _against_k(found), "rowwise": _rowwise(found, questions)}
+            if section is report.headline:  # the others' pictures stand folded, and cost as much
+                drawn |= {"distribution": _distribution(found), "cost": _cost(found)}
             for kind, picture in drawn.items():
                 if picture is not None:
                     heading, svg, tables[f"{kind}-{found.slug}"] = picture
