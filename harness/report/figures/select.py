@@ -38,9 +38,13 @@ def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
         if not section.metric.pictured:
             continue
         for found in sets(report, section):
-            drawn = {"k": _against_k(found), "rowwise": _rowwise(found, questions)}
-            if section is report.headline:  # the others' pictures stand folded, and cost as much
-                drawn |= {"distribution": _distribution(found), "cost": _cost(found)}
+            first = section is report.headline  # the others' stand folded, and cost as much
+            drawn = {
+                "k": _against_k(found),
+                "distribution": _distribution(found) if first else None,
+                "rowwise": _rowwise(found, questions),
+                "cost": _cost(found) if first else None,
+            }
             for kind, picture in drawn.items():
                 if picture is not None:
                     heading, svg, tables[f"{kind}-{found.slug}"] = picture

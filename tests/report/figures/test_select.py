@@ -434,6 +434,6 @@ def test_figures_of_a_second_metric_have_its_name() -> None:
         ),
     )
     made, _ = select.pictures(dataclasses.replace(again, explorer=explored))
-    assert {"cost-m-plain", "k-m-plain-likely"} <= set(made)
+    assert {"cost-m-plain", "rowwise-m-plain-likely"} <= set(made)
     assert "cost-m-plain-likely" not in made  # the headline alone has all pictures
     assert all(not name.endswith("-perplexity") for name in select.pictures(one)[0])
