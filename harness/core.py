@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from harness.config.options import Options
 
 Quantization = Literal["none", "nf4", "fp4", "int8", "fp8"]  # fp8: only as it is stored
-Observed = Literal["likelihood", "answer", "rating"]  # what a cell holds of each row
+# What a cell holds of each row.
+Observed = Literal["likelihood", "answer", "rating", "preference"]
 
 
 def digest(value: Any) -> str:

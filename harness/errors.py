@@ -9,6 +9,7 @@
     ├── MetricError      a metric that cannot be found, or what it is made of
     ├── StrategyError    a strategy file, or what a strategy returned
     ├── ModelError       a model or adapter that cannot be found, fetched, loaded or trusted
+    ├── JudgeError       a judge that cannot be asked, or whose words cannot be relied on
     ├── TrainingError    a training run that went wrong (out of memory)
     │   └── DivergenceError  its loss was not finite
     ├── ConformanceError a model that gives one row two numbers
@@ -50,6 +51,10 @@ class MetricError(AdaptbenchError):
 
 class ModelError(AdaptbenchError):
     """A model or an adapter cannot be found, fetched or loaded, or its numbers drifted."""
+
+
+class JudgeError(AdaptbenchError):
+    """A judge cannot be reached or asked, is over its budget, or is not the one that it was."""
 
 
 class ConformanceError(AdaptbenchError):

@@ -86,18 +86,45 @@ STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"  # how an 
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """What a judge says to one question.
+
+    Attributes:
+        said: the verdict, as it stands on the menu, of a local judge the likeliest; empty where
+            there is none.
+        value: what it is worth, of a local judge the expectation; of a pair, what the answer that
+            stands first gets: 1 it wins, 0 it loses, ½ neither. None: unjudged.
+        reason: why it is unjudged; empty where it is not.
+        why: the judge's own reason for its verdict; empty of a judge that writes none.
+        reply: what it wrote, as it came; empty of a local judge.
+        probabilities: of a local judge, of each verdict of the menu, in its order.
+        mass: of a local judge, what it gives to the menu at all.
+        spread: standard deviation of the value under these probabilities.
+        asked: how often it was asked.
+        tokens: what was read and written for it, as a server counted them.
+    """
+
+    said: str
+    value: float | None
+    reason: str = ""
+    why: str = ""
+    reply: str = ""
+    probabilities: tuple[float, ...] = ()
+    mass: float | None = None
+    spread: float | None = None
+    asked: int = 1
+    tokens: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
 class Rating:
     """What a judge says of one answer.
 
     Attributes:
         id: of the row.
         text: the answer.
-        value: what the verdict is worth; None where there is none: unjudged.
-        said: the verdict, of a local judge the likeliest.
-        reason: why it is unjudged; empty where it is not.
-        probabilities: of a local judge, of each verdict of the menu, in its order.
-        mass: of a local judge, what it gives to the menu at all.
-        spread: standard deviation of the value under these probabilities.
+        ruling: what the judge says.
+        worst: the least that a verdict is worth.
         n_context: tokens before the answer, for its writer.
         demo_ids: ids of the demonstrations that its writer was shown.
         draw: which of the row's draws it is, from 0.
@@ -105,18 +132,85 @@ class Rating:
 
     id: str
     text: str
-    value: float | None
-    said: str = ""
-    reason: str = ""
-    probabilities: tuple[float, ...] = ()
-    mass: float | None = None
-    spread: float | None = None
+    ruling: Ruling
+    worst: float = 0.0
     n_context: int = 0
     demo_ids: tuple[str, ...] = ()
     draw: int = 0
 
+    @property
+    def value(self) -> float | None:
+        """The answer's score; None where it is unjudged."""
+        return self.ruling.value
 
-Observation = Likelihood | Answer | Rating  # what metrics are read from
+    @property
+    def rulings(self) -> tuple[Ruling, ...]:
+        """What the judge said, once."""
+        return (self.ruling,)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which of two answers to a row a judge prefers, asked in both orders.
+
+    Attributes:
+        id: of the row.
+        text: the answer whose wins are counted.
+        other: the answer that it is compared with.
+        first: what the judge says where ``text`` stands first.
+        second: what it says where ``text`` stands second.
+        n_context: tokens before the answer, for its writer.
+        demo_ids: ids of the demonstrations that its writer was shown.
+        draw: which of the row's draws it is, from 0.
+    """
+
+    id: str
+    text: str
+    other: str
+    first: Ruling
+    second: Ruling
+    n_context: int = 0
+    demo_ids: tuple[str, ...] = ()
+    draw: int = 0
+
+    @property
+    def orders(self) -> tuple[float | None, float | None]:
+        """What the answer gets where it stands first, and where it stands second."""
+        second = None if self.second.value is None else 1 - self.second.value
+        return self.first.value, second
+
+    @property
+    def value(self) -> float | None:
+        """1 it wins, 0 it loses; ½ where neither does, or the order decides; None: unjudged."""
+        first, second = self.orders
+        if first is None or second is None:
+            return None
+        return first if first == second else 0.5
+
+    @property
+    def rulings(self) -> tuple[Ruling, ...]:
+        """What the judge said in both orders."""
+        return self.first, self.second
+
+
+Observation = Likelihood | Answer | Rating | Preference  # what metrics are read from
+
+
+@dataclass(frozen=True)
+class LabelledScore:
+    """A person's word on an answer, or on two, and the judge's.
+
+    Attributes:
+        id: of the row.
+        human: the person's score; of a pair 1, 0 or ½, what the first answer gets.
+        judged: the judge's, on the same scale; None: unjudged.
+        lengths: characters of the answer; of a pair, of both.
+    """
+
+    id: str
+    human: float
+    judged: float | None
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -127,17 +221,27 @@ class ExamScores:
         judge: its model's name.
         rubric: the rubric's name.
         rows: ids of the rows.
-        scores: kind of answer → the score of every row.
-        again: of the references, judged once more.
+        scores: of a judge of single answers: kind of answer → the score of every row.
+        again: what was judged once more: the references, or of pairs ``orders["truncated"]``, what
+            the reference gets where it stands first.
         mass: the mean of what a local judge gives to its menu.
+        orders: of a judge of pairs: kind of answer → of every row what the reference gets against
+            it where the reference stands first, and where it stands second.
+        labels: what people said of answers, and the judge.
+
+    A score that is None is one that the judge did not give.
     """
 
     judge: str
     rubric: str
     rows: tuple[str, ...]
-    scores: Mapping[str, tuple[float, ...]]
-    again: tuple[float, ...]
+    scores: Mapping[str, tuple[float | None, ...]]
+    again: tuple[float | None, ...]
     mass: float | None = None
+    orders: Mapping[str, tuple[tuple[float | None, float | None], ...]] = field(
+        default_factory=dict
+    )
+    labels: tuple[LabelledScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -385,3 +489,8 @@ class Measurement:
     def ratings(self) -> tuple[Rating, ...]:
         """The observations, where they are ratings; else nothing."""
         return tuple(one for one in self.observations if isinstance(one, Rating))
+
+    @property
+    def preferences(self) -> tuple[Preference, ...]:
+        """The observations, where they are preferences; else nothing."""
+        return tuple(one for one in self.observations if isinstance(one, Preference))
