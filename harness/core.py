@@ -316,13 +316,19 @@ class JudgeSpec:
         model: the judge.
         rubric: its name.
         rubric_digest: of what it says.
-        answers_digest: of the questions, the answers, and the references where they are shown.
+        answers_digest: of the questions as they are asked, answers and references in them.
+        against: the label of what the answers are compared with; empty where each is rated alone.
+        limits: the least and the greatest that a verdict is worth.
     """
 
     model: ModelSpec
     rubric: str
     rubric_digest: str
     answers_digest: str
+    against: str = ""
+    limits: tuple[float, float] = (0.0, 1.0)
+
+    NAMES: ClassVar[frozenset[str]] = frozenset({"rubric", "against", "limits"})
 
 
 @dataclass(frozen=True)
@@ -330,7 +336,8 @@ class Cell:
     """What is observed of one model on all test rows, by everything that determines it.
 
     A cell holds likelihoods, or answers where it has a ``decoding``, or a judge's ratings of such
-    answers; ``scorer`` is of the first. What is rated are texts, whoever wrote them.
+    answers, or its preferences between them and others; ``scorer`` is of the first. What is rated
+    are texts, whoever wrote them.
     ``NAMES`` are the fields that say what a cell is called; ``key``, its name in the store, is made
     of the others.
     """
@@ -363,15 +370,15 @@ class Cell:
     def observes(self) -> Observed:
         """What the cell holds of each row."""
         if self.judge is not None:
-            return "rating"
+            return "preference" if self.judge.against else "rating"
         return "likelihood" if self.decoding is None else "answer"
 
     @property
     def key(self) -> str:
         """SHA-256 over everything that determines what is observed, and over nothing else."""
         if self.judge is not None:
-            judge = asdict(self.judge)
-            del judge["rubric"]
+            known = asdict(self.judge).items()
+            judge = {name: value for name, value in known if name not in JudgeSpec.NAMES}
             judge["model"] = _of_bytes(judge["model"])
             return digest({"judge": judge, "libraries": self.libraries})
         values = {name: value for name, value in asdict(self).items() if name not in self.NAMES}

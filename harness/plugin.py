@@ -38,6 +38,7 @@ OBSERVING = {
     shipped("suites") / "test_perplexity.py": "likelihood",
     shipped("suites") / "test_answers.py": "answer",
     shipped("suites") / "test_ratings.py": "rating",
+    shipped("suites") / "test_preferences.py": "preference",
 }
 GATE = "gate"  # the "file" that the gate's failures are reported under
 CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
@@ -97,7 +98,8 @@ def pytest_configure(config: pytest.Config) -> None:
     console.prepare()
     config.addinivalue_line(
         "markers",
-        'observes(kind): which cells a test gets as case: "likelihood", "answer", "rating"',
+        'observes(kind): which cells a test gets as case: "likelihood", "answer", "rating", '
+        '"preference"',
     )
     try:
         plan = make_plan(_options(config))
@@ -137,8 +139,8 @@ def _terminal(config: pytest.Config) -> IO[str] | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one item of every cell for a test that asks for ``case``.
 
-    A test gets the cells that hold likelihoods, or what its mark ``observes("answer")`` or
-    ``observes("rating")`` says.
+    A test gets the cells that hold likelihoods, or what its mark ``observes("answer")``,
+    ``observes("rating")`` or ``observes("preference")`` says.
     """
     if "case" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker("observes")
@@ -193,16 +195,29 @@ def _is_cell(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Before the first cell: a writable results directory, and every model within reach."""
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
-        return
+        return None
     try:
+        if session_of(session.config).plan.options.judge_dry_run:
+            return _dry_run(session.config)
         session_of(session.config).start()
     except AdaptbenchError as error:
         # A worker of xdist has no way to end the run; its cells fail with the same line.
         if not _is_worker(session.config):
             raise pytest.UsageError(str(error)) from None
+    return None
+
+
+def _dry_run(config: pytest.Config) -> bool:
+    """Say what judging would take, and run no test."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not _is_worker(config):
+        reporter.section("adaptbench: what judging would take")
+        for line in session_of(config).dry_run():
+            reporter.write_line(line)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

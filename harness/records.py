@@ -197,6 +197,21 @@ Observation = Likelihood | Answer | Rating | Preference  # what metrics are read
 
 
 @dataclass(frozen=True)
+class Label:
+    """What a person says of an answer, or of two.
+
+    Attributes:
+        id: of the row.
+        texts: the answer; of a pair, both.
+        score: the person's score; of a pair 1, 0 or ½, what the first answer gets.
+    """
+
+    id: str
+    texts: tuple[str, ...]
+    score: float
+
+
+@dataclass(frozen=True)
 class LabelledScore:
     """A person's word on an answer, or on two, and the judge's.
 

@@ -20,10 +20,12 @@ from harness.results.baseline import check_replaceable, read_baseline, update_ba
 from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run.bench import Bench, Result
+from harness.run.budget import check_budget, estimates, lines
 from harness.run.case import Case
 from harness.run.choice import Choice
 from harness.run.describe import describe
 from harness.run.given import is_given
+from harness.run.jurors import limits_of
 from harness.run.plan import Plan
 from harness.run.progress import ProgressLine
 
@@ -64,8 +66,15 @@ class Session:
         self.check_baseline()
         self.bench.store.prepare()
         for case in self.plan.cases:
-            self.bench.model_digest(case)
+            if case.judging is None or not case.judging.remote:
+                self.bench.model_digest(case)
+        check_budget(self.bench)
         self.active = True
+
+    def dry_run(self) -> list[str]:
+        """What judging would take, in lines; nothing is asked."""
+        self.bench.store.prepare()
+        return lines(estimates(self.bench), limits_of(self.plan))
 
     def measure(self, case: Case, column: Callable[[], int]) -> Result:
         """Measure a case, showing progress behind column ``column()`` of the terminal.
@@ -171,7 +180,7 @@ class Session:
         found: dict[str, ExamScores] = {}
         for case in self.plan.cases:
             if case.judging is not None:
-                exam = self.bench.judges.exam(case, case.judging)
+                exam = self.bench.examining.known(case, case.judging)
                 found |= {} if exam is None else {repr(exam): exam}
         return list(found.values())
 

@@ -17,6 +17,7 @@ from harness.plugins import find_strategies
 ASIDE = (
     *("results-dir", "predictions", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
+    *("judge-concurrency", "judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
 )
 OF_FILES = ("data", "train-data", "columns", "skip-bad-rows", "direction-pattern")
 IF_CHOSEN = ("control", "metrics")  # written only where they are not the default
@@ -51,15 +52,17 @@ def _flags(options: Options) -> dict[str, Any]:
         if getattr(options, name) == BY_FIELD[name].default:
             aside.add(name)
     if options.judge is None:
-        aside.add("rubric")
+        aside |= {"rubric", "pairs", "judge-unjudged"}
     if not options.given("decode"):  # which asks for answers, whatever it names
         aside.add("decode")
     flags = {flag.name: getattr(options, flag.field) for flag in FLAGS if flag.name not in aside}
     recipe = {name: _plain(value) for name, value in flags.items() if value not in (None, ())}
     recipe["model"] = [_absolute(text) for text in options.model]
-    recipe["prompt"] = [
-        _absolute(text) if may_be_path("prompt", text) else text for text in options.prompt
-    ]
+    for name in ("prompt", "rubric"):
+        if name in recipe:
+            recipe[name] = [
+                _absolute(text) if may_be_path(name, text) else text for text in recipe[name]
+            ]
     return recipe
 
 
@@ -79,7 +82,9 @@ def _strategies(options: Options, schemas: Mapping[str, Schema]) -> dict[str, An
         if table:
             found[name] = table
     decoding = {name: _plain(dict(table)) for name, table in options.decoding.items()}
-    return found | ({"decoding": decoding} if decoding else {}) | alone
+    published = {name: dict(table) for name, table in options.published.items()}
+    more = {"decoding": decoding, "published": published}
+    return found | {name: tables for name, tables in more.items() if tables} | alone
 
 
 def _stands_alone(

@@ -226,15 +226,62 @@ FLAGS: tuple[Flag, ...] = (
         "judge",
         parse.nonempty,
         None,
-        "a model that rates answers, where a metric reads ratings: as --model names one",
+        "who judges answers, for the metrics judge and win_rate: a model as --model names one, or "
+        "openai:MODEL, a model of the endpoint that OPENAI_BASE_URL and OPENAI_API_KEY name",
         "NAME",
     ),
     Flag(
         "rubric",
-        parse.nonempty,
-        "helpful",
-        "what the judge is asked: a name in templates/judges/, or the path of a TOML file",
+        parse.names,
+        ("helpful",),
+        "what the judge is asked: names in templates/judges/, or paths of TOML files; one for "
+        "scores and one for pairs, which is pairwise if none is named",
+        "NAMES",
+    ),
+    Flag(
+        "pairs",
+        parse.choice("control", "all"),
+        "control",
+        "which answers the metric win_rate compares: each strategy's with the control's, or of "
+        "every two strategies",
         "NAME",
+    ),
+    Flag(
+        "judge-labels",
+        parse.path,
+        None,
+        "what people said of answers (id, answer, score; or id, answer, other, verdict A, B or C): "
+        "the judge's agreement with them is reported, and scores are corrected by them",
+        "FILE",
+    ),
+    Flag(
+        "judge-unjudged",
+        parse.share,
+        0.05,
+        "share of a cell's answers that may be without a verdict; with more, the cell fails",
+        "SHARE",
+    ),
+    Flag(
+        "judge-concurrency",
+        parse.integer(1, 256),
+        4,
+        "questions that an endpoint is asked at a time",
+        "N",
+    ),
+    Flag("judge-rate", parse.integer(1, 10**6), None, "calls to an endpoint a minute", "N"),
+    Flag("judge-calls", parse.integer(1, 10**9), None, "calls to an endpoint in all", "N"),
+    Flag(
+        "judge-tokens",
+        parse.integer(1, 10**12),
+        None,
+        "tokens that an endpoint may read and write in all",
+        "N",
+    ),
+    Flag(
+        "judge-dry-run",
+        parse.switch,
+        False,
+        "say how many calls and tokens judging would take, and measure nothing",
     ),
     Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(

@@ -15,7 +15,7 @@ from harness.config.decoding import parse_decodings
 from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.recipe import Layer, anchor, check_models, parse_setting, read_recipe
 from harness.config.schema import schema_of, variants
-from harness.config.tables import Decodings, Reader, Strategies, merged
+from harness.config.tables import Decodings, Published, Reader, Strategies, merged
 from harness.core import DecodingSpec, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flag import Flag
@@ -31,6 +31,7 @@ class Options:
         strategies: a strategy's name → its settings, as far as they are not defaults.
         per_model: a text of ``model`` → the settings of strategies that differ for it.
         decoding: a decoding's name → its settings, of tables.
+        published: a metric's name → what was measured elsewhere, by name.
         trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
@@ -62,7 +63,15 @@ class Options:
     predictions: Path | None = None
     score_predictions: tuple[Path, ...] = ()
     judge: str | None = None
-    rubric: str = BY_FIELD["rubric"].default
+    rubric: tuple[str, ...] = BY_FIELD["rubric"].default
+    pairs: str = BY_FIELD["pairs"].default
+    judge_labels: Path | None = None
+    judge_unjudged: float = BY_FIELD["judge_unjudged"].default
+    judge_concurrency: int = BY_FIELD["judge_concurrency"].default
+    judge_rate: int | None = None
+    judge_calls: int | None = None
+    judge_tokens: int | None = None
+    judge_dry_run: bool = False
     limit: int | None = None
     scorer: str = "fast"
     score_as: tuple[str, ...] = ("trained",)
@@ -80,6 +89,7 @@ class Options:
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
     decoding: Decodings = field(default_factory=dict)
+    published: Published = field(default_factory=dict)
     trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
@@ -168,6 +178,7 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
         strategies=tables.strategies,
         per_model=tables.per_model,
         decoding=tables.decoding,
+        published=tables.published,
         trial=any(layer.is_trial for layer in layers),
         explicit=frozenset(values),
     )
@@ -223,15 +234,15 @@ def _anchored(flag: Flag, value: Any, folder: Path | None) -> Any:
         return folder / value
     if flag.name == "score-predictions":
         return tuple(folder / path for path in value)
-    if flag.name == "judge" or (flag.name == "rubric" and may_be_path(flag.name, value)):
-        return anchor(value, folder)
-    if flag.name == "model" or flag.name == "prompt":
+    if flag.name == "judge":
+        return value if value.startswith("openai:") else anchor(value, folder)
+    if flag.name in ("model", "prompt", "rubric"):
         return tuple(anchor(x, folder) if may_be_path(flag.name, x) else x for x in value)
     return value
 
 
 def may_be_path(flag: str, text: str) -> bool:
-    """Whether a model or prompt of this name can be a path; a prompt shows it."""
+    """Whether a model, prompt or rubric of this name can be a path; the latter two show it."""
     return flag == "model" or "/" in text or text.endswith(".toml")
 
 

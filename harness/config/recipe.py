@@ -23,6 +23,9 @@ A recipe is TOML. Its top level takes every flag by name; tables hold the rest::
     do_sample = true
     temperature = 0.3
 
+    [published.judge]               # what was measured elsewhere, to look at
+    "the paper's adapter" = 4.15
+
     [trial]                         # what --limit=N changes besides
     qlora.max_steps = 10
 

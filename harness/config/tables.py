@@ -1,8 +1,8 @@
 """The tables of all layers together: each strategy's settings, and what differs for a model.
 
 A table of a layer is a strategy's (``[qlora]``), one that stands in a strategy's and may stand on
-its own as well (``[subset]``), a decoding's (``[decoding.NAME]``), or ``[for."MODEL"]``, which
-holds strategies'.
+its own as well (``[subset]``), a decoding's (``[decoding.NAME]``), a metric's published numbers
+(``[published.METRIC]``), or ``[for."MODEL"]``, which holds strategies'.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from harness.config.flags import BY_FIELD, FLAGS
 from harness.config.recipe import Layer
 from harness.config.schema import PRESENT, Settings, over, read, schema_of, settled, try_tables
 from harness.errors import OptionError, suggest
+from harness.metrics.find import metric_names
 from harness.plugins import STRATEGIES, find
 
-OTHERS = ("decoding", "for")  # tables that are no strategy's
+OTHERS = ("decoding", "published", "for")  # tables that are no strategy's
 Strategies = Mapping[str, Settings]  # a strategy's name → its settings
 Decodings = Mapping[str, Mapping[str, Any]]  # a decoding's name → its settings
+Published = Mapping[str, Mapping[str, float]]  # a metric's name → numbers by name
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Tables:
         strategies: a strategy's name → its settings.
         per_model: a text of ``model`` → what differs for it.
         decoding: a decoding's name → its settings.
+        published: a metric's name → what was measured elsewhere, by name.
     """
 
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
     decoding: Decodings = field(default_factory=dict)
+    published: Published = field(default_factory=dict)
 
 
 class Reader:
@@ -96,7 +100,8 @@ class Reader:
         per_model = {model: _for_model(read_layers, model) for model in sorted(models)}
         for tables in (strategies, *(merged(strategies, own) for own in per_model.values())):
             self._try(tables)
-        return Tables(self._settled(strategies), per_model, _decodings(layers))
+        published = _published(layers)
+        return Tables(self._settled(strategies), per_model, _decodings(layers), published)
 
     @property
     def _names(self) -> list[str]:
@@ -211,6 +216,27 @@ def _decodings(layers: Sequence[Layer]) -> Decodings:
             decoding(name, {**BUILT_IN.get(name, {}), **said}, where)
             if counts:
                 found[name] = said
+    return found
+
+
+def _published(layers: Sequence[Layer]) -> Published:
+    """Every table ``[published.METRIC]``: names and numbers."""
+    found: dict[str, dict[str, float]] = {}
+    for layer in layers:
+        for metric, table in layer.tables.get("published", {}).items():
+            where = f"{layer.where}[published.{metric}]"
+            if metric not in metric_names():
+                known = metric_names()
+                raise OptionError(
+                    f"{where}: no metric {metric!r}{suggest(metric, known)}; known: "
+                    f"{', '.join(known)}"
+                )
+            if not isinstance(table, Mapping):
+                raise OptionError(f"{where}: expected a table of numbers, found {table!r:.60}")
+            for name, value in table.items():
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise OptionError(f"{where} {name} = {value!r:.40}: expected a number")
+                found.setdefault(metric, {})[name] = float(value)
     return found
 
 

@@ -44,7 +44,7 @@ def read_predictions(path: Path, rows: Sequence[Example]) -> tuple[Answer, ...]:
     """
     known = {row.id for row in rows}
     found: dict[str, tuple[str, str]] = {}  # id → where it stands, and the answer
-    for place, raw in _rows(path):
+    for place, raw in raw_rows(path):
         if isinstance(raw, DataError):
             raise raw
         where = f"{path}, {place}"
@@ -65,7 +65,7 @@ def read_predictions(path: Path, rows: Sequence[Example]) -> tuple[Answer, ...]:
     return tuple(_answer(row.id, found[row.id][1]) for row in rows)
 
 
-def _rows(path: Path) -> RawRows:
+def raw_rows(path: Path) -> RawRows:
     """The rows of the file as they stand there, whatever holds them."""
     content = open_file(path)
     if content.text is None:

@@ -145,9 +145,12 @@ def _missing(name: str, current: Snapshot, baseline: Snapshot) -> Verdict:
     )
 
 
-def _not_finite(name: str, metric: str, places: Sequence[int], ids: Sequence[str]) -> Verdict:
+def _not_finite(
+    name: str, metric: str, places: Sequence[int], ids: Sequence[str], unjudged: bool = False
+) -> Verdict:
     shown = ", ".join(repr(ids[index]) for index in places[:SHOWN])
-    line = f"{len(places)} rows are not finite: {shown}"
+    what = "are unjudged" if unjudged else "are not finite"
+    line = f"{len(places)} rows {what}: {shown}"
     return Verdict(name, "FAIL", line, fails=True, metric=metric)
 
 
@@ -159,7 +162,14 @@ def _before_comparing(
     ours, theirs = now.metrics[metric.name], before.metrics.get(metric.name)
     ids = list(current.rows)
     if ours.nonfinite:
-        return _not_finite(name, metric.name, ours.nonfinite, ids)
+        return _not_finite(name, metric.name, ours.nonfinite, ids, metric.partial)
+    judge = [what for what in ("judge", "rubric") if now.facts.get(what) != before.facts.get(what)]
+    if metric.observes in ("rating", "preference") and judge:
+        line = (
+            f"the {' and the '.join(judge)} is another than in the baseline, and what two judges "
+            f"say can not be compared; --update-baseline begins anew"
+        )
+        return Verdict(name, "FAIL", line, fails=True, metric=metric.name)
     if theirs is None:
         line = f"the metric {metric.name} is not in the baseline; --update-baseline adds it"
         return Verdict(name, "NEW", line, metric=metric.name)

@@ -30,9 +30,14 @@ import numpy as np
 
 from harness.core import Example, Observed
 from harness.errors import MetricError, one_line
-from harness.records import Answer, Likelihood, Observation, Rating
+from harness.records import Answer, Likelihood, Observation, Preference, Rating
 
-KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer, "rating": Rating}
+KINDS: dict[str, type[Any]] = {
+    "likelihood": Likelihood,
+    "answer": Answer,
+    "rating": Rating,
+    "preference": Preference,
+}
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -131,7 +136,8 @@ class Metric:
         name: what ``--metrics`` calls it; ASCII letters, digits and _.
         title: in headings and sentences, e.g. ``mean perplexity``.
         noun: what one row has, e.g. ``perplexity``.
-        observes: which observations it reads: ``likelihood``, ``answer`` or ``rating``.
+        observes: which observations it reads: ``likelihood``, ``answer``, ``rating`` or
+            ``preference``.
         better: whether ``lower`` or ``higher`` values are better.
         scale: ``log`` where rows are compared by the ratio of what is shown, ``linear`` where by
             the difference. On a log scale, what is shown is the exponential of what is tested.
@@ -150,6 +156,10 @@ class Metric:
         notes: sentences for the reader of a report.
         needs_reference: whether it reads the row's reference.
         pictured: whether pictures are drawn of it.
+        partial: whether a row may be without a value, as where a judge gave no verdict. Such rows
+            are counted, left out of means and comparisons, and fail the gate.
+        null: where a cell compares two systems by itself, the value that says they are alike; it
+            is what the cell is tested against, instead of a control.
     """
 
     name: ClassVar[str]
@@ -169,6 +179,8 @@ class Metric:
     notes: ClassVar[tuple[str, ...]] = ()
     needs_reference: ClassVar[bool] = True
     pictured: ClassVar[bool] = True
+    partial: ClassVar[bool] = False
+    null: ClassVar[float | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Give a metric without a headline of its own the mean, called by its name."""
@@ -206,6 +218,10 @@ class Metric:
     def defined(self, rows: Sequence[Example]) -> Mapping[str, str]:
         """``definition``, with what depends on the test rows: how they are tokenized, say."""
         return self.definition
+
+    def told(self, definition: Mapping[str, str]) -> Metric:
+        """The metric as a stored run defines it, where something of it was the run's to choose."""
+        return self
 
     def shown(self, value: float) -> float:
         """What a reader sees of a value on the scale that is tested."""

@@ -28,7 +28,8 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 class Source:
     """Where a model comes from. ``kind`` is ``embedded``, ``folder``, ``gguf`` or ``hub``.
 
-    Or ``given``: a file of answers, which stand in for a model that is not here.
+    Or ``given``: a file of answers, which stand in for a model that is not here; or ``endpoint``: a
+    judge that a server has.
     """
 
     kind: str

@@ -151,7 +151,7 @@ def body(section: Section, shown: Sequence[Column]) -> list[list[Shown]]:
 def _anchored(section: Section, anchor: Anchor, column: Column) -> Shown:
     """What a column shows of the floor or the ceiling: its name, and the headline."""
     if column.name == "strategy":
-        return Shown(anchor.name, css="anchor")
+        return Shown(anchor.name + " (published)" * anchor.published, css="anchor")
     if column.name in ("mean", "mean and interval"):
         digits = section.metric.headline.digits
         return Shown(number(anchor.value, digits), sort=anchor.value, css="anchor")
@@ -160,7 +160,7 @@ def _anchored(section: Section, anchor: Anchor, column: Column) -> Shown:
 
 def all_columns(report: Report, section: Section) -> list[Column]:
     """Every column that a table of results can have."""
-    metric, control = section.metric, report.control.title
+    metric, control = section.metric, versus(report, section)
     return [
         Column("strategy", "strategy", _strategy, numeric=False),
         *(Column(name, name, _field(name), numeric=False) for name in VARYING),
@@ -181,6 +181,12 @@ def all_columns(report: Report, section: Section) -> list[Column]:
         Column("nonfinite", "not finite", lambda line: _count(line.result.nonfinite)),
         Column("training", "training", _training, small="tokens, seconds"),
     ]
+
+
+def versus(report: Report, section: Section) -> str:
+    """What the values of a section are compared with."""
+    null = section.metric.null
+    return report.control.title if null is None else f"{null:g}"
 
 
 def _of_means(metric: Metric) -> list[Column]:

@@ -76,6 +76,8 @@ def conclusions(
     say = _Sentences(metric, control, trusted)
     entries = [_Entry(*each) for each in zip(results, tested, strict=True)]
     places = list(dict.fromkeys(_place(entry.group) for entry in entries))
+    if metric.null is not None:
+        return [_where(_place(one.group), places) + say.wins(one) for one in entries]
     found = []
     for place in places:
         members = [entry for entry in entries if _place(entry.group) == place]
@@ -174,6 +176,23 @@ class _Sentences:
                 f"{self._against(second)}."
             )
         return found
+
+    def wins(self, entry: _Entry) -> str:
+        """How often a group wins against another, and how surely that is no half."""
+        label, against = entry.group.label, entry.group.against
+        found = entry.result.comparison
+        if entry.result.mean is None or found is None:
+            return f"{label} against {against}: too few rows have a verdict."
+        half = self.metric.null or 0.0
+        rate, low, high = (
+            f"{100 * (half + value):.0f}"
+            for value in (found.widest.estimate, found.widest.low, found.widest.high)
+        )
+        sure = self._sure(found)
+        told = f"{rate} % of rows [{low}, {high}]"
+        if sure == "not sure":
+            return f"{label} is not shown to win more or less than half against {against}: {told}."
+        return f"{label} wins {told} against {against}, {sure}."
 
     def more_shots(self, entries: Sequence[_Entry]) -> list[str]:
         """Whether the most demonstrations are better than the fewest, for each way of choosing."""

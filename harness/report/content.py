@@ -24,6 +24,7 @@ from harness.report.learning import training_runs
 from harness.report.members import Members, Row
 from harness.report.nouns import (
     GIVEN,
+    Anchor,
     CellFacts,
     CellResult,
     Environment,
@@ -149,19 +150,33 @@ def _section(
         for result, limits, one in zip(results, bounds, found, strict=True)
     ]
     denominators = [readings[one.rows[0].entry.id].denominators for one in members]
+    trusted = _trusted(metric, manifest)
     return Section(
         metric=metric,
         cells=_cell_results(metric, in_order, readings, verdicts),
         groups=tuple(results),
-        conclusions=tuple(conclusions(metric, manifest.control, results, tested, denominators)),
+        conclusions=tuple(
+            conclusions(metric, manifest.control, results, tested, denominators, trusted)
+        ),
         spreads=_spreads(results),
-        anchors=anchors(metric, manifest.rows) if members else (),
+        anchors=_anchors(metric, manifest) if members else (),
     )
 
 
+def _anchors(metric: Metric, manifest: Manifest) -> tuple[Anchor, ...]:
+    """What the numbers of a section are read against; what was published last."""
+    levels = manifest.published.get(metric.name, {})
+    published = (Anchor(name, value, published=True) for name, value in levels.items())
+    return (*anchors(metric, manifest.rows), *published)
+
+
 def _trusted(metric: Metric, manifest: Manifest) -> bool:
-    """Whether what a metric says may be called sure: not if its judge failed its examination."""
-    return metric.observes != "rating" or all(judged(one).exam.trusted for one in manifest.exams)
+    """Whether what a metric says may be called sure: of judges, where they were examined well."""
+    if metric.observes not in ("rating", "preference"):
+        return True
+    pairs = metric.observes == "preference"
+    exams = [judged(one).exam for one in manifest.exams if bool(one.orders) == pairs]
+    return bool(exams) and all(exam.trusted for exam in exams)
 
 
 def _order(manifest: Manifest) -> Callable[[Row], int]:
@@ -220,6 +235,9 @@ def _worst(group: Sequence[Row], verdicts: Mapping[str, str]) -> str | None:
 def _compared(
     metric: Metric, tested: Sequence[Array], controls: Sequence[int | None]
 ) -> list[Comparison | None]:
+    null = metric.null
+    if null is not None:  # each compares two systems by itself
+        return compare_groups(metric, [(ours, np.full_like(ours, null)) for ours in tested])
     pairs = [
         None if control is None else (ours, tested[control])
         for ours, control in zip(tested, controls, strict=True)
@@ -271,6 +289,7 @@ def _group(members: Sequence[Row], planned: int) -> Group:
         dtype=cell.model.dtype,
         prompt=entry.prompt,
         decoding=entry.decoding,
+        against=entry.against,
         k=cell.k,
         select=cell.select,
         draw=cell.draw,
@@ -302,6 +321,7 @@ def _cell(row: Row) -> CellFacts:
         prompt=row.entry.prompt,
         observes=row.entry.observes,
         decoding=row.entry.decoding,
+        against=row.entry.against,
         key=cell.key,
         n=cell.n,
         seconds=row.measurement.seconds,

@@ -21,7 +21,7 @@ from harness.places import TEMPLATES
 from harness.report.figures.nouns import Table
 from harness.report.formatting import FILTERS, number, visible
 from harness.report.markdown import Figures, known_to_templates
-from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report, Section
+from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report, Section, named
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
@@ -186,13 +186,15 @@ def _first(report: Report, section: Section) -> dict[str, int]:
     ]
     controls.sort(key=lambda group: group.quantization != best[0].quantization)
     others = [group for group in (*controls, *best) if group is not best[0]] or best[:1]
-    return {"first": _place(cells, best[0]), "other": _place(cells, others[0])}
+    places = [_place(cells, group, section.metric) for group in (best[0], others[0])]
+    return dict(zip(("first", "other"), places, strict=True))
 
 
-def _place(cells: Sequence[ExplorerCell], group: Group) -> int:
-    """Where a group's first cell stands."""
-    names = (
-        (cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label, cell.decoding)
-        for cell in cells
+def _place(cells: Sequence[ExplorerCell], group: Group, metric: Metric) -> int:
+    """Where the first cell of a group stands that the metric reads."""
+    found = (
+        place
+        for place, cell in enumerate(cells)
+        if cell.observes == metric.observes and named(cell) == group.name
     )
-    return next((place for place, name in enumerate(names) if name == group.name), 0)
+    return next(found, 0)

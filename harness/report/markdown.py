@@ -14,6 +14,7 @@ from harness.report.columns import (
     lines,
     verdict_columns,
     verdict_table,
+    versus,
 )
 from harness.report.formatting import FILTERS, in_markdown
 from harness.report.nouns import Report
@@ -40,6 +41,7 @@ def known_to_templates(report: Report) -> dict[str, object]:
         "lines": lines,
         "cell_columns": cell_columns,
         "joined": joined,
+        "versus": versus,
         "verdicts": verdict_table(gate, metrics) if gate and not gate.problem else [],
         "tested": verdict_columns(metrics),
     }

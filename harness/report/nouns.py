@@ -49,6 +49,7 @@ class CellFacts:
     prompt: str
     observes: str
     decoding: str
+    against: str
     key: str
     n: int
     seconds: float
@@ -71,6 +72,7 @@ class CellResult:
 class Group:
     """A strategy variant over its seeds, whatever the metric.
 
+    ``against`` is the label of what a judge compared its answers with; empty for anything else.
     ``context_tokens`` is what a query costs before its answer, on average. ``training_*`` are of
     one seed's training run; None without one.
     """
@@ -82,6 +84,7 @@ class Group:
     dtype: str
     prompt: str
     decoding: str
+    against: str
     k: int
     select: str | None
     draw: str
@@ -97,7 +100,7 @@ class Group:
     @property
     def name(self) -> tuple[str, ...]:
         """What tells it from other groups."""
-        return self.model, self.quantization, self.dtype, self.prompt, self.label, self.decoding
+        return named(self)
 
     def value(self, field: str) -> str:
         """One of the fields that tell rows of a table apart: those of ``VARYING``."""
@@ -142,10 +145,14 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Answers that no model wrote, under one metric: the source copied, or the reference."""
+    """Answers that no model wrote, under one metric: the source copied, or the reference.
+
+    Or, ``published``, what was measured elsewhere: to look at, and compared with nothing.
+    """
 
     name: str
     value: Number
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class StdFactor:
 class Section:
     """What a report says under one metric, of the cells that the metric reads.
 
-    ``anchors`` are what answers are read against: the floor, and the ceiling.
+    ``anchors`` are what answers are read against: the floor, the ceiling, published numbers.
     """
 
     metric: Metric
@@ -173,18 +180,22 @@ class Section:
 
     @property
     def constant(self) -> dict[str, str]:
-        """What all groups have in common, so that a table need not repeat it in every row."""
+        """What all groups have in common, so that a table need not repeat it in every row.
+
+        What no group has is left out.
+        """
         groups = [result.group for result in self.groups]
         return {
             name: groups[0].value(name)
             for name in VARYING
-            if groups and len({group.value(name) for group in groups}) == 1
+            if len({group.value(name) for group in groups}) == 1 and groups[0].value(name)
         }
 
     @property
     def varying(self) -> list[str]:
         """Columns that stand in its tables because they tell rows apart."""
-        return [name for name in VARYING if name not in self.constant]
+        groups = [result.group for result in self.groups]
+        return [name for name in VARYING if len({group.value(name) for group in groups}) > 1]
 
 
 @dataclass(frozen=True)
@@ -379,6 +390,7 @@ class ExplorerCell:
     dtype: str
     prompt: str
     decoding: str
+    against: str
     observes: str
     label: str
     seed: int | None
@@ -471,4 +483,10 @@ class Report:
 
 
 GIVEN = "predictions"  # the strategy of answers in files
-VARYING = ("model", "quantization", "dtype", "prompt", "decoding")
+VARYING = ("model", "quantization", "dtype", "prompt", "decoding", "against")
+NAMED = ("model", "quantization", "dtype", "prompt", "label", "against", "decoding")
+
+
+def named(one: Group | CellFacts | ExplorerCell) -> tuple[str, ...]:
+    """What cells that differ only in their seed have in common, and no others."""
+    return tuple(getattr(one, name) for name in NAMED)

@@ -13,7 +13,7 @@ from harness.core import Example, PromptTemplate
 from harness.errors import PromptError
 from harness.metrics.base import Metric
 from harness.prompts.rendering import ChatTemplate, Part, parts, skeleton
-from harness.records import Measurement, Rating
+from harness.records import Measurement, Preference, Rating, Ruling
 from harness.report.answers import faults
 from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Number, finite
 from harness.results.manifest import Entry, Manifest
@@ -91,6 +91,7 @@ def _cell(
         dtype=entry.dtype,
         prompt=entry.prompt,
         decoding=entry.decoding,
+        against=entry.against,
         observes=entry.observes,
         label=entry.label,
         seed=entry.seed,
@@ -118,21 +119,56 @@ def _values(
 def _said(rated: Rating) -> str:
     """What a judge says of an answer, in words."""
     if rated.value is None:
-        return f"unjudged: {rated.reason}"
-    spread = "" if rated.spread is None else f", spread {rated.spread:.2f}"
-    return f"judged {rated.said}, score {rated.value:.2f}{spread}"
+        return f"unjudged: {rated.ruling.reason}"
+    return f"score {rated.value:.2f}; judged {_ruled(rated.ruling)}"
+
+
+def _ruled(ruling: Ruling) -> str:
+    """A verdict, and what there is to know of it."""
+    if ruling.value is None:
+        return f"nothing ({ruling.reason})"
+    if ruling.why:
+        return f"{ruling.said}, because: {ruling.why}"
+    if not ruling.probabilities:
+        return ruling.said
+    spread = "" if ruling.spread is None else f", spread {ruling.spread:.2f}"
+    return f"{ruling.said} with {100 * max(ruling.probabilities):.0f} %{spread}"
+
+
+OUTCOMES = {1.0: "wins", 0.0: "loses", 0.5: "half a win"}
+
+
+def _compared(one: Preference) -> str:
+    """What a judge says of an answer and another, in words."""
+    outcome = "unjudged" if one.value is None else OUTCOMES.get(one.value, f"{one.value:g}")
+    return (
+        f"{outcome}; standing first (A), the verdict is {_ruled(one.first)}; standing second (B), "
+        f"it is {_ruled(one.second)}"
+    )
 
 
 def _answers(
     measurement: Measurement, strings: Strings
 ) -> tuple[tuple[tuple[int, str, int], ...], ...]:
-    """Of each row, what was written in each of its draws, how that ended, and its tokens."""
+    """Of each row, what was written in each of its draws, how that ended, and its tokens.
+
+    Of what a judge compared, the answer and then the other one.
+    """
     found: dict[str, list[tuple[int, str, int]]] = {}
     for one in measurement.answers:
         ended = f"ended: {one.ended} {one.stop}".strip() if one.ended else "end not known"
         found.setdefault(one.id, []).append((strings.place(one.text), ended, one.n_tokens))
     for rated in measurement.ratings:
         found.setdefault(rated.id, []).append((strings.place(rated.text), _said(rated), 0))
+    judge = measurement.cell.judge
+    for pair in measurement.preferences:
+        other = f"the other answer, {judge.against if judge else ''}"
+        found.setdefault(pair.id, []).extend(
+            [
+                (strings.place(pair.text), _compared(pair), 0),
+                (strings.place(pair.other), other, 0),
+            ]
+        )
     return tuple(map(tuple, found.values()))
 
 

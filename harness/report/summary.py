@@ -9,11 +9,18 @@ from typing import Any
 
 from harness.gate.verdict import Gate
 from harness.metrics.base import Effect, Metric
-from harness.report.nouns import CellFacts, CellResult, Group, GroupResult, Report, Section
+from harness.report.nouns import (
+    NAMED,
+    CellFacts,
+    CellResult,
+    Group,
+    GroupResult,
+    Report,
+    Section,
+)
 from harness.statistics.uncertainty import Bounds
 
 SCHEMA_VERSION = 2
-NAMED = ("model", "quantization", "dtype", "prompt", "label", "decoding")  # of a group
 Json = dict[str, Any]  # what json.dumps takes
 
 
@@ -97,7 +104,8 @@ def _results(section: Section) -> Json:
     return {
         "cells": [_cell(section.metric, one.cell, one) for one in section.cells],
         "groups": [_group(section.metric, one.group, one) for one in section.groups],
-        "anchors": {one.name: one.value for one in section.anchors},
+        "anchors": {one.name: one.value for one in section.anchors if not one.published},
+        "published": {one.name: one.value for one in section.anchors if one.published},
     }
 
 

@@ -16,11 +16,14 @@ from harness.records import (
     Answer,
     Evaluation,
     ExamScores,
+    LabelledScore,
     Likelihood,
     Precision,
+    Preference,
     Provenance,
     Rating,
     Repetition,
+    Ruling,
     Scoring,
     StageRecord,
     TrainingRecord,
@@ -130,10 +133,22 @@ def answer_from_json(body: JsonObject) -> Answer:
     )
 
 
+def ruling_from_json(body: JsonObject) -> Ruling:
+    """What a judge said, from the JSON of its fields."""
+    lists = ("probabilities", "tokens")
+    return Ruling(**{**body, **{name: tuple(body[name]) for name in lists}})
+
+
 def rating_from_json(body: JsonObject) -> Rating:
     """A rating from the JSON of its fields."""
-    lists = ("probabilities", "demo_ids")
-    return Rating(**{**body, **{name: tuple(body[name]) for name in lists}})
+    ruling, shown = ruling_from_json(body["ruling"]), tuple(body["demo_ids"])
+    return Rating(**{**body, "ruling": ruling, "demo_ids": shown})
+
+
+def preference_from_json(body: JsonObject) -> Preference:
+    """A preference from the JSON of its fields."""
+    said = {name: ruling_from_json(body[name]) for name in ("first", "second")}
+    return Preference(**{**body, **said, "demo_ids": tuple(body["demo_ids"])})
 
 
 def exam_from_json(body: Mapping[str, Any]) -> ExamScores:
@@ -144,6 +159,14 @@ def exam_from_json(body: Mapping[str, Any]) -> ExamScores:
             "rows": tuple(body["rows"]),
             "scores": {kind: tuple(values) for kind, values in body["scores"].items()},
             "again": tuple(body["again"]),
+            "orders": {
+                kind: tuple((first, second) for first, second in rows)
+                for kind, rows in body.get("orders", {}).items()
+            },
+            "labels": tuple(
+                LabelledScore(**{**one, "lengths": tuple(one["lengths"])})
+                for one in body.get("labels", ())
+            ),
         }
     )
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from harness.core import Cell, Example, PromptTemplate, Task, digest
 from harness.errors import StoreError
 from harness.files import write_atomically
-from harness.records import ExamScores
+from harness.records import ExamScores, Label
 from harness.results.json_records import exam_from_json
 from harness.results.store import cell_from_json
 
@@ -40,7 +40,7 @@ class Entry:
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
     ``training_label`` names its training run, which several cases can share; ``decoding`` how its
     answers are written, and is empty where it holds likelihoods; ``choice`` which decoding that
-    is, where it was chosen.
+    is, where it was chosen; ``against`` the label of what a judge compared the answers with.
     """
 
     id: str
@@ -58,11 +58,13 @@ class Entry:
     observes: str = "likelihood"
     decoding: str = ""
     choice: ChoiceRecord | None = None
+    against: str = ""
 
     @property
     def group(self) -> tuple[str, ...]:
         """What entries that differ only in their seed have in common."""
-        return self.model, self.quantization, self.dtype, self.prompt, self.label, self.decoding
+        own = self.model, self.quantization, self.dtype, self.prompt, self.label, self.decoding
+        return (*own, *([self.against] if self.against else []))
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Manifest:
         runs: the results directories that it puts together, if it does.
         control: what the others are compared with.
         exams: how its judges did in their examinations.
+        labels: what people said of answers.
+        published: metric's name → what was measured elsewhere, by name.
     """
 
     adaptbench: str
@@ -137,6 +141,8 @@ class Manifest:
     runs: tuple[str, ...] = ()
     control: Control = Control()
     exams: tuple[ExamScores, ...] = ()
+    labels: tuple[Label, ...] = ()
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def row_digests(task: Task) -> dict[str, str]:
@@ -161,6 +167,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "shown": {name: _fields(row) for name, row in manifest.shown.items()},
         "entries": [asdict(entry) for entry in manifest.entries],
         "exams": [asdict(exam) for exam in manifest.exams],
+        "labels": [asdict(label) for label in manifest.labels],
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
@@ -241,6 +248,9 @@ def _decode(body: dict[str, Any]) -> Manifest:
         entries=tuple(map(_entry, body.pop("entries"))),
         runs=tuple(body.pop("runs")),
         exams=tuple(map(exam_from_json, body.pop("exams", ()))),
+        labels=tuple(
+            Label(one["id"], tuple(one["texts"]), one["score"]) for one in body.pop("labels", ())
+        ),
         **body,
     )
 

@@ -69,7 +69,10 @@ def metrics_of(manifest: Manifest, where: Path) -> list[Metric]:
     Raises:
         MetricError: one is not there.
     """
-    return [find_metric(name, f"{where / FILE}: metric {name!r}") for name in manifest.metrics]
+    return [
+        find_metric(name, f"{where / FILE}: metric {name!r}").told(definition)
+        for name, definition in manifest.metrics.items()
+    ]
 
 
 def _is_folder(where: Path) -> bool:

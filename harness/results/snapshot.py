@@ -200,6 +200,8 @@ def _facts(cell: Cell, provenance: Provenance) -> dict[str, Fact]:
         "device": model.device,
         "compute dtype": model.compute_dtype,
         "decoding": None if cell.decoding is None else cell.decoding.described,
+        "judge": None if cell.judge is None else cell.judge.model.digest[-SHORT:],
+        "rubric": None if cell.judge is None else cell.judge.rubric_digest[:SHORT],
         "scorer": cell.scorer,
         "scoring code": dict(cell.libraries)["adaptbench"][:SHORT],
         "prefix token": provenance.prefix_token,

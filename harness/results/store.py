@@ -22,6 +22,7 @@ from harness.results.json_records import (
     answer_to_json,
     likelihood_from_json,
     likelihood_to_json,
+    preference_from_json,
     provenance_from_json,
     rating_from_json,
     scoring_from_json,
@@ -150,6 +151,7 @@ def _encode(measurement: Measurement) -> str:
         "scores": [likelihood_to_json(seen) for seen in measurement.likelihoods],
         "answers": [answer_to_json(seen) for seen in measurement.answers],
         "ratings": [asdict(seen) for seen in measurement.ratings],
+        "preferences": [asdict(seen) for seen in measurement.preferences],
         "seconds": measurement.seconds,
         "peak_memory_bytes": measurement.peak_memory_bytes,
         "training": None if training is None else training_to_json(training),
@@ -183,6 +185,7 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
             *map(likelihood_from_json, body["scores"]),
             *map(answer_from_json, body["answers"]),
             *map(rating_from_json, body["ratings"]),
+            *map(preference_from_json, body.get("preferences", ())),  # which older files lack
         ),
         seconds=body["seconds"],
         provenance=provenance_from_json(body["provenance"]),
@@ -217,4 +220,7 @@ def _decoding(body: Mapping[str, Any] | None) -> DecodingSpec | None:
 
 
 def _judge(body: Mapping[str, Any] | None) -> JudgeSpec | None:
-    return None if body is None else JudgeSpec(**{**body, "model": ModelSpec(**body["model"])})
+    if body is None:
+        return None
+    limits = tuple(body.get("limits", (0.0, 1.0)))  # which older files lack
+    return JudgeSpec(**{**body, "model": ModelSpec(**body["model"]), "limits": limits})

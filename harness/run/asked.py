@@ -11,15 +11,19 @@ from harness.data.named import load_named_task
 from harness.data.rows import Reading
 from harness.data.task import load_task
 from harness.errors import OptionError
-from harness.judging.rubric import load_rubric
+from harness.judging.rubric import Rubric, load_rubric
 from harness.metrics.base import Metric
 from harness.metrics.find import GROUPS, select_metrics
+from harness.metrics.judged import Judge, on_scale
 from harness.models.fingerprint import resolve_device, resolve_dtype
-from harness.models.sources import parse_source
+from harness.models.sources import Source, parse_source
 from harness.run.case import Case, Judging
 from harness.training.spec import held_out_rows
 
 CHOSEN = "chosen"  # the name of a decoding that held-out rows decide on
+ENDPOINT = "openai"  # what --judge begins with where a server has the judge
+USUAL = {"single": "helpful", "pairwise": "pairwise"}  # rubrics
+KIND_NAMES = {"single": "of one answer", "pairwise": "of two answers"}
 
 
 def asks_models(options: Options) -> bool:
@@ -35,7 +39,7 @@ def observed_by(options: Options) -> tuple[DecodingSpec | None, ...]:
         OptionError: so is a decoding.
     """
     read = {metric.observes for metric in select_metrics(options.metrics)}
-    written = {"answer", "rating"} & read or options.given("decode")
+    written = {"answer", "rating", "preference"} & read or options.given("decode")
     answers = options.decodings if written else ()
     if options.choose_decoding is not None:
         if len(answers) < 2:
@@ -113,38 +117,120 @@ def hold_out(
 
 
 def judged_cases(options: Options, cases: Sequence[Case], metrics: Sequence[Metric]) -> list[Case]:
-    """A case for every one with answers, in which a judge rates them; none if nothing reads that.
+    """Cases in which a judge rates the answers of others, or compares them; none without a metric.
 
     Raises:
-        OptionError: there is no judge, its rubric is unusable, or asks for references that are
-            not there.
+        OptionError: there is no judge, its rubric is unusable, or there is nothing to compare.
     """
-    reads = [metric.name for metric in metrics if metric.observes == "rating"]
-    if not reads:  # --judge alone is for suites/test_judge.py
-        return []
-    if options.judge is None:
-        raise OptionError(f"--metrics={reads[0]}: needs --judge=NAME, the model that rates answers")
-    return [
-        replace(case, id=f"{case.id}-judged", source=judging.source, judging=judging)
-        for case in cases
-        if case.decoding is not None
-        for judging in [judging_of(options, case)]
-    ]
+    reads = {metric.observes: metric.name for metric in reversed(metrics)}
+    found: list[Case] = []
+    if "rating" in reads:
+        rubric = _judged_by(options, "single", reads["rating"])
+        found += [_rated(options, case, rubric) for case in cases if case.decoding is not None]
+    if "preference" in reads:
+        rubric = _judged_by(options, "pairwise", reads["preference"])
+        pairs = [_compared(options, *pair, rubric) for pair in _pairs(options, cases)]
+        if not pairs:
+            raise OptionError(
+                f"--metrics={reads['preference']}: compares answers of two strategies under one "
+                f"model, prompt and decoding, one of them {options.control} (--control), and there "
+                f"are none"
+            )
+        found += pairs
+    return found
 
 
-def judging_of(options: Options, answered: Case) -> Judging:
-    """The judge that flags name, of the answers of a case.
+def _judged_by(options: Options, kind: str, metric: str) -> Rubric:
+    """The rubric of a kind; --judge alone, without a metric, is for suites/test_judge.py.
 
     Raises:
-        OptionError: its rubric is unusable, or compares two answers.
+        OptionError: no judge is named, or the rubric is unusable.
+    """
+    if options.judge is None:
+        raise OptionError(f"--metrics={metric}: needs --judge=NAME, the model that judges answers")
+    return rubric_of(options, kind)
+
+
+def rubric_of(options: Options, kind: str) -> Rubric:
+    """The rubric of a kind, ``single`` or ``pairwise``, that flags name; the usual one by default.
+
+    Raises:
+        OptionError: it is unusable, or two of a kind are named.
+    """
+    named = [load_rubric(name) for name in options.rubric]
+    alike = [rubric for rubric in named if rubric.kind == kind]
+    if len(alike) > 1:
+        raise OptionError(
+            f"--rubric={','.join(options.rubric)}: {alike[0].name} and {alike[1].name} are both "
+            f"{KIND_NAMES[kind]}; name one of a kind"
+        )
+    return alike[0] if alike else load_rubric(USUAL[kind])
+
+
+def _rated(options: Options, case: Case, rubric: Rubric) -> Case:
+    judging = judging_of(options, rubric, case)
+    return replace(case, id=f"{case.id}-judged", source=judging.source, judging=judging)
+
+
+def _compared(options: Options, case: Case, other: Case, rubric: Rubric) -> Case:
+    judging = judging_of(options, rubric, case, other)
+    # Where only the other is seeded, its seeds are the pair's.
+    seeded = f"-s{other.seed}" if case.seed is None and other.seed is not None else ""
+    return replace(
+        case,
+        id=f"{case.id}-vs-{other.label}{seeded}",
+        source=judging.source,
+        judging=judging,
+        seed=other.seed if case.seed is None else case.seed,
+    )
+
+
+def _pairs(options: Options, cases: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Cases whose answers are compared: with the control's, or every two of them."""
+    written = [case for case in cases if case.decoding is not None]
+    every = options.pairs == "all"
+    labels = list(dict.fromkeys(case.label for case in written))
+    # The control is what the others are compared with; of two others, what was named first.
+    ranks = {label: (label != options.control, labels.index(label)) for label in labels}
+    if not every and options.control not in ranks and written:
+        ranks[written[0].label] = (False, 0)  # of files, the first is the control
+    found = []
+    for case in written:
+        for other in written:
+            against = not ranks[other.label][0] or every
+            if against and ranks[other.label] < ranks[case.label] and _comparable(case, other):
+                found.append((case, other))
+    return found
+
+
+def _comparable(case: Case, other: Case) -> bool:
+    """Whether two cases differ in their strategy alone; the quantization goes with it."""
+    places = [(one.model_name, one.template.name, one.decoding_name) for one in (case, other)]
+    seeds = {case.seed, other.seed} - {None}
+    return places[0] == places[1] and len(seeds) < 2
+
+
+def judging_of(
+    options: Options, rubric: Rubric, answered: Case, other: Case | None = None
+) -> Judging:
+    """The judge that flags name, of the answers of a case, or of them and others.
+
+    Raises:
         ModelError: the model cannot be used.
     """
     assert options.judge is not None
-    rubric = load_rubric(options.rubric)
-    if rubric.kind != "single":
-        raise OptionError(
-            f"--rubric={options.rubric}: compares two answers; a score needs a rubric of kind "
-            f"single, such as helpful"
-        )
     dtype = resolve_dtype(options.dtype, resolve_device(options.device))
-    return Judging(parse_source(options.judge), dtype, rubric, answered)
+    scheme, found, name = options.judge.partition(":")
+    if found and scheme == ENDPOINT:
+        source = Source("endpoint", name)
+    else:
+        source = parse_source(options.judge)
+    return Judging(source, dtype, rubric, answered, other)
+
+
+def as_judged(options: Options, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics, a judge's score on the scale of its rubric."""
+    return tuple(
+        on_scale(*rubric_of(options, "single").limits) if isinstance(metric, Judge) else metric
+        for metric in metrics
+    )

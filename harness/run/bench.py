@@ -30,8 +30,10 @@ from harness.results.store import Store
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
 from harness.run.choice import Choice, aside, choose
+from harness.run.examining import Examining
 from harness.run.given import is_given, measure_given
 from harness.run.judges import Judges
+from harness.run.jurors import Jurors
 from harness.run.observing import PRECISION_ROWS, doubted, observe
 from harness.run.plan import Plan
 from harness.run.progress import silent
@@ -100,8 +102,14 @@ class Bench:
     def stored(self, case: Case) -> Measurement | None:
         """Return what the store has of this case, computing nothing."""
         if case.judging is not None:
-            answered = self.stored(case.judging.answered)
-            return None if answered is None else self.store.get(self.judges.cell(case, answered))
+            ours, other = (
+                None if one is None else self.stored(one)
+                for one in (case.judging.answered, case.judging.other)
+            )
+            if ours is None or (other is None and case.against):
+                return None
+            cell = self.judges.cell(case, (ours, other))
+            return None if cell is None else self.store.get(cell)
         if case.candidates:
             choice = self.choice(case)
             return None if choice is None else self.store.get(self.cell(choice.of(case)))
@@ -109,8 +117,18 @@ class Bench:
 
     @cached_property
     def judges(self) -> Judges:
-        """Rates answers, and examines who does."""
-        return Judges(self.plan, self.cells, self.store, lambda: self.pool)
+        """Rates answers and compares them."""
+        return Judges(self.plan, self.jurors)
+
+    @cached_property
+    def examining(self) -> Examining:
+        """Examines judges before they are believed."""
+        return Examining(self.plan, self.jurors, self.store)
+
+    @cached_property
+    def jurors(self) -> Jurors:
+        """Asks judges."""
+        return Jurors(self.plan, self.cells, self.store, lambda: self.pool)
 
     def choice(self, case: Case) -> Choice | None:
         """The decoding that held-out rows choose, if the store has all of their answers."""
@@ -147,13 +165,20 @@ class Bench:
 
     def _rated(self, case: Case, judging: Judging, progress: Progress) -> Result:
         """The answers of a case, written if need be, and what the judge says of them."""
-        answered = self.measure(judging.answered, progress)
-        cell = self.judges.cell(case, answered.measurement)
+        results = [self.measure(one, progress) for one in (judging.answered, judging.other) if one]
+        cached = all(result.cached for result in results)
+        ours, other = ([result.measurement for result in results] + [None])[:2]
+        assert ours is not None
+        # What stands behind an endpoint is asked for by every run, before anything stored is used.
+        self.examining.examine(case, judging, progress)
+        cell = self.judges.cell(case, (ours, other))
+        assert cell is not None
         if not self.plan.options.fresh or cell.key in self._computed:
             known = self.store.get(cell)
             if known is not None:
-                return Result(known, answered.cached)
-        measurement = self.judges.rate(case, judging, cell, answered.measurement, progress)
+                self.judges.check(case, known.observations)
+                return Result(known, cached)
+        measurement = self.judges.judge(case, (ours, other), progress)
         self.store.put(measurement)
         self._computed.add(cell.key)
         return Result(measurement, cached=False)

@@ -28,12 +28,21 @@ def as_suffix(score_as: str) -> str:
 
 @dataclass(frozen=True)
 class Judging:
-    """A judge, what it is asked, and the case whose answers it rates."""
+    """A judge, what it is asked, and the case whose answers it rates.
+
+    ``other`` is the case whose answers it compares them with; None where it rates each alone.
+    """
 
     source: Source
     dtype: str
     rubric: Rubric
     answered: Case
+    other: Case | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether the judge stands behind an endpoint, rather than being a model here."""
+        return self.source.kind == "endpoint"
 
 
 @dataclass(frozen=True)
@@ -68,13 +77,20 @@ class Case:
         """Label, decoding and seed, for a line that must be short."""
         seed = None if self.seed is None else f"s{self.seed}"
         judged = None if self.judging is None else "judged"
+        judged = f"vs-{self.against}" if self.against else judged
         return "-".join(part for part in (self.label, self.decoding_name, seed, judged) if part)
+
+    @property
+    def against(self) -> str:
+        """The label of what its answers are compared with; empty where they are not."""
+        other = None if self.judging is None else self.judging.other
+        return "" if other is None else other.label
 
     @property
     def observes(self) -> Observed:
         """What is observed of each row."""
         if self.judging is not None:
-            return "rating"
+            return "preference" if self.against else "rating"
         return "likelihood" if self.decoding is None else "answer"
 
     @property

@@ -58,6 +58,8 @@ def describe(
         ),
         control=Control(*plan.control),
         exams=tuple(exams),
+        labels=plan.labels,
+        published=plan.options.published,
     )
 
 
@@ -102,4 +104,5 @@ def _entry(
         observes=case.observes,
         decoding=case.decoding_name,
         choice=None if choice is None else choice.record,
+        against=case.against,
     )

@@ -1,232 +1,200 @@
-"""Ratings: what a judge says of the answers of a case, and its examination, both from the store."""
+"""Ratings and preferences: what a judge says of the answers of a case."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from statistics import fmean
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from harness import __version__
-from harness.core import Cell, Example, JudgeSpec, ModelSpec, digest
-from harness.errors import OptionError
-from harness.files import write_atomically
-from harness.judging.asking import asked
-from harness.judging.probes import probes
+from harness.core import Cell, JudgeSpec, digest
+from harness.errors import JudgeError
 from harness.judging.rubric import Rubric
-from harness.models.code import JUDGING, code_digest
-from harness.models.fingerprint import hardware, libraries, version
-from harness.records import Answer, ExamScores, Measurement, Provenance, Rating
-from harness.results.json_records import exam_from_json
-from harness.results.store import SHORT, Store
-from harness.run.asked import judging_of
+from harness.models.fingerprint import hardware, version
+from harness.records import (
+    Answer,
+    Measurement,
+    Observation,
+    Preference,
+    Provenance,
+    Rating,
+    Ruling,
+)
+from harness.run.asking import question
 from harness.run.case import Case, Judging
-from harness.run.cells import Cells
-from harness.run.progress import silent
-
-if TYPE_CHECKING:
-    from harness.judging.local import Verdicts
-    from harness.models.loading import ModelPool
-    from harness.run.bench import Bench
-    from harness.run.plan import Plan
+from harness.run.jurors import Jurors, Question
+from harness.run.plan import Plan
 
 Progress = Callable[[str, int, int, str], None]
-EXAMINED = 12  # rows of an examination
+Answered = tuple[Measurement, Measurement | None]  # a case's answers, and those of the other
 
 
 class Judges:
-    """Rates answers and examines judges.
+    """Rates answers and compares them.
 
     Args:
         plan: what is to be measured.
-        cells: what models' bytes are called.
-        store: where ratings and examinations are kept.
-        pool: the model in hand; asking for it imports torch.
+        jurors: who is asked.
     """
 
-    def __init__(
-        self, plan: Plan, cells: Cells, store: Store, pool: Callable[[], ModelPool]
-    ) -> None:
-        self.plan, self.cells, self.store, self.pool = plan, cells, store, pool
+    def __init__(self, plan: Plan, jurors: Jurors) -> None:
+        self.plan, self.jurors = plan, jurors
 
-    def spec(self, case: Case, judging: Judging) -> ModelSpec:
-        """The judge as a model."""
-        return ModelSpec(
-            name=judging.source.name,
-            digest=self.cells.model_digest(case),
-            dtype=judging.dtype,
-            device=case.device if case.device != "none" else "cpu",
-            revision=judging.source.revision,
+    def cell(self, case: Case, answered: Answered) -> Cell | None:
+        """The cell of what a judge says of these answers; None where nobody asked it yet.
+
+        Raises:
+            JudgeError: there are other numbers of draws on both sides.
+        """
+        judging = case.judging
+        assert judging is not None
+        spec = self.jurors.spec(case, judging)
+        if spec is None:
+            return None
+        texts = [
+            [name, [span.text for span in spans]] for name, spans in self.questions(case, answered)
+        ]
+        return replace(
+            answered[0].cell,
+            id=case.id,
+            judge=JudgeSpec(
+                spec,
+                judging.rubric.name,
+                judging.rubric.digest,
+                digest(texts),
+                case.against,
+                judging.rubric.limits,
+            ),
+            libraries=self.jurors.libraries(judging),
         )
 
-    def cell(self, case: Case, answered: Measurement) -> Cell:
-        """The cell of what a judge says of these answers."""
+    def judge(self, case: Case, answered: Answered, progress: Progress) -> Measurement:
+        """Ask the judge of every answer, or of every pair in both orders.
+
+        Raises:
+            AdaptbenchError: the judge cannot be loaded or reached, or leaves more answers without
+                a verdict than is allowed.
+        """
+        judging = case.judging
+        assert judging is not None
+        started = time.perf_counter()
+        said = self.jurors.ask(case, judging, self.questions(case, answered), progress)
+        if case.against:
+            seen: Sequence[Observation] = self._preferences(answered, said)
+        else:
+            seen = [
+                _rating(*pair, judging.rubric)
+                for pair in zip(answered[0].answers, said, strict=True)
+            ]
+        self.check(case, seen)
+        cell = self.cell(case, answered)
+        assert cell is not None
+        return Measurement(
+            cell=cell,
+            observations=tuple(seen),
+            seconds=round(time.perf_counter() - started, 3),
+            provenance=self._provenance(judging, cell),
+            skeletons=answered[0].skeletons,
+            warnings=tuple(self._warnings(judging, cell, answered)),
+        )
+
+    def questions(self, case: Case, answered: Answered) -> list[Question]:
+        """Every question of a case: one of each answer, or of each pair both orders in turn."""
         judging = case.judging
         assert judging is not None
         rows = {row.id: row for row in self.plan.task.examples}
-        said = [[*_question(rows[one.id], judging.rubric), one.text] for one in answered.answers]
-        versions = libraries(quantized=False, adapted=False)
-        return replace(
-            answered.cell,
-            id=case.id,
-            judge=JudgeSpec(
-                self.spec(case, judging), judging.rubric.name, judging.rubric.digest, digest(said)
-            ),
-            libraries=(*versions, ("adaptbench", code_digest(JUDGING))),
-        )
+        ours, other = answered
+        if other is None:
+            return [question(judging.rubric, rows[one.id], (one.text,)) for one in ours.answers]
+        return [
+            question(judging.rubric, rows[one.id], texts)
+            for one, against in _pairs(case, ours.answers, other.answers)
+            for texts in ((one.text, against.text), (against.text, one.text))
+        ]
 
-    def rate(
-        self,
-        case: Case,
-        judging: Judging,
-        cell: Cell,
-        answered: Measurement,
-        progress: Progress,
-    ) -> Measurement:
-        """Ask the judge of every answer; of equal ones to a row, once.
+    def _preferences(self, answered: Answered, said: Sequence[Ruling]) -> list[Preference]:
+        ours, other = answered
+        assert other is not None
+        pairs = _pairs(None, ours.answers, other.answers)
+        orders = zip(said[::2], said[1::2], strict=True)
+        return [
+            Preference(
+                id=one.id,
+                text=one.text,
+                other=against.text,
+                first=first,
+                second=second,
+                n_context=one.n_context,
+                demo_ids=one.demo_ids,
+                draw=one.draw,
+            )
+            for (one, against), (first, second) in zip(pairs, orders, strict=True)
+        ]
+
+    def check(self, case: Case, seen: Sequence[Observation]) -> None:
+        """See that not too many answers are without a verdict.
 
         Raises:
-            AdaptbenchError: the judge cannot be loaded, or read an answer.
+            JudgeError: there are more than ``--judge-unjudged`` allows.
         """
-        self.examine(case, judging, progress)
-        started = time.perf_counter()
-        rows = {row.id: row for row in self.plan.task.examples}
-        texts = list(dict.fromkeys((one.id, one.text) for one in answered.answers))
-        asked_of = [(rows[name], text) for name, text in texts]
-        found = dict(zip(texts, self._ask(case, judging, asked_of, progress), strict=True))
-        menu = judging.rubric.menu
-        return Measurement(
-            cell=cell,
-            observations=tuple(
-                _rating(one, found[one.id, one.text], menu) for one in answered.answers
-            ),
-            seconds=round(time.perf_counter() - started, 3),
-            provenance=Provenance(
-                *(__version__, "judge", self.plan.task.pool_digest, "torch default"),
-                versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
-                hardware=hardware(self.spec(case, judging).device),
-            ),
-            skeletons=answered.skeletons,
+        allowed = self.plan.options.judge_unjudged
+        judged = [one for one in seen if isinstance(one, Rating | Preference)]
+        without = [one for one in judged if one.value is None]
+        if not len(without) > allowed * len(judged):
+            return
+        reasons = [said.reason for one in without for said in one.rulings if said.value is None]
+        most = max(set(reasons), key=reasons.count)
+        raise JudgeError(
+            f"{case.id}: {len(without)} of {len(judged)} answers are unjudged, more than "
+            f"--judge-unjudged={100 * allowed:g}% allows; most often: {most:.200}; what was judged "
+            f"is kept, and the rest is asked again"
         )
 
-    def _ask(
-        self,
-        case: Case,
-        judging: Judging,
-        asked_of: Sequence[tuple[Example, str]],
-        progress: Progress,
-    ) -> tuple[Verdicts, ...]:
-        from harness.judging.local import judge
-
-        spec = self.spec(case, judging)
-        progress(case.short, 0, 0, "loading the judge")
-        loaded = self.pool().get(spec, self.cells.folder(case), None)
-        questions = [
-            (f"{row.id}", asked(judging.rubric, _texts(row, text, judging.rubric)))
-            for row, text in asked_of
-        ]
-        total = len(questions)
-        return judge(
-            loaded,
-            judging.rubric,
-            questions,
-            lambda done: progress(case.short, done, total, "answers judged"),
+    def _provenance(self, judging: Judging, cell: Cell) -> Provenance:
+        assert cell.judge is not None
+        names = ("openai",) if judging.remote else ("torch", "transformers", "tokenizers")
+        return Provenance(
+            *(__version__, "judge", self.plan.task.pool_digest, "torch default"),
+            versions={name: version(name) for name in names},
+            hardware=hardware(cell.judge.model.device),
         )
 
-    # ----------------------------------------------------------------- examinations
+    def _warnings(self, judging: Judging, cell: Cell, answered: Answered) -> list[str]:
+        """What a reader of the numbers has to know about the judge."""
+        assert cell.judge is not None
+        name, found = judging.source.name, []
+        sides = [one.cell.model for one in answered if one is not None]
+        if any(side.digest == cell.judge.model.digest for side in sides):
+            found.append(
+                f"{name} judges answers that it wrote itself, and a model prefers its own; use a "
+                f"judge of another family"
+            )
+        probe = self.jurors.probe(judging) if judging.remote else None
+        return [*found, *(() if probe is None else probe.lines)]
 
-    def exam(self, case: Case, judging: Judging) -> ExamScores | None:
-        """What the judge scored in its examination, if the store has it."""
-        path = self.store.folder / "exams" / f"{self._exam_key(case, judging)}.json"
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            checksum = body.pop("checksum")
-            return exam_from_json(body) if checksum == digest(body) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # it is done again
 
-    def examine(self, case: Case, judging: Judging, progress: Progress) -> ExamScores | None:
-        """Examine the judge on the first rows with references; None where there are too few."""
-        rows = [row for row in self.plan.task.examples if row.output][:EXAMINED]
-        known = self.exam(case, judging)
-        if known is not None or len(rows) < 2:
-            return known
-        made = probes(rows)
-        kinds = [*made, "again"]
-        made["again"] = made["reference"]
-        asked_of = [
-            (row, text) for kind in kinds for row, text in zip(rows, made[kind], strict=True)
-        ]
-        found = self._ask(case, judging, asked_of, progress)
-        scores: dict[str, tuple[float, ...]] = {
-            kind: tuple(one.score for one in found[at * len(rows) : (at + 1) * len(rows)])
-            for at, kind in enumerate(kinds)
-        }
-        again = scores.pop("again")
-        exam = ExamScores(
-            judging.source.name,
-            judging.rubric.name,
-            tuple(row.id for row in rows),
-            scores,
-            again,
-            fmean(one.mass for one in found),
+def _pairs(
+    case: Case | None, ours: Sequence[Answer], theirs: Sequence[Answer]
+) -> list[tuple[Answer, Answer]]:
+    """Each answer with the other's to the same row: of the same draw, or its only one."""
+    known: dict[str, list[Answer]] = {}
+    for one in theirs:
+        known.setdefault(one.id, []).append(one)
+    draws = {len(answers) for answers in known.values()}
+    if draws != {1} and max(one.draw for one in ours) >= min(draws):
+        raise JudgeError(
+            f"{'' if case is None else case.id}: compares answers with fewer draws of each row; "
+            f"use one num_return_sequences for both"
         )
-        body = json.loads(json.dumps(asdict(exam)))
-        body["checksum"] = digest(body)
-        path = self.store.folder / "exams" / f"{self._exam_key(case, judging)}.json"
-        write_atomically(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
-        return exam
-
-    def _exam_key(self, case: Case, judging: Judging) -> str:
-        spec, rubric = asdict(self.spec(case, judging)), judging.rubric
-        rows = [row.content for row in self.plan.task.examples[:EXAMINED]]
-        del spec["name"], spec["revision"]
-        return digest([spec, rubric.digest, rows, code_digest(JUDGING)])[:SHORT]
+    return [(one, known[one.id][one.draw if draws != {1} else 0]) for one in ours]
 
 
-def exam_of(bench: Bench) -> ExamScores:
-    """Examine the judge of a run's flags, whatever the run measures.
-
-    Raises:
-        OptionError: no judge is named, or too few rows have references.
-    """
-    options = bench.plan.options
-    if options.judge is None:
-        raise OptionError("suites/test_judge.py: needs --judge=NAME, the model to be examined")
-    judging = judging_of(options, bench.plan.cases[0])
-    case = replace(bench.plan.cases[0], source=judging.source, judging=judging)
-    bench.store.prepare()
-    found = bench.judges.examine(case, judging, silent)
-    if found is None:
-        raise OptionError("suites/test_judge.py: a judge is examined on two rows or more")
-    return found
-
-
-def _question(row: Example, rubric: Rubric) -> list[str]:
-    """What of a row a judge is shown besides the answer."""
-    history = [f"{role}: {text}" for role, text in row.history]
-    asked_for = "\n".join([*history, row.instruction])
-    return [row.id, asked_for, row.output if rubric.reference else ""]
-
-
-def _texts(row: Example, text: str, rubric: Rubric) -> Mapping[str, str]:
-    _, asked_for, reference = _question(row, rubric)
-    texts = {"instruction": asked_for, "answer": text}
-    return {**texts, "reference": reference} if rubric.reference else texts
-
-
-def _rating(answer: Answer, found: Verdicts, menu: Sequence[tuple[str, float]]) -> Rating:
-    likeliest = max(range(len(menu)), key=lambda place: found.probabilities[place])
+def _rating(answer: Answer, ruling: Ruling, rubric: Rubric) -> Rating:
     return Rating(
         id=answer.id,
         text=answer.text,
-        value=found.score,
-        said=menu[likeliest][0],
-        probabilities=found.probabilities,
-        mass=found.mass,
-        spread=found.spread,
+        ruling=ruling,
+        worst=rubric.limits[0],
         n_context=answer.n_context,
         demo_ids=answer.demo_ids,
         draw=answer.draw,

@@ -17,12 +17,15 @@ from functools import cached_property
 
 from harness.config.options import Options
 from harness.core import Example, Task
+from harness.data.labels import read_labels
 from harness.data.predictions import check_suffix
 from harness.errors import DataError, OptionError, suggest
 from harness.metrics.base import Metric
 from harness.plugins import find_strategies, select_strategies
+from harness.records import Label
 from harness.run.adaptations import adapt
 from harness.run.asked import (
+    as_judged,
     asks_models,
     hold_out,
     judged_cases,
@@ -48,6 +51,7 @@ class Plan:
         control: label and title of what the others are compared with.
         held_out: rows that choose decodings; they are neither shown nor trained on.
         evaluated: what trainings are evaluated on, where that is not the task's test rows.
+        labels: what people said of answers, to compare a judge with.
     """
 
     options: Options
@@ -57,6 +61,7 @@ class Plan:
     control: tuple[str, str] = ("zeroshot", "zero-shot")
     held_out: tuple[Example, ...] = ()
     evaluated: tuple[Example, ...] | None = None
+    labels: tuple[Label, ...] = ()
 
     @cached_property
     def by_id(self) -> dict[str, Case]:
@@ -120,7 +125,16 @@ def make_plan(options: Options) -> Plan:
     # Distinct parts can join to equal ids: prompt "a-b" with label "c", prompt "a" with "b-c".
     distinct("cell", [case.id for case in cases])
     control = _control(options, cases, titles)
-    return Plan(options, task, tuple(_by_model(cases)), metrics, control, held_out)
+    path = options.judge_labels
+    return Plan(
+        options,
+        task,
+        tuple(_by_model(cases)),
+        as_judged(options, metrics),
+        control,
+        held_out,
+        labels=() if path is None else read_labels(path, task.examples),
+    )
 
 
 def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str]) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def cell_bounds(metric: Metric, cells: Sequence[Array]) -> list[Bounds]:
         metric: what the values are of.
         cells: each cell's ``tested``.
     """
-    if isinstance(metric, CorpusMetric):
+    if isinstance(metric, CorpusMetric) or metric.partial:
         return group_bounds(metric, [cell[None] for cell in cells])
     usable = [index for index, column in enumerate(cells) if _usable(metric, column)]
     found = [Bounds() for _ in cells]
@@ -124,36 +125,50 @@ def group_bounds(metric: Metric, groups: Sequence[Array]) -> list[Bounds]:
         groups: each group's ``tested``.
     """
     found: list[Bounds] = []
-    draws: Resamples | None = None
-    for tested in groups:
+    draws: dict[int, Resamples] = {}
+    for group in groups:
+        tested = group[:, _known(metric, group)]
         if not _usable(metric, tested[0]) or not np.isfinite(metric.show(tested)).all():
             found.append(Bounds())
             continue
-        draws = draws or Resamples(tested.shape[1])
-        values = row_values(metric, tested)
-        shown = metric.show(values)
-        if isinstance(metric, CorpusMetric):
-            center = mean = value_interval(metric, tested, draws)
-        else:
-            center, mean = draws.means(np.stack([values.mean(0), shown.mean(0)], axis=1))
-        several = len(tested) > 1
-        found.append(
-            Bounds(
-                mean=_limits(metric, mean),
-                mean_seeds=_limits(metric, two_level(shown, mean)) if several else None,
-                center=_limits(metric, center, metric.shown),
-                center_seeds=(
-                    _limits(metric, two_level(values, center), metric.shown) if several else None
-                ),
-            )
-        )
+        n = tested.shape[1]
+        found.append(_group_bounds(metric, tested, draws.setdefault(n, Resamples(n))))
     return found
+
+
+def _group_bounds(metric: Metric, tested: Array, draws: Resamples) -> Bounds:
+    values = row_values(metric, tested)
+    shown = metric.show(values)
+    if isinstance(metric, CorpusMetric):
+        center = mean = value_interval(metric, tested, draws)
+    else:
+        center, mean = draws.means(np.stack([values.mean(0), shown.mean(0)], axis=1))
+    several = len(tested) > 1
+    return Bounds(
+        mean=_limits(metric, mean),
+        mean_seeds=_limits(metric, two_level(shown, mean)) if several else None,
+        center=_limits(metric, center, metric.shown),
+        center_seeds=(
+            _limits(metric, two_level(values, center), metric.shown) if several else None
+        ),
+    )
+
+
+def _known(metric: Metric, *sides: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The rows to be read: all, under a partial metric those that every side has a value of."""
+    known = np.ones(sides[0].shape[1], dtype=bool)
+    if metric.partial:
+        for side in sides:
+            known &= np.isfinite(side).reshape(*side.shape[:2], -1).all(axis=(0, 2))
+    return known
 
 
 def compare_groups(
     metric: Metric, pairs: Sequence[tuple[Array, Array] | None]
 ) -> list[Comparison | None]:
     """Compare each group with its control, row by row, as one family.
+
+    Under a partial metric, each pair is compared on the rows that both have a value of.
 
     Args:
         metric: what the values are of.
@@ -164,40 +179,60 @@ def compare_groups(
     """
     found: list[Comparison | None] = [None] * len(pairs)
     usable = {
-        index: pair
+        index: tuple(side[:, known] for side in pair)
         for index, pair in enumerate(pairs)
-        if pair is not None and all(np.isfinite(metric.show(side)).all() for side in pair)
+        if pair is not None
+        for known in [_known(metric, *pair)]
+        if known.sum() > 1 and all(np.isfinite(metric.show(side[:, known])).all() for side in pair)
     }
-    if not usable or next(iter(usable.values()))[0].shape[1] < 2:
-        return found
-    sides = list(usable.values())
-    draws = Resamples(sides[0][0].shape[1])
-    p, effects = _tested(metric, sides, draws)
-    means = _mean_effects(metric, sides, draws)
-    for (index, (ours, theirs)), adjusted, effect, mean in zip(
-        usable.items(), holm(list(p)), effects, means, strict=True
-    ):
+    tested: dict[int, tuple[float, Interval, Effect | None]] = {}
+    for alike in _of_equal_size(usable):
+        tested |= _tested(metric, alike, len(usable))
+    adjusted = holm([tested[index][0] for index in usable])
+    for index, p in zip(usable, adjusted, strict=True):
+        _, effect, mean = tested[index]
+        ours, theirs = usable[index]
         differences = row_values(metric, ours) - row_values(metric, theirs).mean(0)
         both = two_level(differences, effect) if len(ours) > 1 else None
         found[index] = Comparison(
             effect=effect_of(effect, metric.effect),
             seeds_effect=effect_of(both, metric.effect) if both else None,
             mean_effect=mean,
-            p=adjusted,
+            p=p,
         )
     return found
 
 
+def _of_equal_size(pairs: Mapping[int, tuple[Array, ...]]) -> list[dict[int, tuple[Array, ...]]]:
+    """The pairs by how many rows they have: usually all have as many."""
+    sizes: dict[int, dict[int, tuple[Array, ...]]] = {}
+    for index, pair in pairs.items():
+        sizes.setdefault(pair[0].shape[1], {})[index] = pair
+    return list(sizes.values())
+
+
 def _tested(
-    metric: Metric, pairs: Sequence[tuple[Array, Array]], draws: Resamples
-) -> tuple[Array, list[Interval]]:
-    """Two-sided p-values, and intervals over rows of what is tested."""
-    means = [(ours.mean(0), theirs.mean(0)) for ours, theirs in pairs]
+    metric: Metric, pairs: Mapping[int, tuple[Array, ...]], family: int
+) -> dict[int, tuple[float, Interval, Effect | None]]:
+    """Two-sided p-values, not adjusted, intervals over rows of what is tested, and of means.
+
+    Args:
+        metric: what the values are of.
+        pairs: all with as many rows.
+        family: how many comparisons there are in all.
+    """
+    sides = [(ours, theirs) for ours, theirs in pairs.values()]
+    draws = Resamples(sides[0][0].shape[1])
+    means = [(ours.mean(0), theirs.mean(0)) for ours, theirs in sides]
     if isinstance(metric, CorpusMetric):
-        p = exchange_p(metric, means, alternative="two-sided")
-        return p, [difference_interval(metric, *pair, draws) for pair in pairs]
-    changes = np.stack([ours - theirs for ours, theirs in means], axis=1)
-    return permutation_p(changes, alternative="two-sided"), draws.means(changes)
+        p = exchange_p(metric, means, family, alternative="two-sided")
+        effects = [difference_interval(metric, *pair, draws) for pair in sides]
+    else:
+        changes = np.stack([ours - theirs for ours, theirs in means], axis=1)
+        p = permutation_p(changes, family, alternative="two-sided")
+        effects = draws.means(changes)
+    shown = _mean_effects(metric, sides, draws)
+    return dict(zip(pairs, zip(p.tolist(), effects, shown, strict=True), strict=True))
 
 
 def _mean_effects(

@@ -245,7 +245,7 @@ const readBy = (data) => data.cells.filter((cell) => cell.observes === metricOf(
 const groupsOf = (data) => {
   const groups = new Map();
   for (const cell of readBy(data)) {
-    const names = ["label", "model", "quantization", "dtype", "prompt", "decoding"].map((name) => cell[name]);
+    const names = ["label", "model", "quantization", "dtype", "prompt", "decoding", "against"].map((name) => cell[name]);
     const key = JSON.stringify(names);
     if (!groups.has(key)) groups.set(key, { names: [cell.label, ...metricOf(data).varying.map((name) => cell[name])], cells: [] });
     groups.get(key).cells.push(cell);

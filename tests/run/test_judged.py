@@ -12,6 +12,8 @@ from harness.config.options import parse_options
 from harness.errors import OptionError
 from harness.generation import engine
 from harness.judging import local
+from harness.judging.asking import neutral
+from harness.judging.probes import probes
 from harness.records import Measurement
 from harness.report.content import build
 from harness.results.manifest import write_manifest
@@ -78,20 +80,21 @@ def test_every_answer_is_rated_and_nothing_twice(flags: Flags, calls: list[str])
     ]
     found, cached = all_of(plan)
     assert cached == [False, False]
-    assert calls == ["write", "judge", "judge"]  # the examination, and the answers
+    # The examination (twelve kinds of 5 rows, in chunks of 64), its repetition, and the answers.
+    assert calls == ["write", "judge", "judge", "judge", "judge"]
     answers, ratings = (one for one in found.values())
     assert [one.text for one in ratings.ratings] == [one.text for one in answers.answers]
     for one in ratings.ratings:
         assert one.value is not None
         assert 0 <= one.value <= 5
-        assert one.mass is not None
-        assert 0 < one.mass <= 1
-        assert sum(one.probabilities) == pytest.approx(1)
+        assert one.ruling.mass is not None
+        assert 0 < one.ruling.mass <= 1
+        assert sum(one.ruling.probabilities) == pytest.approx(1)
     _, cached = all_of(plan_of(flags))
-    assert (cached, len(calls)) == ([True, True], 3)
+    assert (cached, len(calls)) == ([True, True], 5)
     # Another rubric judges again, and writes nothing.
     _, cached = all_of(plan_of(flags, rubric="helpful"))
-    assert (cached, calls[3:]) == ([True, False], ["judge", "judge"])
+    assert (cached, calls[5:]) == ([True, False], ["judge"] * 4)
 
 
 def test_a_key_holds_what_is_asked_and_who_is(flags: Flags, files: Files, tmp_path: Path) -> None:
@@ -100,7 +103,9 @@ def test_a_key_holds_what_is_asked_and_who_is(flags: Flags, files: Files, tmp_pa
         bench = Bench(plan)
         bench.store.prepare()
         answers, ratings = plan.cases
-        return bench.judges.cell(ratings, bench.measure(answers).measurement).key
+        found = bench.judges.cell(ratings, (bench.measure(answers).measurement, None))
+        assert found is not None
+        return found.key
 
     before = key()
     assert key() == before
@@ -135,16 +140,81 @@ def test_equal_answers_to_a_row_are_judged_once(
     found, _ = all_of(plan_of(flags, decode="few", seeds="0"))
     answers, ratings = found.values()
     assert len(ratings.ratings) == len(answers.answers) == 20
-    assert asked[1] == len({(one.id, one.text) for one in answers.answers})
+    # Nor what the examination asked already: of an empty answer, say.
+    examined = probes(plan_of(flags).task.examples)
+    ids = [row.id for row in plan_of(flags).task.examples]
+    known = {pair for texts in examined.values() for pair in zip(ids, texts, strict=True)}
+    # As they are asked: without characters that do not show.
+    texts = {(one.id, neutral(one.text)) for one in answers.answers}
+    assert asked[-1] == len(texts - {(name, neutral(text)) for name, text in known})
     values = {(one.id, one.text): one.value for one in ratings.ratings}
     assert all(values[one.id, one.text] == one.value for one in ratings.ratings)
+
+
+@pytest.fixture
+def pairs(flags: Flags) -> Flags:
+    return {
+        **flags,
+        "metrics": "win_rate",
+        "strategy": "zeroshot,fewshot",
+        "k": "1,2",
+        "seeds": "0,1",
+    }
+
+
+def ids_of(plan: Plan) -> list[str]:
+    return [
+        case.id.removeprefix("tiny-llama-plain-")
+        for case in plan.cases
+        if case.observes == "preference"
+    ]
+
+
+def test_every_strategy_is_compared_with_the_control_of_its_seed(pairs: Flags) -> None:
+    assert ids_of(plan_of(pairs)) == [
+        "fewshot-random-k01-greedy-s0-vs-zeroshot",
+        "fewshot-random-k01-greedy-s1-vs-zeroshot",
+        "fewshot-random-k02-greedy-s0-vs-zeroshot",
+        "fewshot-random-k02-greedy-s1-vs-zeroshot",
+    ]
+    assert ids_of(plan_of(pairs, control="fewshot-random-k01", k="1")) == [
+        "zeroshot-greedy-vs-fewshot-random-k01-s0",
+        "zeroshot-greedy-vs-fewshot-random-k01-s1",
+    ]
+    assert ids_of(plan_of(pairs, pairs="all", seeds="0")) == [
+        "fewshot-random-k01-greedy-s0-vs-zeroshot",
+        "fewshot-random-k02-greedy-s0-vs-zeroshot",
+        "fewshot-random-k02-greedy-s0-vs-fewshot-random-k01",
+    ]
+    # Decodings are not compared with one another.
+    assert len(ids_of(plan_of(pairs, k="1", seeds="0", decode="greedy,beam"))) == 2
+
+
+def test_a_pair_is_asked_about_in_both_orders(pairs: Flags) -> None:
+    found, _ = all_of(plan_of(pairs, k="1", seeds="0"))
+    zero, few, seen = (one for one in found.values())
+    preferences = seen.preferences
+    assert [one.text for one in preferences] == [one.text for one in few.answers]
+    assert [one.other for one in preferences] == [one.text for one in zero.answers]
+    for one in preferences:
+        assert one.first.value in (0, 0.5, 1)
+        assert one.second.value in (0, 0.5, 1)
+        assert len(one.first.probabilities) == 3
+        ours, theirs = one.orders
+        assert theirs == 1 - one.second.value
+        assert one.value == (ours if ours == theirs else 0.5)
+    assert seen.cell.judge is not None
+    assert seen.cell.judge.against == "zeroshot"
+    _, cached = all_of(plan_of(pairs, k="1", seeds="0"))
+    assert all(cached)
 
 
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"judge": None}, "--metrics=judge: needs --judge=NAME, the model that rates answers"),
-        ({"rubric": "pairwise"}, "--rubric=pairwise: compares two answers; a score needs"),
+        ({"judge": None}, "--metrics=judge: needs --judge=NAME, the model that judges answers"),
+        ({"rubric": "helpful,translation"}, "helpful and translation are both of one answer; name"),
+        ({"metrics": "win_rate"}, "compares answers of two strategies under one model"),
         ({"rubric": "transltion"}, "no such rubric (did you mean 'translation'"),
     ],
 )
@@ -193,7 +263,7 @@ def test_a_damaged_examination_is_done_again(flags: Flags, calls: list[str]) -> 
     bench = Bench(plan_of(flags))
     case = bench.plan.cases[1]
     assert case.judging is not None
-    assert bench.judges.exam(case, case.judging) is None
+    assert bench.examining.known(case, case.judging) is None
     calls.clear()
-    assert bench.judges.examine(case, case.judging, lambda *said: None) is not None
-    assert calls == ["judge"]
+    assert bench.examining.examine(case, case.judging, lambda *said: None) is not None
+    assert calls == ["judge"]  # the repetition alone: what was said before stands in the log

@@ -155,7 +155,11 @@ def rowwise(
 
 
 def cost(
-    caption: Caption, title: str, prices: Sequence[Price], series: Sequence[tuple[str, int]]
+    caption: Caption,
+    title: str,
+    prices: Sequence[Price],
+    series: Sequence[tuple[str, int]],
+    published: Sequence[tuple[str, float]] = (),
 ) -> str:
     """The headline with its interval against the prompt tokens that a query costs.
 
@@ -164,8 +168,10 @@ def cost(
         title: what the headline is called.
         prices: the groups.
         series: name and style of those that are joined by a line.
+        published: names and values of what was measured elsewhere, which are lines across.
     """
     ys = [y for p in prices for y in (p.mean, *(p.limits or ()))]
+    ys += [value for _, value in published]
     xs = [p.tokens for p in prices]
     names = in_lines([name for name, _ in series])
     top = 58 + 16 * (names[-1][1] + 1 if names else 0)
@@ -180,7 +186,7 @@ def cost(
         if axes.get_xscale() == "linear":
             axes.set_xlim(0, 1.1 * max(xs) or 1)
         fit_left(axes, title)
-        taken: list[Box] = []
+        taken: list[Box] = _published(caption, axes, published)
         for i, (_, style) in enumerate(series):
             line = sorted((p.tokens, p.mean) for p in prices if p.style == style)
             plot(axes, line, f"series-{i}", color=look(style)["color"], lw=1, alpha=FAINT)
@@ -192,6 +198,20 @@ def cost(
         key(caption, axes, names, [style for _, style in series])
 
     return caption.picture(3.1 + top / 72, draw)
+
+
+def _published(caption: Caption, axes: Any, levels: Sequence[tuple[str, float]]) -> list[Box]:
+    """Draw lines across with their names at the right; return the room that these take."""
+    found: list[Box] = []
+    for i, (name, value) in enumerate(levels):
+        line = {"color": NEUTRAL, "lw": 1, "ls": (0, (4, 3)), "alpha": 0.8}
+        across = {"transform": axes.get_yaxis_transform()}
+        plot(axes, [(0.0, value), (1.0, value)], f"published-{i}", **line, **across)
+        text = shortened(f"{name}  {number(value)}", 190)
+        x, y = axes.bbox.x1, axes.transData.transform((0, value))[1] + SIZE / 2 + 2
+        caption.write(axes.figure, (x, y), text, ha="right")
+        found.append((x - width(text), y - SIZE, x, y + SIZE / 2))
+    return found
 
 
 def _price(axes: Any, i: int, price: Price, point: Place) -> list[Box]:

@@ -37,13 +37,18 @@ def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
     for section in report.sections:
         if not section.metric.pictured:
             continue
+        levels = [
+            (one.name, one.value)
+            for one in section.anchors
+            if one.published and one.value is not None
+        ]
         for found in sets(report, section):
             first = section is report.headline  # the others' stand folded, and cost as much
             drawn = {
                 "k": _against_k(found),
                 "distribution": _distribution(found) if first else None,
                 "rowwise": _rowwise(found, questions),
-                "cost": _cost(found) if first else None,
+                "cost": _cost(found, levels) if first else None,
             }
             for kind, picture in drawn.items():
                 if picture is not None:
@@ -282,8 +287,13 @@ def _mean(member: Member, row: Sequence[Number]) -> Number:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def _cost(found: Set) -> Picture | None:
-    """The headline against prompt tokens, and when a training run pays."""
+def _cost(found: Set, published: Sequence[tuple[str, float]]) -> Picture | None:
+    """The headline against prompt tokens, and when a training run pays.
+
+    Args:
+        found: the groups.
+        published: names and values of what was measured elsewhere.
+    """
     title = found.metric.title
     shown = [m for m in found.members if m.mean is not None]
     if not shown:
@@ -299,9 +309,10 @@ def _cost(found: Set) -> Picture | None:
     joined = [name for name, count in counts.items() if count > 1]
     series = [(name, found.styles[name]) for name in joined]
     note = "bars: 95 % intervals" if any(p.limits for p in prices) else ""
+    words += [f"published: {name} {number(value)}" for name, value in published]
     caption = found.caption("cost", f"{_capital(title)} against prompt length", note, words)
     table = _cost_table(title, shown, prices, pays)
-    return caption.title, charts.cost(caption, title, prices, series), table
+    return caption.title, charts.cost(caption, title, prices, series, published), table
 
 
 def _price(found: Set, m: Member, *, joined: bool) -> charts.Price:

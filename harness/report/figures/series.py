@@ -10,7 +10,7 @@ from harness.metrics.base import Metric
 from harness.naming import slug
 from harness.report.figures.frame import CONTROL, Caption
 from harness.report.formatting import visible
-from harness.report.nouns import CellFacts, Group, GroupResult, Number, Report, Section
+from harness.report.nouns import Group, GroupResult, Number, Report, Section, named
 from harness.results.manifest import Control
 
 SMALL = 1e200  # greater numbers cannot be drawn
@@ -125,7 +125,7 @@ def _member(
     alike = [peer for peer in peers if peer.quantization == group.quantization]
     if len({peer.dtype for peer in alike}) > 1:
         more.append(group.dtype)
-    own = [one for one in section.cells if _name(one.cell) == group.name]
+    own = [one for one in section.cells if named(one.cell) == group.name]
     return Member(
         name=visible(group.label) + f" ({', '.join(map(visible, more))})" * bool(more),
         group=group,
@@ -135,10 +135,6 @@ def _member(
         rows=[values[one.cell.id] for one in own if one.cell.id in values],
         control=group.label == report.control.label,
     )
-
-
-def _name(cell: CellFacts) -> tuple[str, ...]:
-    return cell.model, cell.quantization, cell.dtype, cell.prompt, cell.label, cell.decoding
 
 
 def drawable(metric: Metric, value: Number) -> Number:
