@@ -7,14 +7,14 @@ verdict v after the question,
     score    Σ_v value(v) · p(v) / mass
     spread   the standard deviation of the values under p / mass
 
-A verdict of several tokens is their product. Where one verdict begins another (1 and 10), all are
-followed by the end of the answer.
+A verdict of several tokens is their product. Where one begins another (1 and 10), the shorter one
+has what is left without the longer: p(1) = p("1") · (1 − p("0" after "1")).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 
 Progress = Callable[[int], None]
+SMALLEST = 1e-12  # share of a verdict that is left without longer ones
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -82,25 +83,45 @@ def _logprobs(
     verdicts: Sequence[tuple[int, ...]],
     progress: Progress,
 ) -> list[list[float]]:
-    """The log-probability of each verdict after each context; shape (questions, verdicts)."""
-    if all(len(tokens) == 1 for tokens in verdicts):
-        from harness.generation.first import first_logprobs
+    """The log-probability of each verdict after each context; shape (questions, verdicts).
 
+    The verdicts are a tree of tokens. What its inner nodes continue with is computed once for each
+    node: of one-token verdicts there is one node, which has read nothing of a verdict.
+    """
+    from harness.generation.first import first_logprobs
+
+    nodes = sorted({verdict[:end] for verdict in verdicts for end in range(len(verdict))}, key=len)
+    paths: list[dict[tuple[int, ...], float]] = [{(): 0.0} for _ in contexts]
+    for place, node in enumerate(nodes):
         rows = [
-            Encoded(Prompt(str(place), (), ""), context, ())
-            for place, context in enumerate(contexts)
+            Encoded(Prompt(str(row), (), ""), context + node, ())
+            for row, context in enumerate(contexts)
         ]
-        return first_logprobs(loaded, rows, [token for (token,) in verdicts], progress)
-    from harness.scoring.fast import fast
+        more = sorted({one[len(node)] for one in verdicts if _continues(node, one)})
 
-    count = len(verdicts)
-    rows = [
-        Encoded(Prompt(f"{place}/{choice}", (), ""), context, tokens)
-        for place, context in enumerate(contexts)
-        for choice, tokens in enumerate(verdicts)
-    ]
-    nlls = fast(loaded, rows, lambda done: progress(done // count)).nlls
-    return [[-nll for nll in nlls[at : at + count]] for at in range(0, len(nlls), count)]
+        def done(count: int, place: int = place) -> None:
+            progress((place * len(contexts) + count) // len(nodes))
+
+        found = first_logprobs(loaded, rows, more, done)
+        for path, logs in zip(paths, found, strict=True):
+            path |= {(*node, t): path[node] + log for t, log in zip(more, logs, strict=True)}
+    return [[_alone(path, verdict, verdicts) for verdict in verdicts] for path in paths]
+
+
+def _continues(node: tuple[int, ...], verdict: tuple[int, ...]) -> bool:
+    return len(verdict) > len(node) and verdict[: len(node)] == node
+
+
+def _alone(
+    path: Mapping[tuple[int, ...], float],
+    verdict: tuple[int, ...],
+    verdicts: Sequence[tuple[int, ...]],
+) -> float:
+    """The log-probability of a verdict that is not the beginning of a longer one on the menu."""
+    longer = [one for one in verdicts if _continues(verdict, one)]
+    shortest = [one for one in longer if not any(_continues(other, one) for other in longer)]
+    share = math.fsum(math.exp(path[one] - path[verdict]) for one in shortest)
+    return path[verdict] + math.log(max(1 - share, SMALLEST))
 
 
 def _verdicts(name: str, logprobs: Array, values: Array) -> Verdicts:
@@ -150,13 +171,12 @@ def _spans(loaded: LoadedModel, rubric: Rubric, spans: tuple[Span, ...]) -> tupl
 
 
 def _menu(loaded: LoadedModel, rubric: Rubric) -> list[tuple[int, ...]]:
-    """Each verdict's tokens; with the end of an answer where one begins another.
+    """Each verdict's tokens.
 
     Raises:
         PromptError: two verdicts have the same tokens.
     """
     encoder = loaded.encoder
-    end = encoder.chat_end if encoder.chat is not None else encoder.eos
     tokens = [
         tuple(encoder.encode(Prompt("", (), verdict), limited=False).answer[:-1])
         for verdict, _ in rubric.menu
@@ -166,5 +186,4 @@ def _menu(loaded: LoadedModel, rubric: Rubric) -> list[tuple[int, ...]]:
             f"rubric {rubric.name}: {encoder.model_name} writes two verdicts of its menu with the "
             f"same tokens; use others"
         )
-    begins = any(a != b and b[: len(a)] == a for a in tokens for b in tokens)
-    return [(*one, end) for one in tokens] if begins else tokens
+    return tokens

@@ -14,6 +14,7 @@ from harness.errors import GateError
 from harness.gate.decision import judge
 from harness.gate.verdict import Gate, Verdict
 from harness.metrics.base import Effect, Metric
+from harness.metrics.judged import Judge
 from harness.metrics.perplexity import Perplexity
 from harness.results.snapshot import Rows, Snapshot, Values
 from tests.builders.snapshots import IDS, LOGS, RNG, TOKENS, N, but, rows, run
@@ -365,3 +366,41 @@ def test_a_metric_that_the_baseline_has_not_is_new() -> None:
     gate = judge(current, run({"a": rows(LOGS)}), 0.01, False, [*METRICS, Hard(), Likely()])
     assert gate.passed
     assert sorted(v.status for v in gate.verdicts) == ["NEW", "NEW", "OK"]
+
+
+def rating(scores: np.ndarray[Any, Any], **facts: Any) -> Rows:
+    """A cell of a judge's scores."""
+    values = Values(tuple(scores.tolist()), None, {"judge": float(np.nanmean(scores))})
+    return Rows("k", {"judge": values}, {"judge": "a", "rubric": "b", **facts})
+
+
+def gate_of_ratings(before: Rows, after: Rows) -> Verdict:
+    known = {"judge": dict(Judge.definition)}
+    sides = [run({"a": one}, definitions=known) for one in (after, before)]
+    return only(judge(*sides, 0.01, False, (Judge(),)))
+
+
+SCORES = np.random.default_rng(8).integers(0, 6, N).astype(float)
+
+
+def test_a_row_without_a_verdict_fails_closed() -> None:
+    holed = SCORES.copy()
+    holed[[2, 9]] = np.nan
+    verdict = gate_of_ratings(rating(SCORES), rating(holed))
+    assert (verdict.status, verdict.fails) == ("FAIL", True)
+    assert verdict.line == "2 rows are unjudged: 'row-002', 'row-009'"
+
+
+@pytest.mark.parametrize("fact", ["judge", "rubric"])
+def test_another_judge_is_not_compared_with(fact: str) -> None:
+    verdict = gate_of_ratings(rating(SCORES), rating(SCORES + 0.1, **{fact: "another"}))
+    assert (verdict.status, verdict.fails) == ("FAIL", True)
+    assert verdict.line.startswith(f"the {fact} is another than in the baseline")
+
+
+def test_a_judges_score_is_held_like_any_metric() -> None:
+    assert gate_of_ratings(rating(SCORES), rating(SCORES)).status == "OK"
+    worse = np.where(np.arange(N) % 3 == 0, np.maximum(SCORES - 1, 0), SCORES)
+    verdict = gate_of_ratings(rating(SCORES), rating(worse))
+    assert verdict.status == "FAIL"
+    assert "tolerance 1 % of 5" in verdict.line

@@ -11,6 +11,7 @@ import torch
 
 from harness.core import Span
 from harness.errors import OptionError, PromptError
+from harness.generation import first
 from harness.judging.asking import asked, neutral
 from harness.judging.local import judge
 from harness.judging.rubric import Rubric, load_rubric, rubric_names
@@ -44,7 +45,10 @@ def by_hand(loaded: LoadedModel, context: list[int], tokens: list[int]) -> float
     return sum(float(logits[place, token]) for place, token in zip(places, tokens, strict=True))
 
 
-@pytest.mark.parametrize("menu", [(("0", 0.0), ("1", 1.0), ("2", 2.0)), (("1", 1.0), ("10", 10.0))])
+MENUS = [(("0", 0.0), ("1", 1.0), ("2", 2.0)), (("1", 1.0), ("10", 10.0))]
+
+
+@pytest.mark.parametrize("menu", MENUS)
 def test_scores_are_expectations_over_the_menu(loaded: LoadedModel, menu: Any) -> None:
     rubric = Rubric("r", "single", RUBRIC.question, menu, "Be fair.")
     asked_ = questions(rubric)
@@ -62,10 +66,10 @@ def test_scores_are_expectations_over_the_menu(loaded: LoadedModel, menu: Any) -
         logs = []
         for verdict, _ in menu:
             tokens = encoder.tokenizer(verdict, add_special_tokens=False).input_ids
-            # 1 begins 10, so that both are followed by the end of the answer.
-            end = [encoder.chat_end] if len(menu) == 2 else []
-            logs.append(by_hand(loaded, context, tokens + end))
+            logs.append(by_hand(loaded, context, tokens))
         shares = [math.exp(log) for log in logs]
+        if len(menu) == 2:  # 1 begins 10, and has what is left of it
+            shares[0] -= shares[1]
         mass = sum(shares)
         score = sum(s * v for s, (_, v) in zip(shares, menu, strict=True)) / mass
         assert one.id == name
@@ -82,6 +86,38 @@ def test_a_question_is_judged_the_same_alone(loaded: LoadedModel) -> None:
     for question, right in zip(every, together, strict=True):
         (alone,) = judge(loaded, RUBRIC, [question], QUIET)
         assert alone.score == pytest.approx(right.score, rel=1e-5)
+
+
+def test_verdicts_of_several_tokens_are_a_tree(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 to 10 in half points: each is its tokens' product, less what continues it on the menu."""
+    menu = tuple((f"{i / 2:g}", i / 2) for i in range(2, 21))
+    rubric = Rubric("r", "single", RUBRIC.question, menu)
+    texts = [verdict for verdict, _ in menu]
+    encoder = loaded.encoder
+    ids = [tuple(encoder.tokenizer(t, add_special_tokens=False).input_ids) for t in texts]
+    assert max(map(len, ids)) > 2
+    calls: list[int] = []
+    ours = first.first_logprobs
+
+    def counted(*given: Any) -> Any:
+        calls.append(len(given[1]))
+        return ours(*given)
+
+    monkeypatch.setattr(first, "first_logprobs", counted)
+    (found,) = judge(loaded, rubric, questions(rubric, 1), QUIET)
+    assert len(calls) == len({one[:end] for one in ids for end in range(len(one))})
+    chat = encoder.chat
+    assert chat is not None
+    text = chat([{"role": "user", "content": "".join(s.text for s in questions(rubric, 1)[0][1])}])
+    context = encoder.tokenizer(text, add_special_tokens=False).input_ids
+    whole = {one: math.exp(by_hand(loaded, context, list(one))) for one in ids}
+    for one, share in zip(ids, found.probabilities, strict=True):
+        longer = [other for other in ids if other != one and other[: len(one)] == one]
+        nearest = [o for o in longer if not any(o != p and o[: len(p)] == p for p in longer)]
+        expected = whole[one] - sum(whole[o] for o in nearest)
+        assert share * found.mass == pytest.approx(expected, rel=1e-3, abs=1e-12)
 
 
 def test_verdicts_with_the_same_tokens_are_refused(loaded: LoadedModel) -> None:

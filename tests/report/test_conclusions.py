@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 
 from harness.metrics.base import Effect
 from harness.metrics.perplexity import Perplexity
+from harness.metrics.win_rate import WinRate
 from harness.records import Likelihood
 from harness.report.conclusions import conclusions, sureness
 from harness.report.nouns import Group, GroupResult, Known
 from harness.results.manifest import Control
-from harness.statistics.uncertainty import Bounds, Comparison
+from harness.statistics.uncertainty import Bounds, Comparison, compare_groups
 from tests.builders.runs import make_run, report_of
 
 RNG = np.random.default_rng(5)
@@ -71,7 +74,7 @@ def group(
     label: str, strategy: str, k: int, mean: float | None, model: str = "m", bits: float = 2.0
 ) -> GroupResult:
     facts = Group(
-        *(label, strategy, model, "none", "float32", "plain", "", k, "random", "run"),
+        *(label, strategy, model, "none", "float32", "plain", "", "", k, "random", "run"),
         *(80, (0, 1, 2), 3, 3, 50.0, None, None, None),
     )
     known = {"mean_perplexity": Known(mean, None), "bits_per_byte": Known(bits, None)}
@@ -124,3 +127,29 @@ def test_what_is_not_finite_is_not_ranked(means: tuple[float | None, ...]) -> No
 
 def test_nothing_measured_says_nothing() -> None:
     assert sentences([], []) == []
+
+
+def wins(rates: Sequence[float], trusted: bool) -> list[str]:
+    """What is said of so many groups of 100 rows that win these shares of rows."""
+    metric, results, tested = WinRate(), [], []
+    for i, rate in enumerate(rates):
+        values = np.array([[1.0] * round(100 * rate) + [0.0] * round(100 * (1 - rate))])
+        (found,) = compare_groups(metric, [(values, np.full_like(values, 0.5))])
+        facts = replace(group(f"s{i}", "s", 0, rate).group, against="zeroshot")
+        results.append(GroupResult(facts, rate, None, {}, Bounds(), 0, found))
+        tested.append(values)
+    return conclusions(metric, Control(), results, tested, [None] * len(rates), trusted)
+
+
+def test_wins_are_told_as_shares_of_rows() -> None:
+    many, few, half = wins([0.8, 0.2, 0.52], trusted=True)
+    # the interval of 80 of 100 is about ±8
+    assert re.fullmatch(r"s0 wins 80 % of rows \[7\d, 8\d\] against zeroshot, sure\.", many)
+    assert re.fullmatch(r"s1 wins 20 % of rows \[1\d, 2\d\] against zeroshot, sure\.", few)
+    assert half.startswith("s2 is not shown to win more or less than half against zeroshot: 52 %")
+
+
+def test_a_judge_that_is_not_trusted_makes_nothing_sure() -> None:
+    for line in wins([0.8, 0.2, 0.52], trusted=False):
+        assert " sure" not in line
+    assert wins([0.8], trusted=False)[0].endswith(", by a judge that is not trusted.")

@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from harness.metrics.base import Array, Effect
+from harness.metrics.judged import Judge
 from harness.metrics.perplexity import Perplexity
+from harness.metrics.win_rate import WinRate
 from harness.statistics.uncertainty import (
     Bounds,
     cell_bounds,
@@ -122,3 +124,33 @@ def test_what_a_standard_deviation_of_few_values_knows() -> None:
     assert low == pytest.approx(math.sqrt(1 / -math.log(0.025)))
     assert high == pytest.approx(math.sqrt(1 / -math.log(0.975)))
     assert (round(low, 2), round(high, 1)) == (0.52, 6.3)
+
+
+def test_rows_without_a_verdict_are_left_out_of_a_partial_metric_only() -> None:
+    """Each comparison is what it would be on the rows that both sides have, taken alone."""
+    rng = np.random.default_rng(2)
+    judge = Judge()
+    control, other = (rng.integers(0, 6, (1, N)).astype(float) for _ in "ab")
+    holed = other.copy()
+    holed[0, [3, 7]] = np.nan
+    whole, some = compare_groups(judge, [(other, control), (holed, control)])
+    assert whole is not None
+    assert some is not None
+    kept = np.isfinite(holed[0])
+    _, alone = compare_groups(judge, [(other, control), (holed[:, kept], control[:, kept])])
+    assert some == alone
+    assert compare_groups(judge, [(other, control), None])[0].effect == whole.effect  # type: ignore[union-attr]
+    (bounds,) = group_bounds(judge, [holed])
+    assert bounds == group_bounds(judge, [holed[:, kept]])[0]
+    assert bounds.mean is not None
+    # Of any other metric, such a row spoils the comparison.
+    assert compare_groups(METRIC, [(holed, control)]) == [None]
+
+
+def test_wins_are_compared_with_a_half() -> None:
+    wins = np.array([[1.0] * 40 + [0.5] * 10 + [0.0] * 10])
+    (found,) = compare_groups(WinRate(), [(wins, np.full_like(wins, 0.5))])
+    assert found is not None
+    assert found.effect.estimate == pytest.approx(45 / 60 - 0.5)
+    # ties say nothing: of 50 rows, 40 are won (scipy's binomial test)
+    assert found.p == pytest.approx(stats.binomtest(40, 50).pvalue, abs=2e-4)
