@@ -58,15 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="adaptbench",
         description="Which adaptation of a language model is worth it? run measures, data shows "
-        "what is understood of a file of rows; the other commands read stored results, without "
-        "data, model or torch.",
+        "what is understood of a file of rows, doctor looks at this machine; the other commands "
+        "read stored results, without data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
         "or an unusable file; of run, pytest's.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Never parsed here; it stands in the list of commands.
     commands.add_parser("run", help="measure: pytest with the harness; see adaptbench run --help")
-    for add in (_add_data, _add_report, _add_compare, _add_gate, _add_check, _add_simulate):
+    for add in (
+        *(_add_data, _add_report, _add_compare, _add_gate, _add_check, _add_simulate),
+        _add_doctor,
+    ):
         add(commands)
     return parser
 
@@ -147,6 +150,14 @@ def _add_simulate(commands: Commands) -> None:
     made.add_argument("--tolerance", default="1%", metavar="SHARE", help="of the gate")
 
 
+def _add_doctor(commands: Commands) -> None:
+    text = "look whether this machine has what runs need, and say what to do"
+    made = _command(commands, "doctor", _doctor, text)
+    made.add_argument(
+        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="as of run"
+    )
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 10**6:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000, found {text}")
@@ -188,6 +199,24 @@ def _data(parsed: argparse.Namespace, writer: Plain) -> int:
     return PASSED
 
 
+def _doctor(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.doctor import NOTE, OK, WRONG, examine_machine
+
+    colours = {OK: {"green": True}, NOTE: {"yellow": True}, WRONG: {"red": True, "bold": True}}
+    found = examine_machine(parsed.results_dir.expanduser().absolute())
+    for one in found:
+        writer.write(f"{one.state:<5}", **colours[one.state])
+        remedy = f" → {one.remedy}" if one.remedy else ""
+        writer.write_line(visible(f"  {one.what}: {one.found}{remedy}"))
+    wrong = sum(one.state == WRONG for one in found)
+    if wrong:
+        is_ = "is" if wrong == 1 else "are"
+        writer.write_line(f"{wrong} of these {is_} wrong; runs that need it will fail.")
+        return FAILED
+    writer.write_line("Ready: adaptbench run --strategy=zeroshot,fewshot --limit=8 is a first try.")
+    return PASSED
+
+
 def _held_to(parsed: argparse.Namespace) -> Terms | None:
     if parsed.baseline is None:
         if parsed.tolerance is not None or parsed.gate_strict:
@@ -219,7 +248,7 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
 
 def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.gate.decision import hold
-    from harness.metrics.find import select_metrics
+    from harness.metrics.find import find_metric
     from harness.results.baseline import update_baseline
     from harness.results.reading import snapshot
 
@@ -229,7 +258,8 @@ def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
     if parsed.update_baseline:
         show_gate(writer, None, updated=update_baseline(terms.baseline, current))
         return PASSED
-    gate = hold(terms, current, select_metrics(tuple(current.definitions)))
+    metrics = [find_metric(name, None, known) for name, known in current.definitions.items()]
+    gate = hold(terms, current, metrics)
     show_gate(writer, gate)
     return _status(gate)
 

@@ -58,10 +58,12 @@ SUITES = {
     "conformance": {"models", "scoring", "generation", "run"},
     "speed": {"models", "scoring", "generation", "run", "report"},
 }
-FACES = {name: {*READING, *MEASURING} for name in ("session", "plugin", "cli", "__main__")}
+FACES = {
+    name: {*READING, *MEASURING} for name in ("session", "plugin", "cli", "doctor", "__main__")
+}
 FACES["__main__"] = {"cli"}
 FACES["plugin"] |= {"session"}
-FACES["cli"] |= {"plugin"}
+FACES["cli"] |= {"plugin", "doctor"}
 ALLOWED = {**{name: set[str]() for name in GROUND}, **READING, **MEASURING, **SUITES, **FACES}
 
 

@@ -101,7 +101,9 @@ def changes(before: Path, after: Path) -> Changes:
     pairs = matched(new, old)
     if not pairs:
         raise GateError(f"{after}: has no cell in common with {before}")
-    metrics = [find_metric(name, f"{after}: metric {name!r}") for name in shared]
+    metrics = [
+        find_metric(name, f"{after}: metric {name!r}", words) for name, words in shared.items()
+    ]
     whole = {name: pair for name, pair in pairs.items() if not any(r.nonfinite for r in pair)}
     used = {id(rows) for pair in pairs.values() for rows in pair}
     cases = [

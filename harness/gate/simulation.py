@@ -79,7 +79,7 @@ def simulate(
     """
     before = snapshot(where)
     name = next(iter(before.definitions))
-    metric = find_metric(name, f"{where}: metric {name!r}")
+    metric = find_metric(name, f"{where}: metric {name!r}", before.definitions[name])
     kinds = _pairs(metric, before, snapshot(after) if after else None, str(where))
     rng = np.random.default_rng(seed)
     return [

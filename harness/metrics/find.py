@@ -33,18 +33,21 @@ METRICS = Kind(
 )
 
 
-def find_metric(name: str, where: str | None = None) -> Metric:
+def find_metric(
+    name: str, where: str | None = None, definition: Mapping[str, str] | None = None
+) -> Metric:
     """Return the metric called ``name``.
 
     Args:
         name: as its class carries it.
         where: what an error line begins with, e.g. the stored run that was measured by it; by
             default the flag.
+        definition: what its numbers mean there, where it is a stored run's.
 
     Raises:
         MetricError: there is none, two carry its name, or it cannot be made.
     """
-    return _made(find(METRICS).get(name, where))
+    return _made(find(METRICS).get(name, where)).told(definition or {})
 
 
 def select_metrics(names: Sequence[str]) -> tuple[Metric, ...]:

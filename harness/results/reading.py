@@ -70,7 +70,7 @@ def metrics_of(manifest: Manifest, where: Path) -> list[Metric]:
         MetricError: one is not there.
     """
     return [
-        find_metric(name, f"{where / FILE}: metric {name!r}").told(definition)
+        find_metric(name, f"{where / FILE}: metric {name!r}", definition)
         for name, definition in manifest.metrics.items()
     ]
 
