@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="adaptbench",
         description="Which adaptation of a language model is worth it? run measures, data shows "
-        "what is understood of a file of rows, doctor looks at this machine; the other commands "
+        "what is understood of a file of rows, doctor looks at this machine, init begins a project; the other commands "
         "read stored results, without data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
         "or an unusable file; of run, pytest's.",
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="measure: pytest with the harness; see adaptbench run --help")
     for add in (
         *(_add_data, _add_report, _add_compare, _add_gate, _add_check, _add_simulate),
-        _add_doctor,
+        *(_add_doctor, _add_init),
     ):
         add(commands)
     return parser
@@ -158,6 +158,12 @@ def _add_doctor(commands: Commands) -> None:
     )
 
 
+def _add_init(commands: Commands) -> None:
+    text = "write a small project to begin with: a recipe, sample rows, a strategy, a workflow"
+    made = _command(commands, "init", _init, text)
+    made.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: this one")
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 10**6:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 1000000, found {text}")
@@ -214,6 +220,17 @@ def _doctor(parsed: argparse.Namespace, writer: Plain) -> int:
         writer.write_line(f"{wrong} of these {is_} wrong; runs that need it will fail.")
         return FAILED
     writer.write_line("Ready: adaptbench run --strategy=zeroshot,fewshot --limit=8 is a first try.")
+    return PASSED
+
+
+def _init(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.project import create
+
+    folder = parsed.folder.expanduser()
+    for path in create(folder):
+        writer.write_line(visible(str(path)))
+    there = "" if folder == Path() else f"cd {folder} && "
+    writer.write_line(visible(f"Next: {there}adaptbench run --recipe=recipe.toml"))
     return PASSED
 
 

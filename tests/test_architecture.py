@@ -59,11 +59,12 @@ SUITES = {
     "speed": {"models", "scoring", "generation", "run", "report"},
 }
 FACES = {
-    name: {*READING, *MEASURING} for name in ("session", "plugin", "cli", "doctor", "__main__")
+    name: {*READING, *MEASURING}
+    for name in ("session", "plugin", "cli", "doctor", "project", "__main__")
 }
 FACES["__main__"] = {"cli"}
 FACES["plugin"] |= {"session"}
-FACES["cli"] |= {"plugin", "doctor"}
+FACES["cli"] |= {"plugin", "doctor", "project"}
 ALLOWED = {**{name: set[str]() for name in GROUND}, **READING, **MEASURING, **SUITES, **FACES}
 
 

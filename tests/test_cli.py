@@ -14,7 +14,7 @@ from tests.builders.commands import Outcome
 from tests.builders.processes import ForkServer
 from tests.builders.tasks import Files
 
-COMMANDS = ("run", "data", "report", "compare", "gate", "check", "simulate", "doctor")
+COMMANDS = ("run", "data", "report", "compare", "gate", "check", "simulate", "doctor", "init")
 OWN = "def test_own(measure):\n    assert len(measure().observations) == 2\n"
 
 Typed = Callable[..., Outcome]
