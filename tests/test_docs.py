@@ -20,7 +20,7 @@ NAMES = {flag.name: flag for flag in FLAGS}
 
 def workflow() -> dict[str, object]:
     text = (ROOT / "docs" / "gate.md").read_text("utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    *_, block = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     loaded: dict[str, object] = yaml.safe_load(block)
     return loaded
 

@@ -50,7 +50,9 @@ def test_a_folder_that_cannot_be_written_is_told(
 def test_a_version_that_is_not_supported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = importlib.metadata.version
     monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "4.30.0" if name == "transformers" else ours(name)
+        importlib.metadata,
+        "version",
+        lambda name: "4.30.0" if name == "transformers" else ours(name),
     )
     found = by_name(doctor.packages())
     assert found["transformers"].state == WRONG

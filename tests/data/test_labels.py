@@ -35,7 +35,7 @@ def test_scores_and_verdicts(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in pairs), "utf-8")
     assert [one.score for one in read_labels(path, ROWS)] == [1.0, 0.5]
     table = tmp_path / "scores.csv"
-    table.write_text("id,answer,score\nr2,\"a, b\",3\n", "utf-8")
+    table.write_text('id,answer,score\nr2,"a, b",3\n', "utf-8")
     assert read_labels(table, ROWS) == (Label("r2", ("a, b",), 3.0),)
 
 
