@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = FAILED  # of what was cut short because nobody reads it
     with console.closed_pipes_ignored():
         if given[:1] == ["run"]:  # all of its arguments are pytest's, --help too
-            from harness.plugin import run
-
-            return run(given[1:])
+            return _run(given[1:])
         parsed = _parser().parse_args(given)
         text = io.StringIO()
         try:
@@ -52,6 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{visible(str(error))}\n")
         sys.stdout.write(text.getvalue())
     return status
+
+
+def _run(given: Sequence[str]) -> int:
+    """Pytest with the harness; our own help, unless pytest's is asked for."""
+    if "-h" in given or "--help" in given:
+        from harness.config.help import help_text
+
+        sys.stdout.write(help_text(min(100, shutil.get_terminal_size().columns)))
+        return PASSED
+    from harness.plugin import run
+
+    return run(["--help" if word == "--pytest-help" else word for word in given])
 
 
 def _parser() -> argparse.ArgumentParser:

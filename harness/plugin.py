@@ -20,11 +20,13 @@ from typing import IO
 
 import pytest
 
-from harness.config.flags import FLAGS, described
+from harness.config.flags import BY_FIELD, FLAGS, HELP, described
+from harness.config.help import default
 from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
 from harness.errors import AdaptbenchError
 from harness.flag import Flag
+from harness.naming import slug
 from harness.places import folders, shipped
 from harness.records import Measurement
 from harness.report import console, terminal
@@ -73,24 +75,20 @@ def session_of(config: pytest.Config) -> Session:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add every flag, as text: validation happens once, in ``pytest_configure``."""
-    group = parser.getgroup("adaptbench", "adaptbench: compare adaptations of language models")
-    for flag in FLAGS:
-        help_text = (described(flag) + _default(flag)).replace("%", "%%")
-        if flag.default is False:
-            group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
-        elif flag.repeats:
-            group.addoption(f"--{flag.name}", action="append", metavar=flag.metavar, help=help_text)
-        else:
-            group.addoption(f"--{flag.name}", metavar=flag.metavar, help=help_text)
+    for title, names in HELP.items():
+        group = parser.getgroup(f"adaptbench-{slug(title)}", f"adaptbench: {title}")
+        for name in names:
+            _add_flag(group, BY_FIELD[name.replace("-", "_")])
 
 
-def _default(flag: Flag) -> str:
-    value = flag.default
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    if isinstance(value, Path) and value.is_absolute():
-        value = f"the shipped {value.parent.name}/{value.name}"
-    return f" (default: {value})" if value else ""
+def _add_flag(group: pytest.OptionGroup, flag: Flag) -> None:
+    help_text = (described(flag) + default(flag)).replace("%", "%%")
+    if flag.default is False:
+        group.addoption(f"--{flag.name}", action="store_true", default=False, help=help_text)
+    elif flag.repeats:
+        group.addoption(f"--{flag.name}", action="append", metavar=flag.metavar, help=help_text)
+    else:
+        group.addoption(f"--{flag.name}", metavar=flag.metavar, help=help_text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import WRONG, main
+from harness.config.flags import FLAGS, HELP
 from tests.builders import ROOT
 from tests.builders.commands import Outcome
 from tests.builders.processes import ForkServer
@@ -76,8 +77,22 @@ def test_the_script_is_this_main() -> None:
     assert project["scripts"] == {"adaptbench": f"{main.__module__}:{main.__name__}"}
 
 
-def test_help_of_run_is_pytests_with_the_flags(typed: Typed, tmp_path: Path) -> None:
-    done = typed(tmp_path, "run", "--help")
+def test_help_of_run_is_the_flags_by_what_they_are_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: adaptbench run [SUITES] [FLAGS]"
+    assert [line for line in lines if line in (f"{title}:" for title in HELP)] == [
+        f"{title}:" for title in HELP
+    ]
+    shown = {line.split()[0].partition("=")[0] for line in lines if line.startswith("  --")}
+    assert shown == {f"--{flag.name}" for flag in FLAGS}
+    assert max(map(len, lines)) <= 100
+
+
+def test_pytests_help_is_there_with_the_flags(typed: Typed, tmp_path: Path) -> None:
+    done = typed(tmp_path, "run", "--pytest-help")
     assert done.status == 0, done.err
     assert "--strategy=NAMES" in done.out
     assert "--junit-xml=path" in done.out

@@ -340,3 +340,25 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 BY_FIELD = {flag.field: flag for flag in FLAGS}
+
+# What --help calls them together: by what a user wants to do, in the order of a first run.
+HELP: dict[str, tuple[str, ...]] = {
+    "what is compared": (
+        *("strategy", "control", "metrics", "k", "select", "demo-ids", "draw", "seeds"),
+        *("prompt", "recipe", "set"),
+    ),
+    "models": ("model", "adapter", "quant", "dtype", "device", "score-as", "select-on"),
+    "rows": (
+        *("task", "data", "train-data", "format", "columns", "skip-bad-rows"),
+        *("direction-pattern", "allow-leakage", "limit"),
+    ),
+    "answers": ("decode", "choose-decoding", "predictions", "score-predictions"),
+    "judges": (
+        *("judge", "rubric", "pairs", "judge-labels", "judge-unjudged", "judge-concurrency"),
+        *("judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
+    ),
+    "results and reports": (
+        *("results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
+    ),
+    "the gate": ("baseline", "update-baseline", "tolerance", "gate-strict"),
+}

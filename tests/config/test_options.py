@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.flags import BY_FIELD, FLAGS, described
+from harness.config.flags import BY_FIELD, FLAGS, HELP, described
 from harness.config.options import Options, parse_options
 from harness.config.recipe import Layer, read_pyproject
 from harness.errors import AdaptbenchError, ModelError, OptionError
@@ -260,3 +260,8 @@ def test_help_names_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def raising(kind: object) -> None:
     raise AdaptbenchError("a class is incomplete")
+
+
+def test_every_flag_stands_in_one_part_of_the_help() -> None:
+    named = [name for names in HELP.values() for name in names]
+    assert sorted(named) == sorted(flag.name for flag in FLAGS)
