@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="adaptbench",
         description="Which adaptation of a language model is worth it? run measures, data shows "
-        "what is understood of a file of rows, doctor looks at this machine, init begins a project; the other commands "
-        "read stored results, without data, model or torch.",
+        "what is understood of a file of rows, doctor looks at this machine, init begins a "
+        "project; the other commands read stored results, without data, model or torch.",
         epilog="Exit status: 0 done, 1 the gate failed or the store is damaged, 4 a wrong argument "
         "or an unusable file; of run, pytest's.",
     )
