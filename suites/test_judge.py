@@ -1,6 +1,7 @@
 """Is this judge to be believed? Checks that need no human label, on the first rows of the task.
 
 pytest suites/test_judge.py --judge=Qwen/Qwen3-4B --rubric=translation
+pytest suites/test_judge.py --judge=openai:MODEL --rubric=helpful,pairwise --judge-labels=FILE
 """
 
 from __future__ import annotations
@@ -9,22 +10,35 @@ import pytest
 
 from harness.judging.probes import CANARIES
 from harness.plugin import session_of
-from harness.run.judges import exam_of
+from harness.records import ExamScores
+from harness.run.examining import exam_of
 from harness.statistics.exams import FLOOR, PLAIN, STEPS, Exam, examine
 
-REPEATED = 1e-3  # points that a score may move when frozen answers are judged again
+REPEATED = 1e-3  # points that a local judge's score may move when frozen answers are judged again
+CHANGED = 0.1  # share of verdicts on pairs that may be others
 MASS = 0.5  # of a local judge's probability that should be on its menu
+UNJUDGED = 0.05  # share of questions that may be without a verdict
+FLIPS, FIRST = 0.25, 0.65  # of verdicts that follow the order: lower ends of their intervals
+
+Examined = tuple[ExamScores, Exam]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Examine the judge by each of its rubrics."""
+    if "examined" in metafunc.fixturenames:
+        rubrics = session_of(metafunc.config).plan.options.rubric
+        metafunc.parametrize("examined", rubrics, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def exam(request: pytest.FixtureRequest) -> tuple[Exam, float | None]:
-    scores = exam_of(session_of(request.config).bench)
-    return examine(scores.scores, scores.again), scores.mass
+def examined(request: pytest.FixtureRequest) -> Examined:
+    scores = exam_of(session_of(request.config).bench, request.param)
+    return scores, examine(scores)
 
 
 @pytest.mark.parametrize("step", STEPS[1:])
-def test_the_reference_is_above(exam: tuple[Exam, float | None], step: str) -> None:
-    found = exam[0].beats[step]
+def test_the_reference_is_above(examined: Examined, step: str) -> None:
+    found = examined[1].beats[step]
     assert found.low >= FLOOR or found.estimate >= PLAIN, (
         f"the reference is above {step} on {100 * found.estimate:.0f} % of rows "
         f"[{100 * found.low:.0f}, {100 * found.high:.0f}]; expected {100 * FLOOR:.0f} % at least"
@@ -32,28 +46,54 @@ def test_the_reference_is_above(exam: tuple[Exam, float | None], step: str) -> N
 
 
 @pytest.mark.parametrize("canary", CANARIES)
-def test_a_fixed_string_does_not_fool_it(exam: tuple[Exam, float | None], canary: str) -> None:
-    found = exam[0].canaries[canary]
+def test_a_fixed_string_does_not_fool_it(examined: Examined, canary: str) -> None:
+    found = examined[1].canaries[canary]
     assert found.estimate >= FLOOR, (
         f"{CANARIES[canary]!r} is judged as good as the reference or better on "
         f"{100 * (1 - found.estimate):.0f} % of rows"
     )
 
 
-def test_padding_earns_nothing(exam: tuple[Exam, float | None]) -> None:
-    found = exam[0].length
+def test_padding_earns_nothing(examined: Examined) -> None:
+    found = examined[1].length
     assert found.low <= 0.5, f"padding alone wins {100 * found.estimate:.0f} % of rows"
 
 
-def test_the_same_answers_get_the_same_scores(exam: tuple[Exam, float | None]) -> None:
-    moved = exam[0].repeated
-    assert moved <= REPEATED, f"a score moved by {moved:.3g} points when it was judged again"
+def test_the_order_does_not_decide(examined: Examined) -> None:
+    order = examined[1].order
+    if order is None:
+        pytest.skip("answers are judged one by one, so that there is no order")
+    assert order.flips.low <= FLIPS, (
+        f"{100 * order.flips.estimate:.0f} % of verdicts change with the order of the two answers"
+    )
+    assert max(order.first.low, 1 - order.first.high) <= FIRST, (
+        f"the answer that stands first gets {100 * order.first.estimate:.0f} % of verdicts"
+    )
 
 
-def test_it_means_to_answer_as_it_is_asked_to(exam: tuple[Exam, float | None]) -> None:
-    mass = exam[1]
+def test_the_same_questions_get_the_same_verdicts(examined: Examined) -> None:
+    scores, exam = examined
+    allowed = CHANGED if scores.orders or scores.mass is None else REPEATED
+    what = "of verdicts changed" if scores.orders else "points is how far a score moved"
+    assert exam.repeated <= allowed, f"{exam.repeated:.3g} {what} when it was judged again"
+
+
+def test_it_gives_verdicts(examined: Examined) -> None:
+    share = examined[1].unjudged
+    assert share <= UNJUDGED, f"{100 * share:.0f} % of its examination went without a verdict"
+
+
+def test_it_means_to_answer_as_it_is_asked_to(examined: Examined) -> None:
+    mass = examined[0].mass
     if mass is None:
         pytest.skip("only a judge that is loaded here shows it")
     assert mass >= MASS, (
         f"its menu gets {100 * mass:.1f} % of its probability; the rest is on others"
     )
+
+
+def test_it_agrees_with_people(examined: Examined) -> None:
+    people = examined[1].people
+    if people is None:
+        pytest.skip("no labels of this kind were given: --judge-labels=FILE")
+    assert people.kappa.low > 0, " ".join(people.sentences)

@@ -19,7 +19,7 @@ from harness.metrics.base import Array, Metric, Reading
 from harness.records import COPIED, Measurement
 from harness.report.answers import anchors, degeneration, samples
 from harness.report.conclusions import conclusions
-from harness.report.judges import judged
+from harness.report.judges import corrected, duels, judged, ranking
 from harness.report.learning import training_runs
 from harness.report.members import Members, Row
 from harness.report.nouns import (
@@ -81,7 +81,7 @@ def build(
         cells=tuple(map(_cell, rows)),
         groups=tuple(one.group for one in groups),
         models=_unique(map(_model, own)),
-        judges=tuple(map(judged, manifest.exams)),
+        **_judged(manifest, groups),
         prompts=tuple(p for p in manifest.prompts if p.name in {r.entry.prompt for r in rows}),
         seeds=tuple(sorted({row.entry.seed for row in rows if row.entry.seed is not None})),
         scorers=tuple(sorted({row.measurement.cell.scorer or "" for row in rows} - {""})),
@@ -106,6 +106,16 @@ def build(
         noise=_noise(rows),
         warnings=_warnings(manifest, rows),
     )
+
+
+def _judged(manifest: Manifest, groups: Sequence[Members]) -> dict[str, Any]:
+    """What is said of judges, and by them of pairs and of answers that people labelled."""
+    return {
+        "judges": tuple(map(judged, manifest.exams)),
+        "duels": duels(groups),
+        "strengths": ranking(groups),
+        "corrected": corrected(groups, manifest.labels),
+    }
 
 
 def _asked(manifest: Manifest) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.gate.verdict import Gate
 from harness.metrics.base import Effect, Metric
 from harness.results.snapshot import Difference
+from harness.statistics.winrates import detectable_rate
 
 NA = "n/a"
 NONE = "–"
@@ -155,10 +156,21 @@ def rate(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f} %".replace(".0 %", " %")
 
 
+def unseen_rate(rows: int) -> str:
+    """How far from a half a win rate has to be, that so many rows show it."""
+    if rows < 2:
+        return ""
+    width, found = detectable_rate(rows)
+    return (
+        f"With {rows} rows, a win rate is known to ±{100 * width:.1f} points at worst, and one that "
+        f"is {100 * found:.1f} points from a half is found four times of five."
+    )
+
+
 FILTERS = {
     one.__name__: one
     for one in (
         number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
-        percent_of, share, p_value, difference, filled, rate,
+        percent_of, share, p_value, difference, filled, rate, unseen_rate,
     )
 }  # fmt: skip

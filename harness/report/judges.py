@@ -1,10 +1,26 @@
-"""What a report says of judges: how each did in its examination."""
+"""What a report says of judges: their examinations, who wins, scores corrected by people's labels.
+
+Wins are read from preferences, row by row: of several seeds or draws, a row's mean over them.
+"""
 
 from __future__ import annotations
 
-from harness.records import ExamScores
-from harness.report.nouns import JudgeFacts
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.metrics.base import Array
+from harness.records import ExamScores, Label, Preference
+from harness.report.members import Members
+from harness.report.nouns import CorrectedFacts, Duel, JudgeFacts, Strength
+from harness.statistics.corrected import LEAST, corrected_mean
 from harness.statistics.exams import examine
+from harness.statistics.lengths import length_controlled, length_matched
+from harness.statistics.strengths import strengths
+from harness.statistics.winrates import win_rate
+
+Place = tuple[str, str, str]  # model, prompt, decoding
+Labels = Mapping[tuple[str, tuple[str, ...]], float]  # (row's id, texts) → a person's score
 
 
 def judged(scores: ExamScores) -> JudgeFacts:
@@ -14,5 +30,98 @@ def judged(scores: ExamScores) -> JudgeFacts:
         rubric=scores.rubric,
         rows=len(scores.rows),
         mass=scores.mass,
-        exam=examine(scores.scores, scores.again),
+        exam=examine(scores),
     )
+
+
+def duels(groups: Sequence[Members]) -> tuple[Duel, ...]:
+    """How often each group wins, and what length has to do with it."""
+    return tuple(_duel(members) for members in groups if members.observes == "preference")
+
+
+def _duel(members: Members) -> Duel:
+    seen = _of_rows(members)
+    verdicts = _verdicts(seen)
+    ours, theirs = (
+        np.array([np.mean([len(getattr(one, name)) for one in row]) for row in seen])
+        for name in ("text", "other")
+    )
+    known = int(np.isfinite(verdicts).sum())
+    if known < 2:
+        return Duel(members.group, known, len(seen))
+    return Duel(
+        members.group,
+        known,
+        len(seen),
+        rate=win_rate(verdicts).rate,
+        matched=length_matched(verdicts, ours, theirs),
+        controlled=length_controlled(verdicts, ours, theirs),
+        longer=float(np.mean(ours > theirs)),
+    )
+
+
+def _of_rows(members: Members) -> list[list[Preference]]:
+    """What is said of each row, over seeds and draws."""
+    found: dict[str, list[Preference]] = {}
+    for row in members.rows:
+        for one in row.measurement.preferences:
+            found.setdefault(one.id, []).append(one)
+    return list(found.values())
+
+
+def _verdicts(seen: Sequence[Sequence[Preference]]) -> Array:
+    """The mean verdict of each row; NaN where one is missing."""
+    return np.array(
+        [np.mean([np.nan if one.value is None else one.value for one in row]) for row in seen],
+        dtype=np.float64,
+    )
+
+
+def ranking(groups: Sequence[Members]) -> tuple[Strength, ...]:
+    """The strengths of the systems of each model, prompt and decoding, where three are compared.
+
+    None of those that have no limit: a system that never loses is stronger than any number.
+    """
+    places: dict[Place, dict[tuple[str, str], Array]] = {}
+    for members in groups:
+        if members.observes == "preference":
+            group = members.group
+            place = group.model, group.prompt, group.decoding
+            pairs = places.setdefault(place, {})
+            pairs[group.label, group.against] = _verdicts(_of_rows(members))
+    found: list[Strength] = []
+    for place, pairs in places.items():
+        if len({name for pair in pairs for name in pair}) < 3:
+            continue
+        try:
+            every = strengths(pairs)
+        except ValueError:
+            continue
+        best = sorted(every.items(), key=lambda pair: -pair[1].estimate)
+        found += [Strength(*place, name, interval) for name, interval in best]
+    return tuple(found)
+
+
+def corrected(groups: Sequence[Members], labels: Sequence[Label]) -> tuple[CorrectedFacts, ...]:
+    """Scores and win rates corrected by people's labels, of groups with enough of these."""
+    people = {(one.id, one.texts): one.score for one in labels}
+    # Of a pair, whichever answer stands first.
+    people |= {(one.id, one.texts[::-1]): 1 - one.score for one in labels if len(one.texts) > 1}
+    made = (_corrected(members, people) for members in groups if people)
+    return tuple(one for one in made if one is not None)
+
+
+def _corrected(members: Members, people: Labels) -> CorrectedFacts | None:
+    """Of all seeds, as if their answers were so many rows."""
+    pairs = members.observes == "preference"
+    values, said = [], []
+    for row in members.rows:
+        for one in (*row.measurement.ratings, *row.measurement.preferences):
+            if one.value is not None:
+                texts = (one.text, one.other) if isinstance(one, Preference) else (one.text,)
+                values.append(one.value)
+                said.append(people.get((one.id, texts), np.nan))
+    if np.isfinite(said).sum() < LEAST:
+        return None
+    found = corrected_mean(np.array(values), np.array(said))
+    return CorrectedFacts(members.group, "win_rate" if pairs else "judge", found)

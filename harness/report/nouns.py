@@ -12,7 +12,10 @@ from harness.gate.verdict import Gate
 from harness.metrics.base import Metric
 from harness.records import Precision, Repetition, Writing
 from harness.results.manifest import ChoiceRecord, Control, TaskRecord
+from harness.statistics.corrected import Corrected
 from harness.statistics.exams import Exam
+from harness.statistics.intervals import Interval
+from harness.statistics.lengths import Rate
 from harness.statistics.uncertainty import Bounds, Comparison
 
 Number = float | None  # None where there is nothing finite to say
@@ -294,6 +297,56 @@ class JudgeFacts:
 
 
 @dataclass(frozen=True)
+class Duel:
+    """What a judge says of two systems, and what length and order have to do with it.
+
+    Attributes:
+        group: the system whose wins are counted, and what it is compared with.
+        judged: rows with a verdict in both orders.
+        rows: rows in all.
+        rate: the win rate, with its interval over rows; None with fewer than two rows.
+        matched: of rows whose answers are about as long, and how many these are; None with fewer
+            than two.
+        controlled: what it would be if both systems' answers were as long.
+        longer: the share of rows on which the system's answer is the longer one.
+    """
+
+    group: Group
+    judged: int
+    rows: int
+    rate: Interval | None = None
+    matched: Rate | None = None
+    controlled: Rate | None = None
+    longer: Number = None
+
+
+@dataclass(frozen=True)
+class Strength:
+    """A system's place among those of a model, prompt and decoding: log-odds, their mean 0."""
+
+    model: str
+    prompt: str
+    decoding: str
+    label: str
+    strength: Interval
+
+
+@dataclass(frozen=True)
+class CorrectedFacts:
+    """A judge's mean, corrected by people's labels.
+
+    Attributes:
+        group: whose answers were labelled.
+        metric: what is corrected: ``judge`` or ``win_rate``.
+        found: the corrected mean, and what it is made of.
+    """
+
+    group: Group
+    metric: str
+    found: Corrected
+
+
+@dataclass(frozen=True)
 class WritingFacts:
     """How a cell's answers were written."""
 
@@ -446,6 +499,9 @@ class Report:
     decodings: tuple[DecodingSpec, ...]
     choices: tuple[tuple[str, ChoiceRecord], ...]
     judges: tuple[JudgeFacts, ...]
+    duels: tuple[Duel, ...]
+    strengths: tuple[Strength, ...]
+    corrected: tuple[CorrectedFacts, ...]
     explorer: Explorer
     recipe: Mapping[str, Any]
     trial: bool

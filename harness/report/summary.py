@@ -74,12 +74,25 @@ def _answers(report: Report) -> Json:
             {**asdict(one), "trusted": one.exam.trusted, "sentences": one.exam.sentences}
             for one in report.judges
         ],
+        "duels": [
+            {**dict(zip(NAMED, one.group.name, strict=True)), **_without_group(asdict(one))}
+            for one in report.duels
+        ],
+        "strengths": [asdict(one) for one in report.strengths],
+        "corrected": [
+            {**dict(zip(NAMED, one.group.name, strict=True)), **_without_group(asdict(one))}
+            for one in report.corrected
+        ],
         "degeneration": [
             {**dict(zip(NAMED, one.group.name, strict=True)), **one.shares}
             for one in report.degeneration
         ],
         "writings": [{"cell": one.cell, **asdict(one.how)} for one in report.writings],
     }
+
+
+def _without_group(body: Json) -> Json:
+    return {name: value for name, value in body.items() if name != "group"}
 
 
 def _metrics(report: Report) -> list[Json]:
