@@ -40,7 +40,8 @@ class Probe:
         asked: the model as it was asked for.
         model: the id that the server returned.
         fingerprint: the server's ``system_fingerprint``; empty where it gives none.
-        honours: ``schema``, ``logprobs``, ``seed``, ``stop``, ``limit`` → whether it does this.
+        honours: ``schema``, ``logprobs``, ``seed`` (the same reply twice), ``stop``, ``limit`` →
+            whether it does this.
     """
 
     asked: str

@@ -1,7 +1,8 @@
 """What an endpoint does of what it is asked for, found out before the first row.
 
 Servers answer 200 and leave out what they do not know: a schema, log-probabilities, a seed. So
-each is asked for once in a way that shows whether it was done.
+each is asked for once in a way that shows whether it was done. All of it at temperature 0, as the
+judge is asked: that the same seed gives the same reply says that asking again does, not by what.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import JudgeError, one_line
@@ -21,12 +22,13 @@ QUESTION = "Write a few sentences about the sea."
 CLOSING = "Reply with JSON with the fields reason and verdict."
 WORDS = ("zorvex", "quimbal")  # that no model says unless it is held to them
 SHORT, TINY = 24, 3  # tokens
+STOPS = 4  # as many as every server takes: the characters that a reply has most of
 # The server cannot do what was asked for; anything else is no answer to that.
 UNABLE = (400, 404, 405, 422, 500, 501)
 LINES = {
     "schema": "The endpoint does not hold its replies to a schema: verdicts are read from words.",
     "logprobs": "The endpoint gives no log-probabilities.",
-    "seed": "The endpoint does not keep to a seed: asked twice with the same, it said two things.",
+    "seed": "The endpoint said two things when it was asked twice with the same seed.",
     "stop": "The endpoint does not end a reply at a stop string.",
     "limit": "The endpoint does not end a reply at the limit of tokens that it is given.",
 }
@@ -58,14 +60,14 @@ class Prober:
             JudgeError: it cannot be asked at all, or is two models.
         """
         plain, text = self._first()
-        stop = Counter(text.replace(" ", "") or "e").most_common(1)[0][0]
+        stops = [one for one, _ in Counter("".join(text.split())).most_common(STOPS)]
         short = {"temperature": 0, "max_tokens": SHORT}
         found = {
             "schema": self._schema(),
             "logprobs": self._does({**short, "logprobs": True, "top_logprobs": 2}, _has_logprobs),
             "seed": bool(text) and self._does(plain, lambda body: _text(body) == text),
-            "stop": bool(text)
-            and self._does({**plain, "stop": [stop]}, lambda body: _stopped(body, stop)),
+            "stop": bool(stops)
+            and self._does({**plain, "stop": stops}, lambda body: _stopped(body, stops)),
             "limit": self._does({**short, "max_tokens": TINY}, _is_tiny),
         }
         found["seed"] = found["seed"] and not self._caller.lacks("seed")
@@ -80,8 +82,7 @@ class Prober:
         """A question without anything special, and its reply."""
         plain: dict[str, Any] = {}
         for longest in (SHORT, self._reply_tokens):  # some think before they write
-            # At temperature 1, so that a reply that comes twice is one that the seed has fixed.
-            plain = {"temperature": 1, "seed": 0, "max_tokens": longest}
+            plain = {"temperature": 0, "seed": 0, "max_tokens": longest}
             text = _text(self._asked(plain, needed=True) or {})
             if text:
                 break
@@ -143,9 +144,9 @@ def _has_logprobs(body: Mapping[str, Any]) -> bool:
     return isinstance(found, Mapping) and bool(found.get("content"))
 
 
-def _stopped(body: Mapping[str, Any], stop: str) -> bool:
+def _stopped(body: Mapping[str, Any], stops: Sequence[str]) -> bool:
     problem, text, finish = content(body)
-    return not problem and stop not in text and finish == "stop"
+    return not problem and finish == "stop" and not any(stop in text for stop in stops)
 
 
 def _is_tiny(body: Mapping[str, Any]) -> bool:
