@@ -165,6 +165,7 @@ class _Asking:
         for seed in range(1 + self.limits.again):
             outcome = self.caller.call({**request, "seed": seed}, self.stop)
             if outcome.final:
+                self.stop.set()  # here, before this thread takes the next question
                 raise _FailedError(outcome)
             calls += outcome.calls
             read, written = read + outcome.tokens[0], written + outcome.tokens[1]

@@ -126,8 +126,10 @@ class Prober:
         if problem and needed:
             raise self._caller.error(_unusable(outcome, self._caller.secrets.scrub(problem)))
         if not problem:
-            self._models.append(model_of(outcome.body))
-            self.fingerprint = self.fingerprint or str(outcome.body.get("system_fingerprint") or "")
+            scrub = self._caller.secrets.scrub
+            self._models.append(scrub(model_of(outcome.body)))
+            fingerprint = str(outcome.body.get("system_fingerprint") or "")
+            self.fingerprint = self.fingerprint or scrub(fingerprint)
         return outcome.body
 
 

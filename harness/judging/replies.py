@@ -52,8 +52,9 @@ def ruling(body: Mapping[str, Any], rubric: Rubric, model: str, secrets: Secrets
     """
     problem, text, finish = content(body)
     text = secrets.scrub(text)  # first, so that nothing is cut through
-    if not problem and model_of(body) != model:
-        problem = f"written by another model, {model_of(body)[:80]!r}, not {model!r}"
+    wrote = secrets.scrub(model_of(body))
+    if not problem and wrote != model:
+        problem = f"written by another model, {wrote[:80]!r}, not {model!r}"
     if problem:
         return Ruling("", None, one_line(ValueError(secrets.scrub(problem)), 200), reply=text)
     found = parse_verdict(text, rubric, finish)
