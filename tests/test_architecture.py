@@ -25,6 +25,7 @@ HEAVY = {
     "pandas",
     "jinja2",
     "sacrebleu",
+    "openai",
 }
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 

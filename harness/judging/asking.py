@@ -40,6 +40,19 @@ def asked(rubric: Rubric, texts: Mapping[str, str]) -> tuple[Span, ...]:
     return (*spans, Span(rubric.question[place:]))
 
 
+def closed(spans: tuple[Span, ...], words: str) -> tuple[Span, ...]:
+    """A question with the words that it closes with, on a line of their own.
+
+    Args:
+        spans: of :func:`asked`.
+        words: how to reply; nothing is added where there are none.
+    """
+    if not words:
+        return spans
+    *before, last = spans
+    return (*before, Span(f"{last.text}\n{words}", last.special))
+
+
 def _fence(rubric: Rubric, texts: Mapping[str, str]) -> str:
     """A word that none of the texts holds: a digest of the rubric, made anew until it is new."""
     seed = rubric.digest

@@ -22,6 +22,7 @@ import numpy as np
 
 from harness.core import Prompt, Span
 from harness.errors import PromptError
+from harness.judging.asking import closed
 from harness.judging.rubric import Rubric
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
@@ -155,6 +156,7 @@ def _encoded(
 def _spans(loaded: LoadedModel, rubric: Rubric, spans: tuple[Span, ...]) -> tuple[Span, ...]:
     """The question inside of the judge's chat template; plain text where it has none."""
     chat = loaded.encoder.chat
+    spans = closed(spans, rubric.reply)
     if chat is None:
         system = (Span(f"{rubric.system}\n\n"),) if rubric.system else ()
         return (*system, *spans, Span("\n"))

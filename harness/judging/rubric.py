@@ -4,6 +4,9 @@
     question = "…{instruction}…{answer}…"
     menu = {"0" = 0.0, "1" = 1.0}       what may be said, and its worth; "pairwise" has A, B, C
     system = "…"                        the judge's own instructions; optional
+    reply = "…"                         how to reply, the question's last line; optional
+    explain = "…"                       the same for a judge whose reply is held to JSON with a
+                                        reason and a verdict; optional
     reference = true                    whether {reference} is shown; optional
     description = "…"                   for readers; optional
 
@@ -33,7 +36,7 @@ KINDS = {
     "pairwise": ("instruction", "answer_a", "answer_b"),
 }
 KEYS = ("kind", "question", "menu")
-OPTIONAL = ("system", "reference", "description")
+OPTIONAL = ("system", "reply", "explain", "reference", "description")
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5}  # of a pair: what the first answer gets
 
@@ -49,6 +52,8 @@ class Rubric:
         menu: verdict → what it is worth, in the file's order.
         system: the judge's instructions.
         reference: whether the reference is shown.
+        reply: how to reply, put on a line of its own after the question.
+        explain: put there instead where the reply is held to JSON with a reason and a verdict.
     """
 
     name: str
@@ -57,6 +62,8 @@ class Rubric:
     menu: tuple[tuple[str, float], ...]
     system: str = ""
     reference: bool = False
+    reply: str = ""
+    explain: str = ""
 
     @property
     def digest(self) -> str:
@@ -119,16 +126,21 @@ def _rubric(path: Path, values: Mapping[str, Any]) -> Rubric:
     kind = values.get("kind")
     if kind not in KINDS:
         raise OptionError(f"{path}: 'kind' must be {' or '.join(KINDS)}, found {kind!r}")
-    question, system = values.get("question"), values.get("system", "")
-    for key, text in (("question", question), ("system", system)):
+    texts = {key: values.get(key, "") for key in ("system", "reply", "explain")}
+    texts["question"] = values.get("question")
+    for key, text in texts.items():
         if not isinstance(text, str) or (key == "question" and not text.strip()):
             raise OptionError(f"{path}: {key!r} must be a text, found {text!r:.60}")
     reference = values.get("reference", False)
     if not isinstance(reference, bool):
         raise OptionError(f"{path}: 'reference' must be true or false, found {reference!r:.60}")
-    _check_placeholders(path, kind, str(question), reference)
+    _check_placeholders(path, kind, texts["question"], reference)
+    for key in ("reply", "explain"):
+        for name in PLACEHOLDER.findall(texts[key]):
+            if name in (*KINDS[kind], "reference"):
+                raise OptionError(f"{path}: {key!r} has {{{name}}}; it belongs into 'question'")
     menu = _menu(path, kind, values.get("menu"))
-    return Rubric(path.stem, str(kind), str(question), menu, system, reference)
+    return Rubric(path.stem, str(kind), menu=menu, reference=reference, **texts)
 
 
 def _check_placeholders(path: Path, kind: str, question: str, reference: bool) -> None:

@@ -47,11 +47,9 @@ def parse_verdict(reply: str, rubric: Rubric, finish: str = "stop") -> Verdict:
     """
     if finish == "length":
         return Verdict("", None, "the reply broke off at its limit")
-    text = plain(reply)
-    if not text:
+    body = unfenced(reply)
+    if not body:
         return Verdict("", None, "the reply is empty")
-    fenced = _FENCED.match(text)
-    body = fenced[1].strip() if fenced else text
     if body[:1] == "{":
         return _json(body, rubric)
     lines = [found["said"] for line in body.splitlines() if (found := _LINE.match(line))]
@@ -66,6 +64,13 @@ def plain(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text)
     kept = (c for c in folded if c in "\n\t" or unicodedata.category(c) not in ("Cf", "Cc", "Co"))
     return "".join(kept).strip()
+
+
+def unfenced(reply: str) -> str:
+    """The reply folded, without the fence of a block of code around it."""
+    text = plain(reply)
+    fenced = _FENCED.match(text)
+    return fenced[1].strip() if fenced else text
 
 
 def _json(body: str, rubric: Rubric) -> Verdict:

@@ -12,9 +12,9 @@ import torch
 from harness.core import Span
 from harness.errors import OptionError, PromptError
 from harness.generation import first
-from harness.judging.asking import asked, neutral
+from harness.judging.asking import asked, closed, neutral
 from harness.judging.local import judge
-from harness.judging.rubric import Rubric, load_rubric, rubric_names
+from harness.judging.rubric import PLACEHOLDER, Rubric, load_rubric, rubric_names
 from harness.models.loading import LoadedModel, load
 from tests.builders.models import make_llama
 from tests.builders.scoring import QUIET, spec
@@ -230,3 +230,34 @@ def test_an_unknown_rubric_names_the_known() -> None:
         OptionError, match="--rubric=helpfull: no such rubric .did you mean 'helpful'"
     ):
         load_rubric("helpfull")
+
+
+@pytest.mark.parametrize("name", rubric_names())
+def test_a_local_judge_is_told_how_to_reply_on_a_last_line(name: str) -> None:
+    rubric = load_rubric(name)
+    texts = dict.fromkeys(PLACEHOLDER.findall(rubric.question), "x")
+    question = asked(rubric, texts)
+    (*before, last) = closed(question, rubric.reply)
+    assert tuple(before) == question[:-1]  # no span of its own: tokens do not break there
+    assert last.text == f"{question[-1].text}\n{rubric.reply}"
+    assert rubric.reply
+    assert rubric.explain
+    assert rubric.explain.index("reason") < rubric.explain.index("verdict")
+    assert closed(question, "") == question
+
+
+def test_words_of_reply_are_part_of_a_rubric_and_hold_no_placeholder(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    base = 'kind = "pairwise"\nquestion = "{instruction} {answer_a} {answer_b}"\n'
+    path.write_text(base, "utf-8")
+    plain = load_rubric(str(path))
+    assert (plain.reply, plain.explain) == ("", "")
+    digests = {plain.digest}
+    for more in ('reply = "A or B."', 'explain = "JSON {reason}."'):
+        path.write_text(f"{base}{more}", "utf-8")
+        digests.add(load_rubric(str(path)).digest)
+    assert len(digests) == 3
+    for more in ('reply = "{answer_a}"', "explain = 3"):
+        path.write_text(f"{base}{more}", "utf-8")
+        with pytest.raises(OptionError, match="'(reply|explain)'"):
+            load_rubric(str(path))
