@@ -14,5 +14,5 @@ def judged(scores: ExamScores) -> JudgeFacts:
         rubric=scores.rubric,
         rows=len(scores.rows),
         mass=scores.mass,
-        exam=examine(scores.scores, scores.again),
+        exam=examine(scores),
     )

@@ -111,7 +111,8 @@ def _kappa(tables: Array, values: Array, power: int) -> Array:
 def _less(observed: Array, expected: Array) -> Array:
     """1 − observed / expected; NaN where nothing is expected."""
     ratio = np.full_like(expected, np.nan)
-    return 1 - np.divide(observed, expected, out=ratio, where=expected > 0)
+    np.divide(observed, expected, out=ratio, where=expected > 0)
+    return np.round(1 - ratio, 12)  # so that what is 0 on paper is 0 here
 
 
 def _distance(one: Array, other: Array, power: int) -> Array:

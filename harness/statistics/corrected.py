@@ -64,8 +64,10 @@ def corrected_mean(judged: Array, labels: Array) -> Corrected:
     if variance and len(rest) > 1:  # without rows that only the judge saw, it has nothing to add
         together = float(np.cov(own, human, ddof=1)[0, 1])
         belief = min(max(together / ((1 + n / len(rest)) * variance), 0.0), 1.0)
-    mean = float((human - belief * own).mean())
-    parts = [(float((human - belief * own).var(ddof=1)) / n, n - 2 if belief else n - 1)]
+    left = human - belief * own
+    mean, freedom = float(left.mean()), n - (2 if belief else 1)
+    squares = float(((left - mean) ** 2).sum())
+    parts = [(squares / freedom / n, freedom)]
     if belief:
         mean += belief * float(rest.mean())
         parts.append((belief**2 * float(rest.var(ddof=1)) / len(rest), len(rest) - 1))

@@ -48,7 +48,7 @@ def strengths(pairs: Mapping[tuple[str, str], Array]) -> dict[str, Interval]:
     if not counts[:, [WIN, LOSS]].any():
         raise ValueError("every verdict is a tie: strengths cannot be told apart")
     outcomes = [WIN, LOSS, *([TIE] if ties else [])]
-    # Columns: λ of all systems but the last, whose λ is minus their sum; log ν where there are ties.
+    # Columns: λ of all systems but the last, whose λ is minus their sum; log ν if anybody ties.
     free = [*range(len(names) - 1), *([len(names)] if ties else [])]
     basis = np.eye(len(names) + 1)[:, free]
     basis[len(names) - 1, : len(names) - 1] = -1
@@ -113,7 +113,8 @@ def _likeliest(designs: Sequence[Array], counts: Array) -> Array:
         return float(value / total), slope / total
 
     def curve(b: Array) -> Array:
-        return _information(designs, counts, b) / total
+        bent: Array = _information(designs, counts, b) / total
+        return bent
 
     start = np.zeros(designs[0].shape[1])
     options = {"gtol": 1e-10, "maxiter": 1000}

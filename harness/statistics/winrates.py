@@ -6,7 +6,7 @@ decided, not the answers. (This is how FastChat's llm_judge counts both orders.)
 
     win rate          mean over rows; of several draws, first the mean of each row's
     standard error    s / √n, s the sample standard deviation of the n rows
-    p                 of ½ by sign flips of the rows, ties counted (:mod:`harness.statistics.paired`)
+    p                 of ½ by sign flips of rows, ties counted (:mod:`harness.statistics.paired`)
 
 What length does to a win rate: :mod:`harness.statistics.lengths`; more than two systems:
 :mod:`harness.statistics.strengths`; what so many rows can show: :mod:`harness.statistics.unseen`.
