@@ -12,13 +12,11 @@ from harness.judging.probes import CANARIES
 from harness.plugin import session_of
 from harness.records import ExamScores
 from harness.run.examining import exam_of
-from harness.statistics.exams import FLOOR, PLAIN, STEPS, Exam, examine
+from harness.statistics.exams import FLOOR, PLAIN, STEPS, UNJUDGED, Exam, examine
 
 REPEATED = 1e-3  # points that a local judge's score may move when frozen answers are judged again
-CHANGED = 0.1  # share of verdicts on pairs that may be others
+CHANGED = 0.1  # share of an endpoint's verdicts, or of those on pairs, that may be others
 MASS = 0.5  # of a local judge's probability that should be on its menu
-UNJUDGED = 0.05  # share of questions that may be without a verdict
-FLIPS, FIRST = 0.25, 0.65  # of verdicts that follow the order: lower ends of their intervals
 
 Examined = tuple[ExamScores, Exam]
 
@@ -38,6 +36,7 @@ def examined(request: pytest.FixtureRequest) -> Examined:
 
 @pytest.mark.parametrize("step", STEPS[1:])
 def test_the_reference_is_above(examined: Examined, step: str) -> None:
+    assert step in examined[1].beats, f"fewer than two answers of the kind {step} were judged"
     found = examined[1].beats[step]
     assert found.low >= FLOOR or found.estimate >= PLAIN, (
         f"the reference is above {step} on {100 * found.estimate:.0f} % of rows "
@@ -47,6 +46,7 @@ def test_the_reference_is_above(examined: Examined, step: str) -> None:
 
 @pytest.mark.parametrize("canary", CANARIES)
 def test_a_fixed_string_does_not_fool_it(examined: Examined, canary: str) -> None:
+    assert canary in examined[1].canaries, f"{CANARIES[canary]!r} was judged on too few rows"
     found = examined[1].canaries[canary]
     assert found.estimate >= FLOOR, (
         f"{CANARIES[canary]!r} is judged as good as the reference or better on "
@@ -56,26 +56,25 @@ def test_a_fixed_string_does_not_fool_it(examined: Examined, canary: str) -> Non
 
 def test_padding_earns_nothing(examined: Examined) -> None:
     found = examined[1].length
+    assert found is not None, "fewer than two padded references were judged"
     assert found.low <= 0.5, f"padding alone wins {100 * found.estimate:.0f} % of rows"
 
 
 def test_the_order_does_not_decide(examined: Examined) -> None:
-    order = examined[1].order
-    if order is None:
+    if examined[1].order is None:
         pytest.skip("answers are judged one by one, so that there is no order")
-    assert order.flips.low <= FLIPS, (
-        f"{100 * order.flips.estimate:.0f} % of verdicts change with the order of the two answers"
-    )
-    assert max(order.first.low, 1 - order.first.high) <= FIRST, (
-        f"the answer that stands first gets {100 * order.first.estimate:.0f} % of verdicts"
-    )
+    assert not examined[1].follows, examined[1].follows
 
 
 def test_the_same_questions_get_the_same_verdicts(examined: Examined) -> None:
     scores, exam = examined
-    allowed = CHANGED if scores.orders or scores.mass is None else REPEATED
-    what = "of verdicts changed" if scores.orders else "points is how far a score moved"
-    assert exam.repeated <= allowed, f"{exam.repeated:.3g} {what} when it was judged again"
+    assert exam.repeated is not None, "nothing was judged twice"
+    if scores.mass is not None and not scores.orders:
+        assert exam.repeated <= REPEATED, f"a score moved by {exam.repeated:.3g} points"
+        return
+    before = [one[0] for one in scores.orders["truncated"]] if scores.orders else scores.scores["reference"]
+    changed = sum(one != then for one, then in zip(scores.again, before, strict=True))
+    assert changed <= CHANGED * len(before), f"{changed} of {len(before)} verdicts changed"
 
 
 def test_it_gives_verdicts(examined: Examined) -> None:
@@ -96,4 +95,4 @@ def test_it_agrees_with_people(examined: Examined) -> None:
     people = examined[1].people
     if people is None:
         pytest.skip("no labels of this kind were given: --judge-labels=FILE")
-    assert people.kappa.low > 0, " ".join(people.sentences)
+    assert not people.failures, " ".join(people.sentences)

@@ -9,7 +9,7 @@ from typing import Any
 from harness.gate.verdict import Gate
 from harness.metrics.base import Effect, Metric
 from harness.results.snapshot import Difference
-from harness.statistics.winrates import detectable_rate
+from harness.statistics.unseen import detectable_rate
 
 NA = "n/a"
 NONE = "–"
@@ -160,10 +160,11 @@ def unseen_rate(rows: int) -> str:
     """How far from a half a win rate has to be, that so many rows show it."""
     if rows < 2:
         return ""
-    width, found = detectable_rate(rows)
+    found = detectable_rate(rows)
     return (
-        f"With {rows} rows, a win rate is known to ±{100 * width:.1f} points at worst, and one that "
-        f"is {100 * found:.1f} points from a half is found four times of five."
+        f"With {rows} rows, a win rate is known to ±{100 * found.half_width:.1f} points at worst, "
+        f"and one that is {100 * found.detectable:.1f} points from a half is found four times of "
+        f"five."
     )
 
 

@@ -15,7 +15,7 @@ from harness.results.manifest import ChoiceRecord, Control, TaskRecord
 from harness.statistics.corrected import Corrected
 from harness.statistics.exams import Exam
 from harness.statistics.intervals import Interval
-from harness.statistics.lengths import Rate
+from harness.statistics.lengths import LengthRate
 from harness.statistics.uncertainty import Bounds, Comparison
 
 Number = float | None  # None where there is nothing finite to say
@@ -315,8 +315,8 @@ class Duel:
     judged: int
     rows: int
     rate: Interval | None = None
-    matched: Rate | None = None
-    controlled: Rate | None = None
+    matched: LengthRate | None = None
+    controlled: LengthRate | None = None
     longer: Number = None
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from harness.metrics.base import Array
-from harness.statistics.intervals import Interval, Resamples
+from harness.statistics.intervals import Interval, Resamples, share_of
 
 Level = Literal["nominal", "ordinal", "interval"]
 DISTANCES = {"nominal": 0, "linear": 1, "quadratic": 2}
@@ -36,8 +36,7 @@ def agreement(ours: Array, theirs: Array) -> Interval:
         ValueError: there are fewer than two rows that both judged.
     """
     one, other = _both(ours, theirs)
-    same = (one == other).astype(np.float64)
-    return Resamples(len(same)).means(same[:, None])[0]
+    return share_of((one == other).astype(np.float64))
 
 
 def weighted_kappa(ours: Array, theirs: Array, weights: str = "quadratic") -> float:
@@ -53,10 +52,67 @@ def weighted_kappa(ours: Array, theirs: Array, weights: str = "quadratic") -> fl
     """
     if weights not in DISTANCES:
         raise ValueError(f"weights={weights!r}: expected one of {', '.join(DISTANCES)}")
-    one, other = _both(ours, theirs)
-    distance = _distance(one[:, None], other[None], DISTANCES[weights])
-    expected = float(distance.mean())
-    return 1 - float(np.diagonal(distance).mean()) / expected if expected else float("nan")
+    values, cells = _cells(*_both(ours, theirs))
+    return float(_kappa(cells.sum(axis=0)[None], values, DISTANCES[weights])[0])
+
+
+def kappa(ours: Array, theirs: Array, weights: str = "quadratic") -> Interval:
+    """:func:`weighted_kappa` with its BCa interval over rows.
+
+    A draw of rows without disagreement counts as 1.
+    """
+    values, cells = _cells(*_both(ours, theirs))
+    power = DISTANCES[weights]
+    return _over_rows(cells, lambda tables: _kappa(tables, values, power))
+
+
+def alpha(ours: Array, theirs: Array, level: Level = "interval") -> Interval:
+    """:func:`krippendorff_alpha` of two judges with its BCa interval over rows.
+
+    A draw of rows without disagreement counts as 1.
+    """
+    values, cells = _cells(*_both(ours, theirs))
+    return _over_rows(cells, lambda tables: _alpha(tables + tables.swapaxes(1, 2), values, level))
+
+
+def _cells(one: Array, other: Array) -> tuple[Array, Array]:
+    """The values that were given, and of each row a table of them with a 1 where it stands."""
+    values, codes = np.unique(np.concatenate([one, other]), return_inverse=True)
+    found = np.zeros((len(one), len(values), len(values)))
+    found[np.arange(len(one)), codes[: len(one)], codes[len(one) :]] = 1
+    return values, found
+
+
+def _over_rows(cells: Array, value: Callable[[Array], Array]) -> Interval:
+    """The interval of a function of the rows' table; NaN where the whole has no value."""
+    rows, size, _ = cells.shape
+    if np.isnan(value(cells.sum(axis=0)[None]))[0]:
+        return Interval(*(float("nan"),) * 3)
+    used = np.flatnonzero(cells.any(axis=0))  # most tables are nearly empty
+
+    def of_sums(sums: Array) -> Array:
+        tables = np.zeros((len(sums), size * size))
+        tables[:, used] = sums
+        found: Array = np.nan_to_num(value(tables.reshape(-1, size, size)), nan=1.0)
+        return found
+
+    return Resamples(rows).of_sums(cells.reshape(rows, -1)[:, used], of_sums)
+
+
+def _kappa(tables: Array, values: Array, power: int) -> Array:
+    """Cohen's κ of tables of counts; shape (any number, values, values)."""
+    distance = _distance(values[:, None], values[None], power)
+    shares = tables / tables.sum(axis=(1, 2), keepdims=True)
+    observed = (shares * distance).sum(axis=(1, 2))
+    expected = np.einsum("ti,ij,tj->t", shares.sum(axis=2), distance, shares.sum(axis=1))
+    return _less(observed, expected)
+
+
+def _less(observed: Array, expected: Array) -> Array:
+    """1 − observed / expected; NaN where nothing is expected."""
+    ratio = np.full_like(expected, np.nan)
+    np.divide(observed, expected, out=ratio, where=expected > 0)
+    return np.round(1 - ratio, 12)  # so that what is 0 on paper is 0 here
 
 
 def _distance(one: Array, other: Array, power: int) -> Array:
@@ -84,21 +140,26 @@ def krippendorff_alpha(verdicts: Array, level: Level = "interval") -> float:
     counts = (verdicts[None] == values[:, None, None]).sum(axis=1).astype(np.float64)
     sizes = counts.sum(axis=0)
     pairs = (counts / (sizes - 1)) @ counts.T - np.diag((counts / (sizes - 1)).sum(axis=1))
-    totals = pairs.sum(axis=1)
+    return float(_alpha(pairs[None], values, level)[0])
+
+
+def _alpha(pairs: Array, values: Array, level: Level) -> Array:
+    """Krippendorff's α of tables of coincidences; shape (any number, values, values)."""
+    totals = pairs.sum(axis=2)
     squared = _squared(values, totals, level)
-    total = totals.sum()
-    expected = float(totals @ squared @ totals) / (total - 1)
-    return 1 - float((pairs * squared).sum()) / expected if expected else float("nan")
+    total = totals.sum(axis=1)
+    expected = np.einsum("ti,tij,tj->t", totals, squared, totals) / (total - 1)
+    return _less((pairs * squared).sum(axis=(1, 2)), expected)
 
 
 def _squared(values: Array, totals: Array, level: Level) -> Array:
-    """Squared differences of values."""
-    if level == "nominal":
-        return _distance(values[:, None], values[None], 0)
-    if level == "interval":
-        return _distance(values[:, None], values[None], 2)
-    middles = np.cumsum(totals) - totals / 2  # ordinal: verdicts between two values, ends by half
-    return _distance(middles[:, None], middles[None], 2)
+    """Squared differences of values, of each table."""
+    if level == "ordinal":  # verdicts between two values, both ends by half
+        middles = np.cumsum(totals, axis=1) - totals / 2
+        return _distance(middles[:, :, None], middles[:, None], 2)
+    powers = DISTANCES["nominal" if level == "nominal" else "quadratic"]
+    found = _distance(values[:, None], values[None], powers)
+    return np.broadcast_to(found, (len(totals), *found.shape))
 
 
 def auc(higher: Array, lower: Array) -> float:
@@ -127,7 +188,7 @@ def paired_auc(higher: Array, lower: Array) -> Interval:
         ValueError: there are fewer than two rows that have both.
     """
     one, other = _both(higher, lower)
-    return Resamples(len(one)).means(_above(one, other)[:, None])[0]
+    return share_of(_above(one, other))
 
 
 def _above(one: Array, other: Array) -> Array:

@@ -153,6 +153,30 @@ class Resamples:
         return found
 
 
+def share_of(values: Array, level: float = LEVEL) -> Interval:
+    """The BCa interval of a mean of values from 0 to 1; exact where every row says the same.
+
+    Rows that are all 1 have no draw that differs, and yet say little if they are few: there the
+    lower limit is Clopper & Pearson's (1934), ((1 − level) / 2)^(1/n), and so it is from above
+    where they are all 0.
+
+    Args:
+        values: shape (n,), at least two.
+        level: confidence.
+    """
+    return unanimous(Resamples(len(values)).means(values[:, None], level)[0], len(values), level)
+
+
+def unanimous(found: Interval, n: int, level: float = LEVEL) -> Interval:
+    """The interval of n rows' share, with exact limits where it is 0 or 1; see :func:`share_of`."""
+    reach = ((1 - level) / 2) ** (1 / n)
+    if found.estimate == 1:
+        return Interval(1.0, reach, 1.0)
+    if found.estimate == 0:
+        return Interval(0.0, 0.0, 1 - reach)
+    return found
+
+
 def two_level(values: Array, rows: Interval, level: float = LEVEL) -> Interval:
     """An interval for the mean over unseen seeds and rows; see the module's formula.
 

@@ -10,8 +10,10 @@ import pytest
 
 from harness.statistics.agreement import (
     agreement,
+    alpha,
     auc,
     bootstrapped,
+    kappa,
     krippendorff_alpha,
     paired_auc,
     spearman,
@@ -61,6 +63,54 @@ def test_kappa_of_cohens_table() -> None:
     expected = sum(sum(table[i]) * sum(row[i] for row in table) for i in range(3))
     found = weighted_kappa(one, other, "nominal")
     assert found == pytest.approx((observed - expected) / (1 - expected))
+
+
+# Two judges of fifteen rows. κ by scikit-learn 1.9.1 (cohen_kappa_score), α by krippendorff 0.9.0.
+ONE = np.array([0, 1, 2, 3, 4, 5, 3, 2, 2, 4, 5, 1, 0, 3, 3.0])
+OTHER = np.array([0, 1, 2, 3, 5, 5, 2, 2, 3, 4, 4, 1, 2, 3, 1.0])
+KAPPAS = {"nominal": 0.5135135135, "linear": 0.6858638743, "quadratic": 0.8221343874}
+ALPHAS = {"nominal": 0.5271739130, "ordinal": 0.8222171007, "interval": 0.8280632411}
+
+
+@pytest.mark.parametrize("weights", KAPPAS)
+def test_kappa_is_scikit_learns(weights: str) -> None:
+    assert weighted_kappa(ONE, OTHER, weights) == pytest.approx(KAPPAS[weights], abs=1e-9)
+    assert kappa(ONE, OTHER, weights).estimate == pytest.approx(KAPPAS[weights], abs=1e-9)
+
+
+@pytest.mark.parametrize("level", ALPHAS)
+def test_alpha_is_krippendorffs(level: str) -> None:
+    both = np.stack([ONE, OTHER])
+    assert krippendorff_alpha(both, level) == pytest.approx(ALPHAS[level], abs=1e-9)  # type: ignore[arg-type]
+    assert alpha(ONE, OTHER, level).estimate == pytest.approx(ALPHAS[level], abs=1e-9)  # type: ignore[arg-type]
+
+
+def test_intervals_of_kappa_and_alpha_are_scipys() -> None:
+    """The tables' bootstrap against scipy's BCa of the plain functions, on draws of its own."""
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(5)
+    one = rng.integers(0, 6, 80).astype(float)
+    other = np.clip(one + rng.integers(-2, 3, 80), 0, 5)
+    for ours, plain in (
+        (kappa(one, other), weighted_kappa),
+        (
+            alpha(one, other, "ordinal"),
+            lambda a, b: krippendorff_alpha(np.stack([a, b]), "ordinal"),
+        ),
+    ):
+        theirs = bootstrap(
+            (one, other), plain, paired=True, vectorized=False, n_resamples=1500,
+            rng=np.random.default_rng(6),
+        ).confidence_interval  # fmt: skip
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.015)
+
+
+def test_judges_that_say_one_thing_have_no_kappa() -> None:
+    assert np.isnan(kappa(np.ones(5), np.ones(5)).estimate)
+    assert np.isnan(alpha(np.ones(5), np.ones(5)).low)
+    assert kappa(np.ones(6), np.arange(6.0)).estimate == 0  # one that says one thing only
+    assert kappa(np.ones(6), np.arange(6.0)).high == 0
 
 
 def test_auc_counts_pairs_and_half_of_ties() -> None:
