@@ -72,7 +72,11 @@ def test_the_same_questions_get_the_same_verdicts(examined: Examined) -> None:
     if scores.mass is not None and not scores.orders:
         assert exam.repeated <= REPEATED, f"a score moved by {exam.repeated:.3g} points"
         return
-    before = [one[0] for one in scores.orders["truncated"]] if scores.orders else scores.scores["reference"]
+    before = (
+        [one[0] for one in scores.orders["truncated"]]
+        if scores.orders
+        else scores.scores["reference"]
+    )
     changed = sum(one != then for one, then in zip(scores.again, before, strict=True))
     assert changed <= CHANGED * len(before), f"{changed} of {len(before)} verdicts changed"
 

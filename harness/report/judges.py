@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.metrics.base import Array
-from harness.records import ExamScores, Label, Preference
+from harness.records import ExamScores, Label, Preference, Rating
 from harness.report.members import Members
 from harness.report.nouns import CorrectedFacts, Duel, JudgeFacts, Strength
 from harness.statistics.corrected import LEAST, corrected_mean
@@ -116,8 +116,8 @@ def _corrected(members: Members, people: Labels) -> CorrectedFacts | None:
     pairs = members.observes == "preference"
     values, said = [], []
     for row in members.rows:
-        for one in (*row.measurement.ratings, *row.measurement.preferences):
-            if one.value is not None:
+        for one in row.measurement.observations:
+            if isinstance(one, Rating | Preference) and one.value is not None:
                 texts = (one.text, one.other) if isinstance(one, Preference) else (one.text,)
                 values.append(one.value)
                 said.append(people.get((one.id, texts), np.nan))
