@@ -153,7 +153,7 @@ class Resamples:
         return found
 
 
-def share_of(values: Array, level: float = LEVEL) -> Interval:
+def share_of(values: Array, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:
     """The BCa interval of a mean of values from 0 to 1; exact where every row says the same.
 
     Rows that are all 1 have no draw that differs, and yet say little if they are few: there the
@@ -163,8 +163,10 @@ def share_of(values: Array, level: float = LEVEL) -> Interval:
     Args:
         values: shape (n,), at least two.
         level: confidence.
+        resamples: number of draws of n rows.
     """
-    return unanimous(Resamples(len(values)).means(values[:, None], level)[0], len(values), level)
+    found = Resamples(len(values), resamples).means(values[:, None], level)[0]
+    return unanimous(found, len(values), level)
 
 
 def unanimous(found: Interval, n: int, level: float = LEVEL) -> Interval:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.metrics.base import Array
-from harness.statistics.intervals import Interval, Resamples, share_of, unanimous
+from harness.statistics.intervals import RESAMPLES, Interval, Resamples, share_of, unanimous
 from harness.statistics.paired import permutation_p
 
 
@@ -71,20 +71,22 @@ class Bounds:
     unjudged: float
 
 
-def win_rate(verdicts: Array) -> WinRate:
+def win_rate(verdicts: Array, resamples: int = RESAMPLES) -> WinRate:
     """The win rate of verdicts.
 
     Args:
         verdicts: 0 to 1; NaN where one was not given. Shape (rows,), or (draws, rows): several
             draws of a row are one observation, their mean.
+        resamples: draws of the rows, and flips of their signs.
 
     Raises:
         ValueError: fewer than two rows were judged.
     """
     known = judged_rows(verdicts)
-    p = permutation_p((known - 0.5)[:, None], alternative="two-sided")
+    halves = (known - 0.5)[:, None]
+    p = permutation_p(halves, alternative="two-sided", resamples=resamples)
     return WinRate(
-        rate=share_of(known),
+        rate=share_of(known, resamples=resamples),
         standard_error=float(known.std(ddof=1) / np.sqrt(len(known))),
         p=float(p[0]),
         rows=len(known),
