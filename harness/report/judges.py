@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.metrics.base import Array
-from harness.records import ExamScores, Label, Preference, Rating
+from harness.records import ExamScores, Label, Measurement, Preference, Rating
 from harness.report.members import Members
 from harness.report.nouns import CorrectedFacts, Duel, JudgeFacts, Strength
 from harness.statistics.corrected import LEAST, corrected_mean
 from harness.statistics.exams import examine
-from harness.statistics.lengths import length_controlled, length_matched
+from harness.statistics.lengths import LengthRate, length_controlled, length_matched
 from harness.statistics.strengths import strengths
 from harness.statistics.winrates import win_rate
 
@@ -54,10 +54,18 @@ def _duel(members: Members) -> Duel:
         known,
         len(seen),
         rate=win_rate(verdicts).rate,
-        matched=length_matched(verdicts, ours, theirs),
+        matched=_matched(verdicts, ours, theirs),
         controlled=length_controlled(verdicts, ours, theirs),
         longer=float(np.mean(ours > theirs)),
     )
+
+
+def _matched(verdicts: Array, ours: Array, theirs: Array) -> LengthRate | None:
+    """The win rate among answers of about one length; None where too few are."""
+    try:
+        return length_matched(verdicts, ours, theirs)
+    except ValueError:
+        return None
 
 
 def _of_rows(members: Members) -> list[list[Preference]]:
@@ -112,16 +120,21 @@ def corrected(groups: Sequence[Members], labels: Sequence[Label]) -> tuple[Corre
 
 
 def _corrected(members: Members, people: Labels) -> CorrectedFacts | None:
-    """Of all seeds, as if their answers were so many rows."""
-    pairs = members.observes == "preference"
-    values, said = [], []
-    for row in members.rows:
-        for one in row.measurement.observations:
-            if isinstance(one, Rating | Preference) and one.value is not None:
-                texts = (one.text, one.other) if isinstance(one, Preference) else (one.text,)
-                values.append(one.value)
-                said.append(people.get((one.id, texts), np.nan))
-    if np.isfinite(said).sum() < LEAST:
+    """Of the seed with the most labels: a row's answers of several seeds are not so many rows."""
+    cells = [_labelled(row.measurement, people) for row in members.rows]
+    judged, labels = max(cells, key=lambda cell: int(np.isfinite(cell[1]).sum()))
+    if np.isfinite(labels).sum() < LEAST:
         return None
-    found = corrected_mean(np.array(values), np.array(said))
-    return CorrectedFacts(members.group, "win_rate" if pairs else "judge", found)
+    metric = "win_rate" if members.observes == "preference" else "judge"
+    return CorrectedFacts(members.group, metric, corrected_mean(judged, labels))
+
+
+def _labelled(measurement: Measurement, people: Labels) -> tuple[Array, Array]:
+    """What the judge says of each answer, and what people say; NaN where they say nothing."""
+    values, said = [], []
+    for one in measurement.observations:
+        if isinstance(one, Rating | Preference) and one.value is not None and one.draw == 0:
+            texts = (one.text, one.other) if isinstance(one, Preference) else (one.text,)
+            values.append(one.value)
+            said.append(people.get((one.id, texts), np.nan))
+    return np.array(values, dtype=np.float64), np.array(said, dtype=np.float64)
