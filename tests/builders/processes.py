@@ -27,6 +27,7 @@ READ_LATE = {
     "GITHUB_ACTIONS",
     "GITHUB_STEP_SUMMARY",
     *("LIMIT", "MODEL", "STEPS"),  # of the examples
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL"),
     "PYTEST_CURRENT_TEST",
     "PYTEST_VERSION",
     "PYTHONPATH",
