@@ -28,8 +28,7 @@ HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 class Source:
     """Where a model comes from. ``kind`` is ``embedded``, ``folder``, ``gguf`` or ``hub``.
 
-    Or ``given``: a file of answers, which stand in for a model that is not here; or ``endpoint``: a
-    judge that a server has.
+    Or ``given``: a file of answers, which stand in for a model that is not here.
     """
 
     kind: str
