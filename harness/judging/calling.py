@@ -16,35 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from harness.errors import JudgeError, one_line
+from harness.judging.client import connecting, make_client, read_address
 from harness.judging.spending import Budget, Limits, Pace, counted_tokens, estimated_tokens
 
 TRIES = 4
 PASSING = {408, 409, 429}  # and 5xx: may be gone the next time
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between tries, where the server names none
 PATIENCE = 300.0  # a server that asks for a longer pause is not waited for
-HIDDEN = "***"
 # Parameters that some servers do not know, and say so: sent otherwise from then on.
 ADAPTED = ("max_tokens", "seed", "maxLength")
-
-
-class Secrets:
-    """Words that are shown nowhere: the key, and a password in the address."""
-
-    def __init__(self, *words: str) -> None:
-        forms = {form for word in words for form in (word, quote(word, safe=""))}
-        self._words = sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
-
-    def __repr__(self) -> str:
-        return f"Secrets({HIDDEN})"
-
-    def scrub(self, text: str) -> str:
-        """The text without them."""
-        for word in self._words:
-            text = text.replace(word, HIDDEN)
-        return text
 
 
 @dataclass(frozen=True)
@@ -94,22 +76,14 @@ class Caller:
 
     def __init__(self, model: str, limits: Limits, environment: Mapping[str, str]) -> None:
         self.model = model
-        key, address = (
-            environment.get(f"OPENAI_{one}", "").strip() for one in ("API_KEY", "BASE_URL")
-        )
-        if not key and not address:
-            raise JudgeError(
-                f"judge {model}: neither OPENAI_API_KEY nor OPENAI_BASE_URL is set; the first is "
-                f"the key of an endpoint, the second its address"
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise JudgeError("OPENAI_API_KEY has characters that no key has; set it anew")
-        self._keyed = bool(key)
+        address = read_address(model, environment)
+        self._keyed = bool(address.key)
         self._timeout = limits.timeout
         self._budget = Budget(limits)
         self._pace = Pace(limits.per_minute)
         self._unknown: frozenset[str] = frozenset()  # of ADAPTED
-        self.host, self.secrets, self._client = _client(key, address, limits.timeout)
+        self.host, self.secrets = address.host, address.secrets
+        self._client = make_client(address, limits.timeout)
 
     @property
     def budget(self) -> Budget:
@@ -184,7 +158,9 @@ class Caller:
 
         try:
             raw = self._client.chat.completions.with_raw_response.create(**sent)
-        except openai.APITimeoutError:
+        except openai.APITimeoutError as error:
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                return Outcome(0, problem=f"no connection within {connecting(self._timeout):g} s")
             return Outcome(0, problem=f"no reply within {self._timeout:g} s")
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
@@ -209,7 +185,8 @@ class Caller:
         except ValueError:
             body = None
         text = message(body) or response.text
-        detail = self._line(text) if text.strip() else ""
+        page = not text.strip() or text.lstrip().startswith("<")  # says nothing in one line
+        detail = "" if page else self._line(text)
         wait = retry_after(response.headers.get("retry-after"))
         final = status not in PASSING and status < 500
         if status == 429 and "insufficient_quota" in response.text:
@@ -281,37 +258,3 @@ def _without(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _without(inner, name) for key, inner in value.items() if key != name}
     return value
-
-
-def _client(key: str, address: str, timeout: float) -> tuple[str, Secrets, Any]:
-    """The endpoint's host, what must not be shown, and a client.
-
-    Raises:
-        JudgeError: there is no openai, or the address is none.
-    """
-    try:
-        import openai
-    except ImportError:
-        raise JudgeError(
-            "a judge behind an endpoint needs the package openai: pip install 'adaptbench[judge]'"
-        ) from None
-    try:
-        parts = urlsplit(address or "https://api.openai.com/v1")
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
-    except ValueError:
-        host = ""
-    if not host or parts.scheme not in ("http", "https"):
-        raise JudgeError("OPENAI_BASE_URL is no address like http://localhost:8000/v1")
-    query = dict(parse_qsl(parts.query))
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    bare = parts.netloc.rpartition("@")[2]
-    client = openai.OpenAI(
-        api_key=key or "none",
-        base_url=urlunsplit((parts.scheme, bare, parts.path, "", "")),
-        default_query=query,
-        max_retries=0,
-        timeout=openai.Timeout(timeout, connect=min(timeout, 10.0)),
-        # Taken out of the address, which the client's transport logs.
-        http_client=openai.DefaultHttpxClient(auth=(user, password)) if user else None,
-    )
-    return host, Secrets(key, password, *query.values()), client

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import one_line
-from harness.judging.calling import Secrets, message
+from harness.judging.calling import message
+from harness.judging.client import Secrets
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import Verdict, parse_verdict, plain, unfenced
 from harness.records import Ruling

@@ -34,7 +34,7 @@ class Workers(Generic[T]):
         self._done: queue.Queue[tuple[int, T | BaseException]] = queue.Queue()
         self._threads = [
             threading.Thread(target=self._work, name=f"judge-{number}", daemon=True)
-            for number in range(min(together, count))
+            for number in range(min(max(1, together), count))
         ]
 
     def results(self) -> Iterator[tuple[int, T | BaseException]]:

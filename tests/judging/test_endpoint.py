@@ -6,6 +6,8 @@ import importlib.util
 import itertools
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from harness.judging import calling, spending
 from harness.judging.endpoint import Endpoint, Limits, Probe, Spent, estimated_tokens
 from harness.judging.rubric import Rubric, load_rubric
 from harness.records import Ruling
+from tests.builders import ROOT
 from tests.builders.endpoint import KEY, Answer, FakeServer, Request, Response, completion, refused
 
 needs_client = pytest.mark.skipif(
@@ -465,6 +468,42 @@ def test_an_interrupt_begins_no_call_and_waits_for_none(hang: int) -> None:
         time.sleep(0.2)
         assert len(server.requests) == asked < 500
     assert len(set(heard)) == len(heard)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from harness.judging.endpoint import Endpoint, Limits, Probe
+from harness.judging.rubric import load_rubric
+from harness.core import Span
+
+def hear(place, ruling):
+    print("HEARD", place, ruling.value, flush=True)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+endpoint = Endpoint("m", Limits(concurrency=2))
+questions = [(str(i), (Span(f"Judge this: {i}."),)) for i in range(50)]
+endpoint.ask(load_rubric("helpful"), questions, Probe("m", "fake-1", "", {}), hear)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no such signal to one process")
+def test_ctrl_c_ends_the_program_although_calls_hang() -> None:
+    def answer(request: Request) -> Response:
+        return Response(body=completion("4"), delay=60 if number(request) > 0 else 0)
+
+    with FakeServer(answer) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED],
+            cwd=ROOT,
+            env={**os.environ, **server.environment},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert done.stdout.split() == ["HEARD", "0", "4.0"]
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert KEY not in done.stderr
 
 
 # The probe.
