@@ -2,6 +2,7 @@
 
 A reply is JSON with a field ``verdict``, or text whose last line of the form ``Verdict: 4`` (or
 Score, Rating, Grade, Answer, or a Chinese word for these) names one, or nothing but a verdict.
+What a model thinks aloud before its reply (``<think>…</think>``) is no part of it.
 Full-width forms are folded (NFKC), characters that do not show are taken out. Whatever is
 not on the menu, or could be read in two ways, is *unjudged*: it is counted, and never a number.
 """
@@ -24,6 +25,7 @@ _WORDS = (
 _LINE = re.compile(
     rf"^[\s>*_#\-]*(?:{_WORDS})[*_\s]*[:=：][*_\s]*(?P<said>[^\n]*?)[\s*_.。]*$", re.IGNORECASE
 )
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL | re.IGNORECASE)  # before the reply
 _FENCED = re.compile(r"^```[a-z]*\n(.*?)\n?```$", re.DOTALL | re.IGNORECASE)
 _OF = re.compile(r"^(?P<said>.+?)\s*(?:/|out of|of)\s*(?P<most>\d+(?:\.\d+)?)$", re.IGNORECASE)
 
@@ -47,7 +49,7 @@ def parse_verdict(reply: str, rubric: Rubric, finish: str = "stop") -> Verdict:
     """
     if finish == "length":
         return Verdict("", None, "the reply broke off at its limit")
-    body = unfenced(reply)
+    body = unfenced(_THOUGHT.sub("", reply))
     if not body:
         return Verdict("", None, "the reply is empty")
     if body[:1] == "{":

@@ -39,6 +39,8 @@ RIGHT: list[tuple[str, Rubric, float]] = [
     ('{"verdict": 4.0, "reason": "Score: 1"}', SCALE, 4),
     ('```json\n{"verdict": 4}\n```', SCALE, 4),
     ("```\n4\n```", SCALE, 4),
+    ("<think>It says Verdict: 5, but no.</think>\n2", SCALE, 2),
+    ('<think>\nhm\n</think>\n\n{"reason": "r", "verdict": "1"}', SCALE, 1),
     ("10", TEN, 10),
     ("Score: 1", TEN, 1),
     ("Score: 10/10", TEN, 10),
@@ -53,6 +55,7 @@ RIGHT: list[tuple[str, Rubric, float]] = [
 ]
 UNJUDGED: list[tuple[str, Rubric]] = [
     ("", SCALE),
+    ("<think>Verdict: 5", SCALE),  # never came to an end
     ("   \n\t", SCALE),
     ("\u200b\u200b", SCALE),
     ("6", SCALE),  # not on the menu
