@@ -244,7 +244,8 @@ class Session:
             if options.recipe
             else ""
         )
-        where = cases[-1]  # files of answers, of which there is no model, come first
+        # Files of answers, of which there is no model, come first, and judges last.
+        where = [case for case in cases if case.judging is None][-1]
         on = "" if is_given(where) else f", {where.dtype} on {where.device}"
         return (
             f"adaptbench: {recipe}{len(cases)} cells · "

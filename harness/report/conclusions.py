@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.metrics.base import Array, Effect, Metric
 from harness.report.formatting import number
-from harness.report.nouns import Group, GroupResult
+from harness.report.nouns import GIVEN, Group, GroupResult
 from harness.results.manifest import Control
 from harness.statistics.paired import ALPHA
 from harness.statistics.uncertainty import Comparison, compare_groups
@@ -123,6 +123,11 @@ def pays_off(
     ]
 
 
+def _kind(group: Group) -> str:
+    """What a group is a variant of; every file of answers is a kind of its own."""
+    return group.label if group.strategy == GIVEN else group.strategy
+
+
 def _place(group: Group) -> Place:
     return group.model, group.prompt, group.decoding
 
@@ -154,7 +159,7 @@ class _Sentences:
         title, shown = self.metric.title, number(best.mean, self.metric.headline.digits)
         extreme = "lowest" if self.metric.better == "lower" else "highest"
         label = best.group.label
-        others = [entry for entry in entries if entry.group.strategy != best.group.strategy]
+        others = [entry for entry in entries if _kind(entry.group) != _kind(best.group)]
         if not others:
             return [f"{label}: {title} {shown}; there is nothing to compare with."]
         if best.result.comparison is None:

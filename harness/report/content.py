@@ -111,7 +111,7 @@ def build(
 def _judged(manifest: Manifest, groups: Sequence[Members]) -> dict[str, Any]:
     """What is said of judges, and by them of pairs and of answers that people labelled."""
     return {
-        "judges": tuple(map(judged, manifest.exams)),
+        "judges": tuple(judged(one, groups) for one in manifest.exams),
         "duels": duels(groups),
         "strengths": ranking(groups),
         "corrected": corrected(groups, manifest.labels),

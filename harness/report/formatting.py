@@ -156,6 +156,11 @@ def rate(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f} %".replace(".0 %", " %")
 
 
+def rates(limits: Sequence[float]) -> str:
+    """``[low, high]`` of a share, in percent."""
+    return f"[{', '.join(f'{100 * one:.0f}' for one in limits)}] %"
+
+
 def unseen_rate(rows: int) -> str:
     """How far from a half a win rate has to be, that so many rows show it."""
     if rows < 2:
@@ -172,6 +177,6 @@ FILTERS = {
     one.__name__: one
     for one in (
         number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
-        percent_of, share, p_value, difference, filled, rate, unseen_rate,
+        percent_of, share, p_value, difference, filled, rate, rates, unseen_rate,
     )
 }  # fmt: skip

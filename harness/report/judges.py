@@ -5,12 +5,12 @@ Wins are read from preferences, row by row: of several seeds or draws, a row's m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from harness.metrics.base import Array
-from harness.records import ExamScores, Label, Measurement, Preference, Rating
+from harness.records import ExamScores, Label, Measurement, Preference, Rating, Ruling
 from harness.report.members import Members
 from harness.report.nouns import CorrectedFacts, Duel, JudgeFacts, Strength
 from harness.statistics.corrected import LEAST, corrected_mean
@@ -23,15 +23,34 @@ Place = tuple[str, str, str]  # model, prompt, decoding
 Labels = Mapping[tuple[str, tuple[str, ...]], float]  # (row's id, texts) → a person's score
 
 
-def judged(scores: ExamScores) -> JudgeFacts:
-    """Read an examination."""
+def judged(scores: ExamScores, groups: Sequence[Members] = ()) -> JudgeFacts:
+    """Read an examination, and what the judge's verdicts took.
+
+    Args:
+        scores: of the examination.
+        groups: the cells of the report.
+    """
+    said = list(_of_rubric(scores.rubric, groups))
     return JudgeFacts(
         name=scores.judge,
         rubric=scores.rubric,
         rows=len(scores.rows),
         mass=scores.mass,
         exam=examine(scores),
+        calls=sum(one.asked for one in said),
+        tokens=(sum(one.tokens[0] for one in said), sum(one.tokens[1] for one in said)),
     )
+
+
+def _of_rubric(rubric: str, groups: Sequence[Members]) -> Iterator[Ruling]:
+    """Every ruling by a rubric."""
+    for members in groups:
+        for row in members.rows:
+            judge = row.measurement.cell.judge
+            if judge is not None and judge.rubric == rubric:
+                for one in row.measurement.observations:
+                    if isinstance(one, Rating | Preference):
+                        yield from one.rulings
 
 
 def duels(groups: Sequence[Members]) -> tuple[Duel, ...]:

@@ -286,7 +286,8 @@ class SampleRow:
 class JudgeFacts:
     """A judge: what it was asked by, on how many rows it was examined, and how it did.
 
-    ``mass`` is what a local judge gives to its menu, on average; None for others.
+    ``mass`` is what a local judge gives to its menu, on average; None for others. ``calls`` and
+    ``tokens`` (read and written) are what a server counted for the cells of the report.
     """
 
     name: str
@@ -294,6 +295,18 @@ class JudgeFacts:
     rows: int
     mass: float | None
     exam: Exam
+    calls: int = 0
+    tokens: tuple[int, int] = (0, 0)
+
+    @property
+    def took(self) -> str:
+        """What its verdicts took; empty of a judge that is a model here."""
+        if not any(self.tokens):
+            return ""
+        read, written = self.tokens
+        return (
+            f"Its verdicts took {self.calls:,} calls, {read:,} tokens read and {written:,} written."
+        )
 
 
 @dataclass(frozen=True)

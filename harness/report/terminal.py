@@ -123,7 +123,10 @@ def _missing(report: Report) -> list[str]:
 
 def _judges(report: Report) -> list[str]:
     """What is to be known of every judge."""
-    return [f"{one.name}, the judge: {' '.join(one.exam.sentences)}" for one in report.judges]
+    return [
+        f"{one.name}, asked by {one.rubric}: {' '.join([*one.exam.sentences, one.took])}".strip()
+        for one in report.judges
+    ]
 
 
 def _chosen(report: Report) -> list[str]:

@@ -133,7 +133,7 @@ class Examining:
         again = self.jurors.ask(case, judging, first, progress, again=True)
         masses = [one.mass for one in said if one.mass is not None]
         return ExamScores(
-            judge=judging.source.name,
+            judge=self.jurors.name(judging),
             rubric=judging.rubric.name,
             rows=tuple(row.id for row in rows),
             scores={} if pairwise else {kind: _values(some) for kind, some in found.items()},

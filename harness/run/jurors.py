@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +81,11 @@ class Jurors:
             device="endpoint",
             revision=f"{probe.model} {probe.fingerprint}".strip(),
         )
+
+    def name(self, judging: Judging) -> str:
+        """The judge's name for readers: of an endpoint, with the id that it returned."""
+        name, probe = judging.source.name, self.probe(judging) if judging.remote else None
+        return name if probe is None or probe.model == name else f"{name} ({probe.model})"
 
     def libraries(self, judging: Judging) -> tuple[tuple[str, str], ...]:
         """What else determines what the judge says: code here, settings of an endpoint."""
@@ -220,14 +225,6 @@ class Jurors:
             found = judge(loaded, judging.rubric, questions[start : start + CHUNK], done)
             for place, verdicts in enumerate(found):
                 heard(start + place, _ruling(verdicts, judging.rubric))
-
-    @property
-    def lines(self) -> dict[str, Mapping[str, object]]:
-        """Of every endpoint that this process asked: what it is, and what was spent."""
-        return {
-            name: {"probe": probe, "spent": endpoint.spent}
-            for name, (endpoint, probe) in self._endpoints.items()
-        }
 
 
 def _ruling(found: Verdicts, rubric: Rubric) -> Ruling:

@@ -153,7 +153,7 @@ def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str])
             f"--control={label}: nothing in this run is called so{suggest(label, known)}; "
             f"known: {', '.join(known)}"
         )
-    if all(map(is_given, cases)):  # files: the first of them
+    if all(is_given(case) for case in cases if case.judging is None):  # files: the first of them
         return cases[0].label, cases[0].label
     # Nothing is compared with it, but sentences may say that it is missing.
     strategy = find_strategies().get(label)

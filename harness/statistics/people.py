@@ -55,8 +55,8 @@ class AgreementWithPeople:
     def failures(self) -> list[str]:
         """Why the judge is not to be believed; nothing if it may be."""
         found = []
-        if self.kappa is not None and self.kappa.high <= 0:
-            found.append("it agrees with people no better than chance would")
+        if self.kappa is not None and self.kappa.low <= 0:
+            found.append("its agreement with people cannot be told from chance")
         if self.longer is not None and self.agreement.high < self.longer.estimate:
             found.append("it agrees with people less than taking the longer answer would")
         return found
@@ -81,8 +81,6 @@ class AgreementWithPeople:
             )
         if self.length is not None:
             lines.append(f"The answer’s length alone has ρ {number(self.length)} with people.")
-        if self.kappa is not None and self.kappa.low <= 0 < self.kappa.high:
-            lines.append("Its agreement with people cannot be told from chance.")
         if self.unjudged:
             lines.append(f"{self.unjudged} more {what} it left unjudged.")
         return lines

@@ -10,7 +10,7 @@ import pytest
 
 from harness.report.publish import rebuild
 from harness.results.reading import read_run
-from tests.builders.answered import make_answered_run
+from tests.builders.answered import make_answered_run, make_judged_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)> 令\u202e {{ 7*7 }}"
 
@@ -124,3 +124,43 @@ def test_it_is_usable_at_any_width(page: Any, width: int, scheme: str) -> None:
         if one["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = make_judged_run(tmp_path_factory.mktemp("judged") / "results", why=HOSTILE)
+    rebuild(made, None)
+    return made
+
+
+def test_verdicts_in_both_orders_stand_with_their_reasons(browser: Any, judged: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
+    page = browser.new_page()
+    said: list[str] = []
+    for event in ("console", "pageerror", "dialog"):
+        page.on(event, lambda what: said.append(str(what)))
+    page.goto((judged / "report.html").as_uri())
+    assert "The judge: judge, asked by helpful" in page.locator("#judges").inner_text()
+    assert "fewshot-random-k01" in page.locator("#duels").inner_text()
+    page.locator("#metric").select_option("1")
+    assert all("-vs-zeroshot" in name for name in options(page, "cell"))
+    page.locator("#list details summary").first.click()
+    page.locator("#list .side").first.wait_for()
+    text = page.locator("#list details").first.inner_text()
+    assert "standing first (A), the verdict is" in text
+    assert "standing second (B), it is" in text
+    assert "because: </script><img src=x onerror=alert(1)>" in text
+    assert "the other answer, zeroshot" in text
+    assert page.locator("img").count() == 0
+    for summary in page.locator("#judges details summary").all():
+        summary.click()
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        wide, there = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert wide <= there
+    found = axe.Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    assert said == []
+    page.close()

@@ -221,7 +221,7 @@ def test_people_decide_too() -> None:
     assert any(one.startswith("Of 60 answers that people judged") for one in found.sentences)
     against = tuple(replace(one, judged=5 - one.human) for one in labels)
     found = examine(replace(scores_of(right), labels=against))
-    assert found.failures == ["it agrees with people no better than chance would"]
+    assert found.failures == ["its agreement with people cannot be told from chance"]
     few = examine(replace(scores_of(right), labels=labels[:1]))
     assert few.people is None
 
