@@ -46,6 +46,7 @@ class Session:
         self.active = False
         self.report: Report | None = None
         self.files: list[Path] = []
+        self.shared: str | None = None
         self.trouble: str | None = None
         self.gate: Gate | None = None
         self.gate_trouble: str | None = None
@@ -120,6 +121,20 @@ class Session:
             self.files += self._write_predictions(measured)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+        try:
+            self.share()
+        except AdaptbenchError as error:
+            here = self.bench.store.folder
+            self.trouble = self.trouble or f"{error}; all of it is in {here}: run again to share it"
+
+    def share(self) -> None:
+        """Hand on what this machine has to where the results directory lies, if elsewhere.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.bench.store.remote.publish()
+        self.shared = self.bench.store.remote.url
 
     def _write_predictions(self, measured: Mapping[str, Measurement]) -> list[Path]:
         """Write the answers of every cell that has some, where the user named a file for them."""

@@ -19,6 +19,7 @@ from harness.config.tables import Decodings, Reader, Strategies, merged
 from harness.core import DecodingSpec, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flag import Flag
+from harness.places import Location
 
 LOADING = "qlora"  # the strategy whose settings say how 4-bit weights are loaded
 
@@ -31,6 +32,8 @@ class Options:
         strategies: a strategy's name → its settings, as far as they are not defaults.
         per_model: a text of ``model`` → the settings of strategies that differ for it.
         decoding: a decoding's name → its settings, of tables.
+        results_url: where the results directory is, if not on this machine; ``results_dir`` is then
+            what this machine has of it.
         trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
@@ -80,6 +83,7 @@ class Options:
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
     decoding: Decodings = field(default_factory=dict)
+    results_url: str | None = None
     trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
@@ -163,13 +167,17 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
             raise OptionError(f"--{flag.name}: needs --baseline=FILE, which is what it is about")
     check_models(layers, values.get("model", BY_FIELD["model"].default))
     tables = reader.tables(layers, values.get("strategy", BY_FIELD["strategy"].default))
+    explicit = frozenset(values)
+    where = values.get("results_dir")
+    if isinstance(where, Location):
+        values |= {"results_dir": where.folder, "results_url": where.url}
     return Options(
         **values,
         strategies=tables.strategies,
         per_model=tables.per_model,
         decoding=tables.decoding,
         trial=any(layer.is_trial for layer in layers),
-        explicit=frozenset(values),
+        explicit=explicit,
     )
 
 

@@ -26,6 +26,7 @@ from harness.records import (
     Provenance,
     TrainingRecord,
 )
+from harness.results.remote import remote_of
 from harness.results.store import Store
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
@@ -37,6 +38,7 @@ from harness.run.plan import Plan
 from harness.run.progress import silent
 
 if TYPE_CHECKING:
+    from harness.config.options import Options
     from harness.models.encoding import Encoded
     from harness.models.loading import LoadedModel, ModelPool
 
@@ -71,7 +73,7 @@ class Bench:
         self.plan = plan
         self._beside = beside
         self.workers = workers
-        self.store = Store(plan.options.results_dir)
+        self.store: Store = _store(plan.options) if beside is None else beside.store
         self.terminal = terminal
         self.cells = Cells(plan, terminal)
         self._computed: set[str] = set()
@@ -272,6 +274,7 @@ class Bench:
             case.training,
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.evaluation_rows,
+            self.store.remote,
         )
         return folder, read_record(folder)
 
@@ -311,6 +314,11 @@ class Bench:
             },
             hardware=hardware(case.device),
         )
+
+
+def _store(options: Options) -> Store:
+    folder = options.results_dir
+    return Store(folder, remote_of(options.results_url, folder))
 
 
 def _warnings(loaded: LoadedModel, rows: list[Encoded]) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from harness import __version__
 from harness.core import Cell, Example, JudgeSpec, ModelSpec, digest
 from harness.errors import OptionError
-from harness.files import write_atomically
 from harness.judging.asking import asked
 from harness.judging.probes import probes
 from harness.judging.rubric import Rubric
@@ -139,13 +138,7 @@ class Judges:
 
     def exam(self, case: Case, judging: Judging) -> ExamScores | None:
         """What the judge scored in its examination, if the store has it."""
-        path = self.store.folder / "exams" / f"{self._exam_key(case, judging)}.json"
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            checksum = body.pop("checksum")
-            return exam_from_json(body) if checksum == digest(body) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # it is done again
+        return self.store.read(self._exam_file(case, judging), _exam)
 
     def examine(self, case: Case, judging: Judging, progress: Progress) -> ExamScores | None:
         """Examine the judge on the first rows with references; None where there are too few."""
@@ -175,15 +168,28 @@ class Judges:
         )
         body = json.loads(json.dumps(asdict(exam)))
         body["checksum"] = digest(body)
-        path = self.store.folder / "exams" / f"{self._exam_key(case, judging)}.json"
-        write_atomically(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+        text = json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+        self.store.write(self._exam_file(case, judging), text)
         return exam
 
-    def _exam_key(self, case: Case, judging: Judging) -> str:
+    def _exam_file(self, case: Case, judging: Judging) -> str:
         spec, rubric = asdict(self.spec(case, judging)), judging.rubric
         rows = [row.content for row in self.plan.task.examples[:EXAMINED]]
         del spec["name"], spec["revision"]
-        return digest([spec, rubric.digest, rows, code_digest(JUDGING)])[:SHORT]
+        key = digest([spec, rubric.digest, rows, code_digest(JUDGING)])[:SHORT]
+        return f"exams/{key}.json"
+
+
+def _exam(text: str) -> ExamScores:
+    """The examination that a file holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not what was written.
+    """
+    body = json.loads(text)
+    if body.pop("checksum") != digest(body):
+        raise ValueError("its checksum does not match")
+    return exam_from_json(body)
 
 
 def exam_of(bench: Bench) -> ExamScores:
