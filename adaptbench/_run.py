@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING
 from harness.errors import AdaptbenchError, OptionError, suggest
 from harness.gate.verdict import Gate, Terms
 from harness.records import Measurement
-from harness.results.manifest import Manifest
 from harness.results.brought import brought
+from harness.results.manifest import Manifest
 from harness.results.reading import metrics_of, read_run
 
 if TYPE_CHECKING:

@@ -163,7 +163,7 @@ class Objects:
         said = one_line(error, 160)
         words = f"{type(error).__name__} {said}".lower()
         start = f"{self.url}: cannot {what}"
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and self.scheme in PACKAGES:
             bucket = "/".join(self.url.split("/")[:3])
             return StoreError(f"{start}: there is no {bucket}; make it, or name another")
         if isinstance(error, PermissionError) or any(word in words for word in DENIED):
