@@ -8,7 +8,7 @@ from typing import IO
 
 from harness.core import Cell
 from harness.data.predictions import write_predictions
-from harness.errors import AdaptbenchError, ModelError
+from harness.errors import AdaptbenchError, ModelError, StoreError
 from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
@@ -165,7 +165,7 @@ class Session:
         for case in filter(self._counts, self.plan.cases):
             try:
                 measurement = self.bench.stored(case)
-            except ModelError as error:  # a model out of reach spoils its own cells only
+            except (ModelError, StoreError) as error:  # out of reach: only its own cells are lost
                 self._failures.setdefault(case.id, str(error))
                 continue
             if measurement is not None:

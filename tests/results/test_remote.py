@@ -329,6 +329,46 @@ def test_the_lease_of_a_machine_that_is_gone_is_taken_over(url: str) -> None:
     assert objects.names("leases") == []
 
 
+HOLDER = """
+import sys, time
+from harness.results.lease import Lease
+from harness.results.objects import Objects
+with Lease(Objects(sys.argv[1]), "abc", beat=0.05).held(print, lambda: False):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_killed_holder_is_followed_by_one_of_those_who_wait(place: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, place], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    objects, order = Objects(place), list[str]()
+
+    def wait(name: str) -> None:
+        lease = Lease(objects, "abc", beat=0.05, patience=1.5, pause=(0.05, 0.1))
+        with lease.held(lambda holder: None, lambda: "trained" in order):
+            if "trained" not in order:
+                order.append(name)
+                time.sleep(0.3)
+                order.append("trained")
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(wait, name) for name in ("a", "b", "c")]
+        time.sleep(0.5)
+        order.append("killed")
+        process.kill()
+        for one in found:
+            one.result()
+    process.communicate()
+    assert order[0] == "killed"
+    assert order.count("trained") == 1
+    assert len(order) == 3
+    assert objects.names("leases") == []
+
+
 def test_a_lease_with_signs_of_life_is_not_taken(place: str) -> None:
     objects, order = Objects(place), list[str]()
     one = Lease(objects, "abc", beat=0.05, patience=0.5, pause=(0.02, 0.05))
