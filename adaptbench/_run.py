@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 from harness.errors import AdaptbenchError, OptionError, suggest
 from harness.gate.verdict import Gate, Terms
 from harness.records import Measurement
+from harness.results.brought import brought
 from harness.results.manifest import Manifest
 from harness.results.reading import metrics_of, read_run
 
@@ -170,14 +171,15 @@ def _tells_apart(frame: DataFrame, column: str) -> bool:
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
-    """Return the run of a results directory, without data, model or torch.
+    """Return the run of a results directory or of its URL, without data, model or torch.
 
     A cell whose file is gone or damaged is among the missing, with the reason.
 
     Raises:
         StoreError: there is no run, or it cannot be read.
     """
-    return Run(Path(path), *read_run(Path(path)))
+    folder = brought(path)
+    return Run(folder, *read_run(folder))
 
 
 def compare(
@@ -258,6 +260,7 @@ def _measured(plan: Plan, progress: bool) -> Run:
             failed = _measure_all(session, progress)
         finally:  # also after Ctrl-C
             manifest, measured = session.record()
+            session.share()
     finally:
         session.close()
     if failed and not measured:

@@ -112,7 +112,7 @@ def _add_data(commands: Commands) -> None:
 def _add_report(commands: Commands) -> None:
     text = "write the reports anew, of one run or of several together"
     made = _command(commands, "report", _report, text)
-    made.add_argument("results", type=Path, nargs="+", help="results directory")
+    made.add_argument("results", nargs="+", help="results directory, or its URL")
     made.add_argument(
         "--into", type=Path, metavar="DIR", help="where the report of several runs belongs"
     )
@@ -125,13 +125,13 @@ def _add_report(commands: Commands) -> None:
 def _add_compare(commands: Commands) -> None:
     text = "compare two results directories or baselines, row by row"
     made = _command(commands, "compare", _compare, text)
-    made.add_argument("before", type=Path, help="results directory or baseline")
-    made.add_argument("after", type=Path, help="results directory or baseline")
+    made.add_argument("before", help="results directory, its URL, or a baseline")
+    made.add_argument("after", help="the same")
 
 
 def _add_gate(commands: Commands) -> None:
     made = _command(commands, "gate", _gate, "hold a stored run to a baseline")
-    made.add_argument("results", type=Path, help="results directory, or a baseline of the run")
+    made.add_argument("results", help="results directory, its URL, or a baseline of the run")
     _terms(made, required=True)
     made.add_argument(
         "--update-baseline", action="store_true", help=OFFLINE["update-baseline"].help
@@ -141,7 +141,7 @@ def _add_gate(commands: Commands) -> None:
 def _add_check(commands: Commands) -> None:
     text = "verify the files of results directories or baselines"
     made = _command(commands, "check", _check, text)
-    made.add_argument("results", type=Path, nargs="+", help="results directory or baseline")
+    made.add_argument("results", nargs="+", help="results directory, its URL, or a baseline")
 
 
 def _add_simulate(commands: Commands) -> None:
@@ -149,9 +149,9 @@ def _add_simulate(commands: Commands) -> None:
         "how often the gate raises false alarms and finds real changes, with rows drawn from a run"
     )
     made = _command(commands, "simulate", _simulate, text)
-    made.add_argument("results", type=Path, help="results directory or baseline, with seeds")
+    made.add_argument("results", help="results directory, its URL, or a baseline, with seeds")
     made.add_argument(
-        "after", type=Path, nargs="?", help="the same run after a change that is to count as none"
+        "after", nargs="?", help="the same run after a change that is to count as none"
     )
     made.add_argument("--rows", type=_positive, default=250, metavar="N", help="test rows of a run")
     made.add_argument("--runs", type=_positive, default=1000, metavar="N", help="simulated runs")
@@ -256,6 +256,7 @@ def _held_to(parsed: argparse.Namespace) -> Terms | None:
 
 def _report(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.report.publish import Style, rebuild
+    from harness.results.brought import brought, handed_on
     from harness.results.merge import merge
 
     templates = _parsed("templates", parsed.templates)
@@ -263,14 +264,17 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
         raise OptionError(f"--templates={templates}: no such folder")
     style = Style(tuple(_parsed("report", parsed.report)), templates)
     terms = _held_to(parsed)
-    folder = parsed.into or parsed.results[0]
-    if parsed.into is not None:
-        merge(parsed.results, folder)
-    elif len(parsed.results) > 1:
+    if parsed.into is None and len(parsed.results) > 1:
         raise OptionError("report: several results directories need --into=DIR for their report")
+    folders = [brought(where) for where in parsed.results]
+    folder = parsed.into or folders[0]
+    if parsed.into is not None:
+        merge(folders, folder)
     report, files, gate = rebuild(folder, terms, style)
     show_gate(writer, gate)
     show_report(writer, report, files, Path.cwd())
+    if parsed.into is None and (url := handed_on(parsed.results[0])) is not None:
+        writer.write_line(f"all of it is at {url}")
     return _status(gate)
 
 
@@ -278,11 +282,12 @@ def _gate(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.gate.decision import hold
     from harness.metrics.find import find_metric
     from harness.results.baseline import update_baseline
+    from harness.results.brought import brought
     from harness.results.reading import snapshot
 
     terms = _held_to(parsed)
     assert terms is not None
-    current = snapshot(parsed.results)
+    current = snapshot(brought(parsed.results))
     if parsed.update_baseline:
         show_gate(writer, None, updated=update_baseline(terms.baseline, current))
         return PASSED
@@ -299,12 +304,14 @@ def _status(gate: Gate | None) -> int:
 
 
 def _check(parsed: argparse.Namespace, writer: Plain) -> int:
+    from harness.results.brought import check_there, located
     from harness.results.reading import check
 
     damaged = False
     for where in parsed.results:
         try:
-            seen, wrong = check(where)
+            found = located(where)
+            seen, wrong = check(found) if isinstance(found, Path) else check_there(found)
         except AdaptbenchError as error:
             seen, wrong = [], [str(error)]
         for line in seen:
@@ -317,17 +324,19 @@ def _check(parsed: argparse.Namespace, writer: Plain) -> int:
 
 def _compare(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.gate.compare import changes
+    from harness.results.brought import brought
 
-    show_changes(writer, changes(parsed.before, parsed.after))
+    show_changes(writer, changes(brought(parsed.before), brought(parsed.after)))
     return PASSED
 
 
 def _simulate(parsed: argparse.Namespace, writer: Plain) -> int:
     from harness.gate.simulation import simulate, table
+    from harness.results.brought import brought
 
     found = simulate(
-        parsed.results,
-        parsed.after,
+        brought(parsed.results),
+        None if parsed.after is None else brought(parsed.after),
         parsed.rows,
         parsed.runs,
         _parsed("tolerance", parsed.tolerance),

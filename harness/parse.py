@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import suggest
+from harness.places import Location
+
+# Where a results directory may lie besides this machine.
+SCHEMES = ("s3", "gs", "az", "hf", "memory", "file")
 
 
 def _items(text: str) -> list[str]:
@@ -93,6 +97,18 @@ def nonempty(text: str) -> str:
 def path(text: str) -> Path:
     """A path; ``~`` is the user's home."""
     return Path(nonempty(text)).expanduser()
+
+
+def location(text: str) -> Path | Location:
+    """A path, or the URL of a folder elsewhere."""
+    scheme, mark, rest = nonempty(text).partition("://")
+    if not mark:
+        return path(text)
+    if scheme not in SCHEMES or not rest.strip("/"):
+        raise ValueError(
+            f"a folder, or the URL of one as in s3://bucket/folder ({', '.join(SCHEMES)})"
+        )
+    return Location(f"{scheme}://{rest.rstrip('/')}")
 
 
 def paths(text: str) -> tuple[Path, ...]:

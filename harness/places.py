@@ -1,5 +1,7 @@
 """Where the folders of strategies, suites, templates and recipes are: the shipped, and the user's.
 
+And where results are that lie elsewhere.
+
 In a checkout the shipped folders stand beside ``harness/``; a wheel carries them inside the package
 ``adaptbench``, so that it installs no top-level package of such a general name. A user's own folder
 of the same name, in the working directory, is looked into as well, and never instead.
@@ -7,9 +9,31 @@ of the same name, in the working directory, is looked into as well, and never in
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness.files import cache_dir
+
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
+
+
+@dataclass(frozen=True)
+class Location:
+    """A results directory that is not on this machine.
+
+    Attributes:
+        url: of the folder, without a slash at its end.
+    """
+
+    url: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this machine that holds what is known of it."""
+        name = self.url.rpartition("/")[2][:60]
+        own = hashlib.sha256(self.url.encode("utf-8")).hexdigest()[:16]
+        return cache_dir() / "results" / f"{name}-{own}"
 
 
 def shipped(name: str) -> Path:

@@ -311,6 +311,8 @@ def pytest_terminal_summary(
     if session.report is not None:
         here = config.invocation_params.dir
         terminal.show_report(terminalreporter, session.report, session.files, here)
+        if session.shared is not None:
+            terminalreporter.write_line(f"all of it is at {session.shared}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

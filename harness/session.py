@@ -8,7 +8,7 @@ from typing import IO
 
 from harness.core import Cell
 from harness.data.predictions import write_predictions
-from harness.errors import AdaptbenchError, ModelError
+from harness.errors import AdaptbenchError, ModelError, StoreError
 from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
@@ -48,6 +48,7 @@ class Session:
         self.active = False
         self.report: Report | None = None
         self.files: list[Path] = []
+        self.shared: str | None = None
         self.trouble: str | None = None
         self.gate: Gate | None = None
         self.gate_trouble: str | None = None
@@ -129,6 +130,20 @@ class Session:
             self.files += self._write_predictions(measured)
         except AdaptbenchError as error:
             self.trouble = f"no report was written: {error}"
+        try:
+            self.share()
+        except AdaptbenchError as error:
+            here = self.bench.store.folder
+            self.trouble = self.trouble or f"{error}; all of it is in {here}: run again to share it"
+
+    def share(self) -> None:
+        """Hand on what this machine has to where the results directory lies, if elsewhere.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.bench.store.remote.publish()
+        self.shared = self.bench.store.remote.url
 
     def _write_predictions(self, measured: Mapping[str, Measurement]) -> list[Path]:
         """Write the answers of every cell that has some, where the user named a file for them."""
@@ -159,7 +174,7 @@ class Session:
         for case in filter(self._counts, self.plan.cases):
             try:
                 measurement = self.bench.stored(case)
-            except ModelError as error:  # a model out of reach spoils its own cells only
+            except (ModelError, StoreError) as error:  # out of reach: only its own cells are lost
                 self._failures.setdefault(case.id, str(error))
                 continue
             if measurement is not None:

@@ -12,6 +12,7 @@ from tests.builders import ROOT
 from tests.builders.commands import Outcome, Run
 from tests.builders.models import make_llama
 from tests.builders.processes import ForkServer
+from tests.builders.remote import CREDENTIALS, Bucket, start_s3
 from tests.builders.tasks import Files, row, write_rows
 
 
@@ -91,3 +92,19 @@ def clean_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     cache = tmp_path / "cache"
     monkeypatch.setenv("ADAPTBENCH_CACHE", str(cache))
     yield cache
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on this machine; its tests are skipped where there is none."""
+    stop, address = start_s3()
+    yield address
+    stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket of the test's own, and the environment that leads there."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    yield Bucket.made()

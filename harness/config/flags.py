@@ -308,9 +308,10 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "results-dir",
-        parse.path,
+        parse.location,
         Path("results"),
-        "where cells, adapters and reports are kept",
+        "where cells, adapters and reports are kept: a folder, or the URL of one that machines "
+        "share, such as s3://bucket/folder",
         "DIR",
     ),
     OFFLINE["report"],

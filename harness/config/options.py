@@ -19,6 +19,7 @@ from harness.config.tables import Decodings, Published, Reader, Strategies, merg
 from harness.core import DecodingSpec, Quantization, TrainingSettings
 from harness.errors import OptionError
 from harness.flag import Flag
+from harness.places import Location
 
 LOADING = "qlora"  # the strategy whose settings say how 4-bit weights are loaded
 
@@ -32,6 +33,8 @@ class Options:
         per_model: a text of ``model`` → the settings of strategies that differ for it.
         decoding: a decoding's name → its settings, of tables.
         published: a metric's name → what was measured elsewhere, by name.
+        results_url: where the results directory is, if not on this machine; ``results_dir`` is then
+            what this machine has of it.
         trial: whether the recipe's trial settings are in force, because of --limit.
         explicit: the fields that the user set, by flag or by file.
     """
@@ -90,6 +93,7 @@ class Options:
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
     decoding: Decodings = field(default_factory=dict)
     published: Published = field(default_factory=dict)
+    results_url: str | None = None
     trial: bool = False
     explicit: frozenset[str] = field(default_factory=frozenset, compare=False)
 
@@ -173,6 +177,10 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
             raise OptionError(f"--{flag.name}: needs --baseline=FILE, which is what it is about")
     check_models(layers, values.get("model", BY_FIELD["model"].default))
     tables = reader.tables(layers, values.get("strategy", BY_FIELD["strategy"].default))
+    explicit = frozenset(values)
+    where = values.get("results_dir")
+    if isinstance(where, Location):
+        values |= {"results_dir": where.folder, "results_url": where.url}
     return Options(
         **values,
         strategies=tables.strategies,
@@ -180,7 +188,7 @@ def parse_options(command_line: Mapping[str, Any], pyproject: Layer | None = Non
         decoding=tables.decoding,
         published=tables.published,
         trial=any(layer.is_trial for layer in layers),
-        explicit=frozenset(values),
+        explicit=explicit,
     )
 
 

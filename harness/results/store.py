@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.core import Cell, DecodingSpec, JudgeSpec, ModelSpec, digest
 from harness.errors import StoreError
@@ -31,7 +31,9 @@ from harness.results.json_records import (
     training_to_json,
     writing_from_json,
 )
+from harness.results.remote import Nowhere
 
+T = TypeVar("T")
 SCHEMA_VERSION = 5
 SHORT = 16
 
@@ -46,10 +48,12 @@ class Store:
     Args:
         folder: the results directory; cells live in ``cells/``, what was set aside in
             ``damaged/``.
+        remote: where else it lies, if machines share it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: Nowhere | None = None) -> None:
         self.folder = folder
+        self.remote = remote or Nowhere()
         self.cells = folder / "cells"
         self.adapters = folder / "adapters"
 
@@ -68,6 +72,7 @@ class Store:
             raise StoreError(
                 f"--results-dir={self.folder}: cannot be written: {error.strerror}"
             ) from None
+        self.remote.prepare()
 
     def path(self, cell: Cell) -> Path:
         """Where the cell is stored, or would be."""
@@ -79,16 +84,17 @@ class Store:
         """Return the stored measurement of ``cell``, or None.
 
         A file that cannot be trusted is reported with a warning, moved to ``damaged/`` and
-        treated as absent.
+        treated as absent. What is absent here is asked for elsewhere.
         """
         path = self.path(cell)
         try:
             return read_measurement(path, cell)
         except FileNotFoundError:
-            return None
+            pass
         except DamagedFileError as error:
             self._set_aside(path, str(error))
-            return None
+        found = self.remote.fetch(self.path(cell), lambda text: _decode(cell, text))
+        return None if found is None else read_measurement(found, cell)
 
     def put(self, measurement: Measurement) -> Path:
         """Write a measurement atomically and return its file.
@@ -98,7 +104,34 @@ class Store:
         """
         path = self.path(measurement.cell)
         write_atomically(path, _encode(measurement))
+        self.remote.send(path)
         return path
+
+    def read(self, name: str, decode: Callable[[str], T]) -> T | None:
+        """What a small file that is named by its key says, such as ``exams/KEY.json``.
+
+        Args:
+            name: within the results directory.
+            decode: raises ValueError, KeyError or TypeError where a text is not what it should be.
+
+        Returns:
+            None where there is none, here or elsewhere, or it is damaged.
+        """
+        path = self.folder / name
+        try:
+            return decode(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            found = self.remote.fetch(path, decode)
+        return None if found is None else decode(found.read_text(encoding="utf-8"))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file that :meth:`read` finds.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        write_atomically(self.folder / name, text)
+        self.remote.send(self.folder / name)
 
     def _set_aside(self, path: Path, reason: str) -> None:
         target = self.folder / "damaged" / path.name

@@ -26,6 +26,7 @@ from harness.records import (
     Provenance,
     TrainingRecord,
 )
+from harness.results.remote import remote_of
 from harness.results.store import Store
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
@@ -39,6 +40,7 @@ from harness.run.plan import Plan
 from harness.run.progress import silent
 
 if TYPE_CHECKING:
+    from harness.config.options import Options
     from harness.models.encoding import Encoded
     from harness.models.loading import LoadedModel, ModelPool
 
@@ -73,7 +75,7 @@ class Bench:
         self.plan = plan
         self._beside = beside
         self.workers = workers
-        self.store = Store(plan.options.results_dir)
+        self.store: Store = _store(plan.options) if beside is None else beside.store
         self.terminal = terminal
         self.cells = Cells(plan, terminal)
         self._computed: set[str] = set()
@@ -297,6 +299,7 @@ class Bench:
             case.training,
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.evaluation_rows,
+            self.store.remote,
         )
         return folder, read_record(folder)
 
@@ -336,6 +339,11 @@ class Bench:
             },
             hardware=hardware(case.device),
         )
+
+
+def _store(options: Options) -> Store:
+    folder = options.results_dir
+    return Store(folder, remote_of(options.results_url, folder))
 
 
 def _warnings(loaded: LoadedModel, rows: list[Encoded]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from harness.core import Example, digest
 from harness.errors import JudgeError, OptionError
-from harness.files import write_atomically
 from harness.judging.probes import probes
 from harness.judging.rubric import Rubric, load_rubric
 from harness.records import ExamScores, Label, LabelledScore, Ruling
@@ -54,13 +53,7 @@ class Examining:
 
     def known(self, case: Case, judging: Judging) -> ExamScores | None:
         """What the judge scored in its examination, if the store has it."""
-        try:
-            path = self.store.folder / "exams" / f"{self._key(case, judging)}.json"
-            body = json.loads(path.read_text(encoding="utf-8"))
-            checksum = body.pop("checksum")
-            return exam_from_json(body) if checksum == digest(body) else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # it is done again
+        return self.store.read(f"exams/{self._key(case, judging)}.json", _exam)
 
     def examine(self, case: Case, judging: Judging, progress: Progress) -> ExamScores | None:
         """Examine the judge, or see that it is still the one that was examined.
@@ -84,8 +77,8 @@ class Examining:
         exam = self._examined(case, judging, progress)
         body = json.loads(json.dumps(asdict(exam)))
         body["checksum"] = digest(body)
-        path = self.store.folder / "exams" / f"{key}.json"
-        write_atomically(path, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
+        text = json.dumps(body, ensure_ascii=False, indent=1) + "\n"
+        self.store.write(f"exams/{key}.json", text)
         self._watched.add(key)
         return exam
 
@@ -176,6 +169,18 @@ class Examining:
                 f"{', '.join(map(repr, dict.fromkeys(changed)))}), under the same model id and "
                 f"fingerprint; judge anew into another --results-dir"
             )
+
+
+def _exam(text: str) -> ExamScores:
+    """The examination that a file holds.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not what was written.
+    """
+    body = json.loads(text)
+    if body.pop("checksum") != digest(body):
+        raise ValueError("its checksum does not match")
+    return exam_from_json(body)
 
 
 def _about(rubric: Rubric, row: Example, text: str) -> list[Question]:

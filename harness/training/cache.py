@@ -1,8 +1,8 @@
 """Trained adapters: each trained once, under a name made of all that determines it.
 
 An adapter is a folder under ``<results>/adapters/``; it appears there complete or not at all. A
-file lock lets several processes that need the same adapter train it once; a run that was killed
-is resumed.
+file lock lets several processes that need the same adapter train it once, and a lease several
+machines that share a results directory; a run that was killed is resumed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.models.code import TRAINING, code_digest
 from harness.models.loading import is_four_bit
 from harness.models.memory import free, is_out_of_memory
 from harness.results.adapter_files import is_complete
+from harness.results.remote import Nowhere
 from harness.training import checkpoints
 from harness.training.state import Progress
 from harness.training.train import Job, train
@@ -94,6 +95,7 @@ def train_once(
     training: TrainingSpec,
     progress: Progress,
     test: Sequence[Example] = (),
+    remote: Nowhere = Nowhere(),
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
@@ -107,6 +109,7 @@ def train_once(
         training: rows and settings.
         progress: called with (step, steps, a short text).
         test: rows that the training run is evaluated on, where its settings ask for that.
+        remote: where another machine may have trained it, or be training it.
 
     Raises:
         ModelError: the base cannot be loaded.
@@ -124,7 +127,12 @@ def train_once(
                 DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
                 stacklevel=2,
             )
-        _train_into(folder, Job(spec, base, template, training, tuple(test)), progress)
+        job = Job(spec, base, template, training, tuple(test))
+        remote.once(
+            folder,
+            lambda: _train_into(folder, job, progress),
+            lambda holder: progress(0, 0, f"waiting for {holder} to train"),
+        )
     return folder
 
 

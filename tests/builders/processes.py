@@ -23,6 +23,7 @@ LIMIT = 300  # seconds for one run
 # the server's value counts, so that a run with another value starts from cold.
 READ_LATE = {
     "ADAPTBENCH_CACHE",
+    *("AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY"),
     "CUDA_VISIBLE_DEVICES",  # read by CUDA, and where there is CUDA nothing is forked
     "GITHUB_ACTIONS",
     "GITHUB_STEP_SUMMARY",

@@ -18,7 +18,9 @@ from harness.run.plan import make_plan
 from strategies.zeroshot import ZeroShot
 from tests.builders.tasks import Files
 
-UNFLAGGED = {"published", "explicit", "strategies", "decoding", "per_model", "trial"}
+UNFLAGGED = {
+    *("published", "explicit", "strategies", "decoding", "per_model", "results_url", "trial"),
+}
 
 
 def test_defaults_are_the_dataclass_defaults() -> None:
