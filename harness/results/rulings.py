@@ -32,12 +32,13 @@ class Rulings:
 
     def __init__(self, folder: Path, judge: str) -> None:
         self.path = folder / FOLDER / f"{judge}.jsonl"
-        self._known: dict[str, Ruling] | None = None
+        self._known: dict[str, Ruling] = {}
+        self._read_bytes = 0
 
     def get(self, question: str) -> Ruling | None:
         """What was said to a question of this digest; None if it was not asked yet."""
-        if self._known is None:
-            self._known = self._read()
+        if question not in self._known:
+            self._read_on()  # what another process may have added
         return self._known.get(question)
 
     def add(self, question: str, ruling: Ruling) -> None:
@@ -58,8 +59,7 @@ class Rulings:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from None
-        if self._known is not None:
-            self._known[question] = ruling
+        self._known[question] = ruling
 
     def _ended(self) -> bool:
         try:
@@ -69,19 +69,24 @@ class Rulings:
         except OSError:  # there is no file yet, or nothing in it
             return True
 
-    def _read(self) -> dict[str, Ruling]:
+    def _read_on(self) -> None:
+        """Read the whole lines that were added since the last time."""
         try:
-            lines = self.path.read_bytes().splitlines()
+            if self.path.stat().st_size <= self._read_bytes:
+                return
+            with self.path.open("rb") as file:
+                file.seek(self._read_bytes)
+                text = file.read()
         except FileNotFoundError:
-            return {}
+            return
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        found: dict[str, Ruling] = {}
-        for line in lines:
+        # A last line without an end is being written, or its writer was killed.
+        self._read_bytes += text.rfind(b"\n") + 1
+        for line in text.splitlines():
             try:
                 body = json.loads(line)
                 if body.pop("checksum") == digest(body)[:SHORT]:
-                    found[body["question"]] = ruling_from_json(body["ruling"])
+                    self._known[body["question"]] = ruling_from_json(body["ruling"])
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # what a killed process left
-        return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -69,18 +70,29 @@ class Examining:
         self.jurors.ready(case, judging, progress)
         key = self._key(case, judging)
         known = self.known(case, judging)
-        if known is not None:
-            if judging.remote and key not in self._watched:
-                self._watch(case, judging, known, progress)
-                self._watched.add(key)
-            return known
+        if known is None:
+            with self._alone(key):  # other workers wait for it, and pay for none of their own
+                known = self.known(case, judging) or self._take(case, judging, key, progress)
+            self._watched.add(key)
+        elif judging.remote and key not in self._watched:
+            self._watch(case, judging, known, progress)
+            self._watched.add(key)
+        return known
+
+    def _take(self, case: Case, judging: Judging, key: str, progress: Progress) -> ExamScores:
         exam = self._examined(case, judging, progress)
         body = json.loads(json.dumps(asdict(exam)))
         body["checksum"] = digest(body)
         text = json.dumps(body, ensure_ascii=False, indent=1) + "\n"
         self.store.write(f"exams/{key}.json", text)
-        self._watched.add(key)
         return exam
+
+    def _alone(self, key: str) -> AbstractContextManager[object]:
+        from filelock import FileLock
+
+        folder = self.store.folder / "exams"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
 
     @property
     def _rows(self) -> list[Example]:

@@ -115,6 +115,20 @@ def test_what_was_judged_is_not_judged_again(
     assert len(server.asked) - before == 16 + 1 + 2  # the score of one answer, its pair twice
 
 
+def test_two_workers_examine_a_judge_once(
+    suites: Run, server: FakeServer, answers: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("xdist")
+    done = judged(suites, server, answers, tmp_path, "-n2")
+    assert done.status == 0, done.out
+    examined = [
+        json.dumps(one["messages"])
+        for one in server.asked
+        if texts_of(one)[1:] == [CANARIES["constant"]]
+    ]
+    assert len(examined) == len(set(examined)) == COUNT
+
+
 def test_a_drifted_judge_fails_its_cells(
     suites: Run, server: FakeServer, answers: str, tmp_path: Path
 ) -> None:

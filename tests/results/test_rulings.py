@@ -53,4 +53,5 @@ def test_lines_of_two_writers_stand_beside_each_other(tmp_path: Path) -> None:
     one, other = Rulings(tmp_path, "judge"), Rulings(tmp_path, "judge")
     for i in range(20):
         (one if i % 2 else other).add(str(i), SAID)
-    assert all(Rulings(tmp_path, "judge").get(str(i)) == SAID for i in range(20))
+    for log in (one, other, Rulings(tmp_path, "judge")):
+        assert all(log.get(str(i)) == SAID for i in range(20))
