@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int, str], None]
 Question = tuple[str, tuple[Span, ...]]  # the row's id, and what is asked
 CHUNK = 64  # questions that a local judge is asked between two writes of the log
+ALIKE = 4  # questions about one row that are worth a batch of their own
 ENDPOINTS = "endpoints"
 
 
@@ -81,11 +82,6 @@ class Jurors:
             device="endpoint",
             revision=f"{probe.model} {probe.fingerprint}".strip(),
         )
-
-    def name(self, judging: Judging) -> str:
-        """The judge's name for readers: of an endpoint, with the id that it returned."""
-        name, probe = judging.source.name, self.probe(judging) if judging.remote else None
-        return name if probe is None or probe.model == name else f"{name} ({probe.model})"
 
     def libraries(self, judging: Judging) -> tuple[tuple[str, str], ...]:
         """What else determines what the judge says: code here, settings of an endpoint."""
@@ -216,15 +212,41 @@ class Jurors:
         assert spec is not None
         progress(case.short, 0, 0, "loading the judge")
         loaded = self.pool().get(spec, self.cells.folder(case), None)
-        total = len(questions)
-        for start in range(0, total, CHUNK):
+        total, before = len(questions), 0
+        for places in _together([row for row, _ in questions]):
 
-            def done(count: int, start: int = start) -> None:
-                progress(case.short, start + count, total, "questions judged")
+            def done(count: int, before: int = before) -> None:
+                progress(case.short, before + count, total, "questions judged")
 
-            found = judge(loaded, judging.rubric, questions[start : start + CHUNK], done)
-            for place, verdicts in enumerate(found):
-                heard(start + place, _ruling(verdicts, judging.rubric))
+            found = judge(loaded, judging.rubric, [questions[place] for place in places], done)
+            for place, verdicts in zip(places, found, strict=True):
+                heard(place, _ruling(verdicts, judging.rubric))
+            before += len(places)
+
+    def name(self, judging: Judging) -> str:
+        """The judge's name for readers: of an endpoint, with the id that it returned."""
+        name, probe = judging.source.name, self.probe(judging) if judging.remote else None
+        return name if probe is None or probe.model == name else f"{name} ({probe.model})"
+
+
+def _together(rows: Sequence[str]) -> list[list[int]]:
+    """The places of questions that a local judge is asked together.
+
+    Questions about one row begin alike, with the row, which is then computed once; those of rows
+    with few questions have the rubric in common.
+
+    Args:
+        rows: of each question, its row's id.
+    """
+    of_row: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        of_row.setdefault(row, []).append(place)
+    alike = [places for places in of_row.values() if len(places) >= ALIKE]
+    rest = sorted(place for places in of_row.values() if len(places) < ALIKE for place in places)
+    every = [*alike, *([rest] if rest else [])]
+    return [
+        places[start : start + CHUNK] for places in every for start in range(0, len(places), CHUNK)
+    ]
 
 
 def _ruling(found: Verdicts, rubric: Rubric) -> Ruling:

@@ -80,8 +80,8 @@ def test_every_answer_is_rated_and_nothing_twice(flags: Flags, calls: list[str])
     ]
     found, cached = all_of(plan)
     assert cached == [False, False]
-    # The examination (twelve kinds of 5 rows, in chunks of 64), its repetition, and the answers.
-    assert calls == ["write", "judge", "judge", "judge", "judge"]
+    # The examination of 5 rows, each row's questions together, its repetition, and the answers.
+    assert calls == ["write", *["judge"] * 7]
     answers, ratings = (one for one in found.values())
     assert [one.text for one in ratings.ratings] == [one.text for one in answers.answers]
     for one in ratings.ratings:
@@ -91,10 +91,10 @@ def test_every_answer_is_rated_and_nothing_twice(flags: Flags, calls: list[str])
         assert 0 < one.ruling.mass <= 1
         assert sum(one.ruling.probabilities) == pytest.approx(1)
     _, cached = all_of(plan_of(flags))
-    assert (cached, len(calls)) == ([True, True], 5)
+    assert (cached, len(calls)) == ([True, True], 8)
     # Another rubric judges again, and writes nothing.
     _, cached = all_of(plan_of(flags, rubric="helpful"))
-    assert (cached, calls[5:]) == ([True, False], ["judge"] * 4)
+    assert (cached, calls[8:]) == ([True, False], ["judge"] * 7)
 
 
 def test_a_key_holds_what_is_asked_and_who_is(flags: Flags, files: Files, tmp_path: Path) -> None:
