@@ -105,7 +105,7 @@ def to_report(found: dict[str, Any], metric: Metric | None = None) -> Report:
         rows=tuple(ExplorerRow(row["id"], "", "") for row in found["explorer"]["rows"]),
         cells=tuple(
             ExplorerCell(
-                *(cell["id"], *(cell[name] for name in NAMES), "", "likelihood"),
+                *(cell["id"], *(cell[name] for name in NAMES), "", "", "likelihood"),
                 *(cell["label"], cell["seed"], (tuple(cell["perplexity"]),)),
                 *((), (), (), (), (), ()),
             )
@@ -131,6 +131,7 @@ EMPTY = (
     *("models", "prompts", "seeds", "scorers", "trainings", "samples", "runs", "precision"),
     *("unshared", "halved", "environments", "noise", "missing"),
     *("degeneration", "writings", "decodings", "choices", "judges"),
+    *("duels", "strengths", "corrected"),
 )
 
 
@@ -138,7 +139,7 @@ def _cell(cell: dict[str, Any]) -> CellFacts:
     place = (cell[name] for name in ("model", "quantization", "dtype"))
     return CellFacts(
         *(cell["id"], "task", *place, "s", cell["label"], 0, None, "run", cell["seed"]),
-        *(cell["prompt"], "likelihood", "", "key", 1, 1.0, False, None),
+        *(cell["prompt"], "likelihood", "", "", "key", 1, 1.0, False, None),
     )
 
 
@@ -152,7 +153,7 @@ def _group(group: dict[str, Any]) -> Group:
         group["label"],
         group["strategy"],
         *(group[name] for name in NAMES),
-        *("", group["k"], None, "run", 1, (), 1, 1, group["context_tokens"]),
+        *("", "", group["k"], None, "run", 1, (), 1, 1, group["context_tokens"]),
         *(group["training_tokens"], None, group["training_seconds"]),
     )
 
