@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ class Cell:
             return "rating"
         return "likelihood" if self.decoding is None else "answer"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 over everything that determines what is observed, and over nothing else."""
         if self.judge is not None:

@@ -30,7 +30,7 @@ import numpy as np
 
 from harness.core import Example, Observed
 from harness.errors import MetricError, one_line
-from harness.records import Answer, Likelihood, Observation, Rating
+from harness.records import Answer, Likelihood, Measurement, Observation, Rating
 
 KINDS: dict[str, type[Any]] = {"likelihood": Likelihood, "answer": Answer, "rating": Rating}
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -329,6 +329,16 @@ class Metric:
                 f"{', '.join(names)}, as headline and more say"
             )
         return {name: _number(value, f"{where}: {name}") for name, value in found.items()}
+
+
+def reading(metric: Metric, measurement: Measurement, rows: Sequence[Example]) -> Reading:
+    """:meth:`Metric.read` of a measurement, which is done once for the same metric and rows."""
+    known = measurement.readings.get(metric.name)
+    if known is None or known[0] is not metric or known[1] is not rows:
+        known = metric, rows, metric.read(measurement.observations, rows)
+        measurement.readings[metric.name] = known
+    found: Reading = known[2]
+    return found
 
 
 def _number(value: object, where: str) -> float:

@@ -7,8 +7,9 @@ cell that was renamed but computes the same number is the same cell.
 from __future__ import annotations
 
 import json
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import Measurement
 from harness.results.json_records import (
+    JsonObject,
     answer_from_json,
     answer_to_json,
     likelihood_from_json,
@@ -177,6 +179,8 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
     if body["key"] != cell.key:
         raise ValueError("it holds another cell")
     training = body["training"]
+    kinds = ("scores", "answers", "ratings")
+    _share([row for kind in kinds for row in body[kind]])
     return Measurement(
         cell=cell,
         observations=(
@@ -193,6 +197,15 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
         skeletons=body["skeletons"],
         warnings=tuple(body.get("warnings", ())),  # which older files lack
     )
+
+
+def _share(rows: Sequence[JsonObject]) -> None:
+    """Keep ids once, and once the demonstrations that many rows were shown."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        row["id"] = sys.intern(row["id"])
+        shown = tuple(row["demo_ids"])
+        row["demo_ids"] = known.get(shown) or known.setdefault(shown, tuple(map(sys.intern, shown)))
 
 
 def cell_from_json(body: Mapping[str, Any]) -> Cell:
