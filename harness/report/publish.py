@@ -88,11 +88,13 @@ def publish(
         StoreError: a file cannot be written.
         OptionError: one of the user's templates does not work.
     """
+    from harness.report.figures.kept import keeping
     from harness.report.figures.select import pictures
 
     report = compose(manifest, measured, metrics, gate)
-    pictured, tables = pictures(report)
-    figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
+    with keeping():
+        pictured, tables = pictures(report)
+        figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
     return report, write(folder, report, figures, tables, style)
 
 

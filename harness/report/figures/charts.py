@@ -26,6 +26,7 @@ from harness.report.figures.frame import (
     names_beside,
     plot,
 )
+from harness.report.figures.kept import drawn_once
 from harness.report.figures.labels import SIZE, Box, Place, shortened, width
 from harness.report.figures.svg import BLUE, NEUTRAL, VERMILLION, scale
 from harness.report.formatting import number
@@ -65,6 +66,7 @@ class Price:
     limits: Sequence[float] | None
 
 
+@drawn_once
 def against_k(
     caption: Caption, title: str, curves: Sequence[Curve], levels: Sequence[Level]
 ) -> str:
@@ -119,6 +121,7 @@ def _level(axes: Any, i: int, level: Level) -> None:
     plot(axes, dots, f"seeds-{i}", **style, ls="", ms=4, mfc="none", mew=0.8, **across)
 
 
+@drawn_once
 def rowwise(
     caption: Caption, metric: Metric, pairs: Sequence[Place], names: tuple[str, str]
 ) -> str:
@@ -154,6 +157,7 @@ def rowwise(
     return caption.picture(4.6, draw, wide=4.6)
 
 
+@drawn_once
 def cost(
     caption: Caption, title: str, prices: Sequence[Price], series: Sequence[tuple[str, int]]
 ) -> str:
