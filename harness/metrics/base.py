@@ -270,7 +270,11 @@ class Metric:
         values = np.array([self._value(*pair) for pair in pairs], dtype=np.float64)
         # A value that is too large to be shown counts as not finite.
         values[np.isfinite(values) & ~np.isfinite(self.show(values))] = np.inf
-        aggregates = self._aggregates(seen, rows)
+        if type(self).aggregates is Metric.aggregates:  # the mean, and every row has been read
+            shown = [self.shown(value) for value in values.tolist()]
+            aggregates: Mapping[str, float] = {self.headline.name: math.fsum(shown) / len(shown)}
+        else:
+            aggregates = self._aggregates(seen, rows)
         self._check_headline(values, aggregates[self.headline.name])
         if draws > 1:
             if self.scale == "log":

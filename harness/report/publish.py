@@ -183,7 +183,8 @@ def rebuild(
     """
     manifest, measured = read_run(folder)
     metrics = metrics_of(manifest, folder)
-    current = take(str(folder), manifest, measured, metrics)
-    gate = hold(terms, current, metrics) if terms else None
+    gate = None
+    if terms is not None:
+        gate = hold(terms, take(str(folder), manifest, measured, metrics), metrics)
     report, files = publish(folder, manifest, measured, metrics, gate, style)
     return report, files, gate

@@ -73,7 +73,7 @@ def _cell(
         tokens=tuple(one.n_tokens for one in measurement.likelihoods),
         surprisal=tuple(one.surprisal for one in measurement.likelihoods),
         answers=_answers(measurement, prompts.strings),
-        faults=faults(measurement.answers, manifest.rows),
+        faults=faults(measurement, manifest.rows),
         shared=tuple(pieces[0][:same]) if pieces else (),
         own=tuple(tuple(row[same:]) for row in pieces),
         note=note,
