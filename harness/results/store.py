@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from harness.results.json_records import (
 
 SCHEMA_VERSION = 5
 SHORT = 16
+TICK = 2 * 10**9  # nanoseconds: no file system counts time in larger steps
 
 
 class DamagedFileWarning(UserWarning):
@@ -53,6 +55,9 @@ class Store:
         self.folder = folder
         self.cells = folder / "cells"
         self.adapters = folder / "adapters"
+        self._names: dict[str, str] = {}  # short key → the name of its file
+        self._listed: int | None = None  # when the folder had these names
+        self._read: dict[Path, tuple[tuple[int, int, int], Measurement]] = {}
 
     def prepare(self) -> None:
         """Make the directory and remove what killed processes left in it.
@@ -72,9 +77,24 @@ class Store:
 
     def path(self, cell: Cell) -> Path:
         """Where the cell is stored, or would be."""
-        found = sorted(self.cells.glob(f"*-{cell.key[:SHORT]}.json"))
+        short = cell.key[:SHORT]
         # File systems allow 255 bytes a name; the key is what tells cells apart.
-        return found[0] if found else self.cells / f"{cell.id[:150]}-{cell.key[:SHORT]}.json"
+        usual = self.cells / f"{cell.id[:150]}-{short}.json"
+        name = self._known().get(short)
+        return usual if name is None else self.cells / name
+
+    def _known(self) -> dict[str, str]:
+        """Short key → file name, listed anew whenever the folder may have changed."""
+        try:
+            changed = self.cells.stat().st_mtime_ns
+        except OSError:
+            return {}
+        if self._listed != changed:
+            found = sorted(self.cells.glob(f"*-{'?' * SHORT}.json"), reverse=True)
+            self._names = {path.stem[-SHORT:]: path.name for path in found}
+            # Within a clock tick of a change there may be another that does not show.
+            self._listed = changed if _settled(changed) else None
+        return self._names
 
     def get(self, cell: Cell) -> Measurement | None:
         """Return the stored measurement of ``cell``, or None.
@@ -84,12 +104,31 @@ class Store:
         """
         path = self.path(cell)
         try:
-            return read_measurement(path, cell)
+            return self._unchanged(path, cell)
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
             self._set_aside(path, str(error))
             return None
+
+    def _unchanged(self, path: Path, cell: Cell) -> Measurement:
+        """What the file says, read once as long as nobody changes it.
+
+        Raises:
+            FileNotFoundError, StoreError, DamagedFileError: as :func:`read_measurement`.
+        """
+        try:
+            now = path.stat()
+        except OSError:
+            return read_measurement(path, cell)
+        state = now.st_mtime_ns, now.st_size, now.st_ino
+        if path in self._read and self._read[path][0] == state:
+            known = self._read[path][1]
+            return known if known.cell == cell else replace(known, cell=cell)
+        found = read_measurement(path, cell)
+        if _settled(now.st_mtime_ns):
+            self._read[path] = state, found
+        return found
 
     def put(self, measurement: Measurement) -> Path:
         """Write a measurement atomically and return its file.
@@ -115,6 +154,11 @@ class Store:
             ),
             stacklevel=3,
         )
+
+
+def _settled(changed: int) -> bool:
+    """Whether a change after this one, in nanoseconds, would show in its time."""
+    return time.time_ns() - changed > TICK
 
 
 class DamagedFileError(Exception):
