@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from harness.records import Answer, Measurement
 from harness.report import prompts
 from harness.report.prompts import KINDS, NO_TEMPLATE, Piece, Prompts, Strings
 from harness.results.manifest import Manifest, read_manifest
-from tests.builders.cells import MEASUREMENT, PLAIN
+from tests.builders.cells import MEASUREMENT
 from tests.builders.runs import make_run
 
 TALK = (("system", "令"), ("user", "甲"), ("assistant", "乙"))
@@ -65,9 +66,7 @@ def measured(shown: Sequence[tuple[str, ...]], skeletons: dict[str, str]) -> Mea
         for row, names in zip(ROWS, shown, strict=True)
         for draw in range(2)
     ]
-    return dataclasses.replace(
-        MEASUREMENT, observations=tuple(seen), **{**PLAIN, "skeletons": skeletons}
-    )
+    return dataclasses.replace(MEASUREMENT, observations=tuple(seen), skeletons=skeletons)
 
 
 def one_by_one(
@@ -119,16 +118,25 @@ def test_equal_demonstrations_are_put_together_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a run of three rows without a history, two models and two seeds."""
-    calls = []
-    monkeypatch.setattr(prompts, "parts", lambda *given: calls.append(given) or parts(*given))
-    monkeypatch.setattr(prompts, "fill", lambda *given, **more: calls.append(more) or "")
+    put_together: list[object] = []
+    filled: list[object] = []
+
+    def together(*given: Any) -> list[Part]:
+        put_together.append(given)
+        return parts(*given)
+
+    def filled_in(template: str, **given: Any) -> str:
+        filled.append(given)
+        return ""
+
+    monkeypatch.setattr(prompts, "parts", together)
+    monkeypatch.setattr(prompts, "fill", filled_in)
     made = Prompts(dataclasses.replace(manifest(tmp_path), rows=ROWS[:2] + ROWS[3:]), Strings())
     for names in [("p",), ("r",), ("p",), ("r",)]:
         seen = measured([names] * 5, {}).observations
         some = tuple(one for one in seen if one.id != "c")
         made.of(dataclasses.replace(MEASUREMENT, observations=some), PLAINLY)
-    asked = sum(isinstance(call, dict) for call in calls)
-    assert (len(calls) - asked, asked) == (2, 4)  # both draws, and each row
+    assert (len(put_together), len(filled)) == (2, 4)  # both draws, and each row
 
 
 def test_what_all_rows_begin_with() -> None:
