@@ -62,27 +62,46 @@ def permutation_p(
     Returns:
         Shape (columns,).
     """
+    tails = permutation_tails(differences, comparisons, seed, resamples)
+    return _of_tails(*tails, alternative)
+
+
+def permutation_tails(
+    differences: Array,
+    comparisons: int | None = None,
+    seed: int = 0,
+    resamples: int | None = None,
+) -> tuple[Array, Array]:
+    """:func:`permutation_p` of ``greater`` and of ``less``, from the same flips."""
     n, columns = differences.shape
-    if n < 2:  # nothing to flip against
-        return np.ones(columns)
-    resamples = resamples or resamples_for(comparisons or columns)
-    found = np.ones(columns)  # of a column without a difference, whose flips are all alike
+    # Of a column without a difference all flips are alike; of one row there are none to compare.
+    above, below = np.ones((2, columns))
     differing = differences.any(axis=0)
-    if differing.any():
-        found[differing] = _flipped(differences[:, differing], alternative, seed, resamples)
-    return found
+    if n > 1 and differing.any():
+        resamples = resamples or resamples_for(comparisons or columns)
+        found = _flipped(differences[:, differing], seed, resamples)
+        above[differing], below[differing] = found
+    return above, below
 
 
-def _flipped(differences: Array, alternative: Alternative, seed: int, resamples: int) -> Array:
-    """P-values of so many sign flips, all columns flipped alike."""
+def _of_tails(above: Array, below: Array, alternative: Alternative) -> Array:
+    if alternative == "two-sided":
+        both: Array = np.minimum(2 * np.minimum(above, below), 1.0)
+        return both
+    return above if alternative == "greater" else below
+
+
+def _flipped(differences: Array, seed: int, resamples: int) -> tuple[Array, Array]:
+    """P-values of both tails of so many sign flips, all columns flipped alike."""
     scaled = differences / np.abs(differences).sum(axis=0)
 
     def sums(signs: Array) -> Array:
         found: Array = signs @ scaled
         # Rounded, so that flips whose sums are equal on paper are equal here.
-        return np.round(found, 12, out=found)
+        np.round(found, 12, out=found)
+        return found
 
-    return flips_p(len(differences), sums, alternative, seed, resamples)
+    return _tails(len(differences), sums, seed, resamples)
 
 
 def flips_p(
@@ -105,22 +124,25 @@ def flips_p(
     Returns:
         Shape (columns,).
     """
+    return _of_tails(*_tails(n, statistic, seed, resamples), alternative)
+
+
+def _tails(
+    n: int, statistic: Callable[[Array], Array], seed: int, resamples: int
+) -> tuple[Array, Array]:
+    """The shares of flips whose numbers are at least, and at most, as large as those observed."""
     observed = statistic(np.ones((1, n)))[0]
     # As scipy.stats.permutation_test has it, which would keep every flip's numbers.
     slack = np.abs(100 * np.finfo(float).eps * observed)
     above, below = np.zeros((2, len(observed)), dtype=np.int64)
     for signs in _signs(n, seed, resamples, max(1, ENTRIES // max(n, len(observed)))):
         flipped = statistic(signs)
-        if alternative != "less":
-            above += np.count_nonzero(flipped >= observed - slack, axis=0)
-        if alternative != "greater":
-            below += np.count_nonzero(flipped <= observed + slack, axis=0)
+        above += np.count_nonzero(flipped >= observed - slack, axis=0)
+        below += np.count_nonzero(flipped <= observed + slack, axis=0)
     # Of flips by chance, the observed signs are one more.
     more = int(resamples < 2**n)
-    tails = {"greater": above, "less": below, "two-sided": np.minimum(above, below)}
-    p = (tails[alternative] + more) / (min(resamples, 2**n) + more)
-    found: Array = np.minimum(2 * p if alternative == "two-sided" else p, 1.0)
-    return found
+    total = min(resamples, 2**n) + more
+    return (above + more) / total, (below + more) / total
 
 
 def _signs(n: int, seed: int, resamples: int, size: int) -> Iterator[Array]:
