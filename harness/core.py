@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ def digest(value: Any) -> str:
     Keys are sorted and floats keep their shortest exact form, so equal values have equal
     digests on every platform and Python version.
     """
-    text = json.dumps(
+    return hashlib.sha256(canonical(value).encode("utf-8")).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """What :func:`digest` is the digest of; that of a list is its items', joined by commas."""
+    return json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,17 @@ class Task:
     leaks: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the test rows, in order."""
         return digest([example.content for example in self.examples])
 
-    @property
+    @cached_property
     def questions_digest(self) -> str:
         """SHA-256 of what is asked of a model: the test rows without their references."""
         return digest([replace(example, output="").content for example in self.examples])
 
-    @property
+    @cached_property
     def pool_digest(self) -> str:
         """SHA-256 of the training pool, in order."""
         return digest([example.content for example in self.pool])
@@ -373,7 +378,7 @@ class Cell:
             return "preference" if self.judge.against else "rating"
         return "likelihood" if self.decoding is None else "answer"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 over everything that determines what is observed, and over nothing else."""
         if self.judge is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from harness.errors import StoreError
 
 CACHE_VARIABLE = "ADAPTBENCH_CACHE"
+KEPT = 500  # files of a kind in the user's cache
 _ORPHAN = re.compile(r"^\.(?P<name>.+)\.(?P<host>[^.]*)\.(?P<pid>\d+)\.tmp$")
 
 
@@ -50,6 +52,32 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def kept(kind: str, name: str) -> str | None:
+    """A text that :func:`keep` wrote into the user's cache, unless it is gone or damaged."""
+    try:
+        checksum, _, text = (cache_dir() / kind / name).read_bytes().decode("utf-8").partition("\n")
+    except (OSError, ValueError):
+        return None
+    return text if checksum == hashlib.sha256(text.encode("utf-8")).hexdigest() else None
+
+
+def keep(kind: str, name: str, text: str) -> None:
+    """Keep in the user's cache what can be made again; where that cannot be written, nothing.
+
+    Args:
+        kind: a folder; of its files the :data:`KEPT` newest stay.
+        name: a digest of everything that determines the text.
+        text: what to keep.
+    """
+    folder = cache_dir() / kind
+    with contextlib.suppress(OSError, StoreError):
+        checksum = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        write_atomically(folder / name, f"{checksum}\n{text}")
+        sweep(folder)
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.core import Cell
@@ -16,7 +17,7 @@ from harness.core import Cell
 IN_PLACE, COPIED, NONE = "in place", "copied", "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Likelihood:
     """How likely a model finds one row's reference answer; never rounded and never averaged.
 
@@ -43,7 +44,7 @@ class Likelihood:
     surprisal: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a model wrote for one row, and how sure it was.
 
@@ -85,7 +86,7 @@ class Answer:
 STOP_TOKEN, STOP_STRING, LIMIT = "stop token", "stop string", "limit"  # how an answer ended
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """What a judge says to one question.
 
@@ -116,7 +117,7 @@ class Ruling:
     tokens: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rating:
     """What a judge says of one answer.
 
@@ -149,7 +150,7 @@ class Rating:
         return (self.ruling,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Preference:
     """Which of two answers to a row a judge prefers, asked in both orders.
 
@@ -489,6 +490,11 @@ class Measurement:
     writing: Writing | None = None
     skeletons: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def readings(self) -> dict[str, Any]:
+        """What metrics have read from it: see :func:`harness.metrics.base.reading`."""
+        return {}
 
     @property
     def likelihoods(self) -> tuple[Likelihood, ...]:

@@ -12,7 +12,7 @@ from harness.errors import AdaptbenchError, ModelError, StoreError
 from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
-from harness.metrics.base import Metric
+from harness.metrics.base import Metric, reading
 from harness.records import ExamScores, Measurement
 from harness.report.nouns import Report
 from harness.report.publish import Style, publish
@@ -102,7 +102,7 @@ class Session:
             if metric.observes != measurement.cell.observes:
                 continue
             name = metric.headline.name
-            value = metric.read(measurement.observations, rows).aggregates[name]
+            value = reading(metric, measurement, rows).aggregates[name]
             found.append((name, repr(value)))
         return found
 

@@ -23,9 +23,23 @@ def sample(pool: Iterable[Example], seed: int, k: int) -> list[Example]:
     pool, or another order of them, leave the order of the rest as it was, and the draw of k is a
     prefix of the draw of k + 1.
     """
-    return heapq.nsmallest(
-        k, pool, key=lambda example: hashlib.sha256(f"{seed}\n{example.id}".encode()).digest()
-    )
+    if not isinstance(pool, tuple):
+        return heapq.nsmallest(k, pool, key=lambda example: _place(seed, example))
+    if not _DRAWN or _DRAWN[0][0] is not pool:  # another pool than before
+        _DRAWN[:] = [(pool, {})]
+    drawn = _DRAWN[0][1]
+    if len(drawn.get(seed, ())) < k:
+        most = min(len(pool), max(k, AHEAD))
+        drawn[seed] = heapq.nsmallest(most, pool, key=lambda example: _place(seed, example))
+    return drawn[seed][:k]
+
+
+AHEAD = 32  # are drawn at once, since runs with several k ask again
+_DRAWN: list[tuple[tuple[Example, ...], dict[int, list[Example]]]] = []  # of the pool in use
+
+
+def _place(seed: int, example: Example) -> bytes:
+    return hashlib.sha256(f"{seed}\n{example.id}".encode()).digest()
 
 
 def alternate(pool: Sequence[Example], seed: int, k: int) -> list[Example]:

@@ -32,15 +32,23 @@ The history of a conversation counts as part of its question.
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 
-from harness.core import Example
+from harness.core import Example, digest
+from harness.data import folding
 from harness.data.folding import fold
+from harness.files import keep, kept, sha256
 
+KIND = "near-copies"  # in the user's cache
 SHINGLE = 4
 CONTAINMENT = 0.6
 ANSWER = 5  # shingles an answer must have to be compared alone
@@ -79,7 +87,29 @@ class _Compared:
 
 
 def near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, str]:
-    """Return training id → id of the test row that it equals or nearly copies."""
+    """Return training id → id of the test row that it equals or nearly copies.
+
+    What was found is kept in the user's cache, by a digest of the rows and of what compares them.
+    """
+    sides = [[example.content for example in side] for side in (train, test)]
+    name = digest([sides, *_compared_by()])
+    known = kept(KIND, name)
+    if known is None:
+        found = _near_copies(train, test)
+        keep(KIND, name, json.dumps(found))
+        return found
+    remembered: dict[str, str] = json.loads(known)
+    return remembered
+
+
+@cache
+def _compared_by() -> list[str]:
+    """The code that compares rows, and the versions of what it folds characters with."""
+    code = (sha256(Path(source)) for source in (__file__, folding.__file__))
+    return [*code, version("opencc"), unicodedata.unidata_version]
+
+
+def _near_copies(train: Sequence[Example], test: Sequence[Example]) -> dict[str, str]:
     train_rows, test_rows = list(map(_row, train)), list(map(_row, test))
     wording = _wording(train_rows, test_rows)
     common = _common_answers([*train_rows, *test_rows], wording)

@@ -30,7 +30,7 @@ import numpy as np
 
 from harness.core import Example, Observed
 from harness.errors import MetricError, one_line
-from harness.records import Answer, Likelihood, Observation, Preference, Rating
+from harness.records import Answer, Likelihood, Measurement, Observation, Preference, Rating
 
 KINDS: dict[str, type[Any]] = {
     "likelihood": Likelihood,
@@ -286,7 +286,11 @@ class Metric:
         values = np.array([self._value(*pair) for pair in pairs], dtype=np.float64)
         # A value that is too large to be shown counts as not finite.
         values[np.isfinite(values) & ~np.isfinite(self.show(values))] = np.inf
-        aggregates = self._aggregates(seen, rows)
+        if type(self).aggregates is Metric.aggregates:  # the mean, and every row has been read
+            shown = [self.shown(value) for value in values.tolist()]
+            aggregates: Mapping[str, float] = {self.headline.name: math.fsum(shown) / len(shown)}
+        else:
+            aggregates = self._aggregates(seen, rows)
         self._check_headline(values, aggregates[self.headline.name])
         if draws > 1:
             if self.scale == "log":
@@ -345,6 +349,16 @@ class Metric:
                 f"{', '.join(names)}, as headline and more say"
             )
         return {name: _number(value, f"{where}: {name}") for name, value in found.items()}
+
+
+def reading(metric: Metric, measurement: Measurement, rows: Sequence[Example]) -> Reading:
+    """:meth:`Metric.read` of a measurement, which is done once for the same metric and rows."""
+    known = measurement.readings.get(metric.name)
+    if known is None or known[0] is not metric or known[1] is not rows:
+        known = metric, rows, metric.read(measurement.observations, rows)
+        measurement.readings[metric.name] = known
+    found: Reading = known[2]
+    return found
 
 
 def _number(value: object, where: str) -> float:

@@ -63,6 +63,7 @@ def _count(text: str, characters: frozenset[str]) -> int:
     return sum(c in characters for c in text)
 
 
+@lru_cache(maxsize=1 << 15)
 def _script(letter: str) -> str:
     """The first word of its Unicode name: LATIN, CJK, HANGUL, say."""
     return unicodedata.name(letter, "").partition(" ")[0].partition("-")[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean
 
 from harness.core import Example
 from harness.metrics.anchors import copy_source, reference
-from harness.metrics.base import Metric
+from harness.metrics.base import Metric, reading
 from harness.metrics.find import GROUPS, select_metrics
-from harness.records import LIMIT, Answer
+from harness.records import LIMIT, Measurement
 from harness.report.members import Members
 from harness.report.nouns import Anchor, Degeneration, SampleRow, Written, finite
 
@@ -34,20 +35,25 @@ def anchors(metric: Metric, rows: Sequence[Example]) -> tuple[Anchor, ...]:
     )
 
 
-def faults(answers: Sequence[Answer], rows: Sequence[Example]) -> tuple[tuple[str, ...], ...]:
+def faults(measurement: Measurement, rows: Sequence[Example]) -> tuple[tuple[str, ...], ...]:
     """The names of what is wrong with the answers to each row; nothing where there are none."""
-    if not answers:
+    if not measurement.answers:
         return ()
     metrics = _of_degeneration(rows)
-    values = [metric.read(answers, rows).values for metric in metrics]
+    values = [reading(metric, measurement, rows).values for metric in metrics]
     return tuple(
         tuple(metric.name for metric, value in zip(metrics, of_row, strict=True) if value > 0)
         for of_row in zip(*values, strict=True)
     )
 
 
+@cache  # so that a cell is read once for its shares and for its rows' faults
+def _all() -> tuple[Metric, ...]:
+    return select_metrics(GROUPS["degeneration"])
+
+
 def _of_degeneration(rows: Sequence[Example]) -> tuple[Metric, ...]:
-    metrics = select_metrics(GROUPS["degeneration"])
+    metrics = _all()
     if all(row.output for row in rows):
         return metrics
     return tuple(one for one in metrics if not one.needs_reference)
@@ -65,7 +71,7 @@ def degeneration(groups: Sequence[Members], rows: Sequence[Example]) -> tuple[De
             {
                 metric.name: finite(
                     fmean(
-                        metric.read(row.measurement.observations, rows).aggregates[metric.name]
+                        reading(metric, row.measurement, rows).aggregates[metric.name]
                         for row in members.rows
                     )
                 )

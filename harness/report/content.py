@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.gate.verdict import STATUSES, Gate
-from harness.metrics.base import Array, Metric, Reading
+from harness.metrics.base import Array, Metric, Reading, reading
 from harness.records import COPIED, Measurement
 from harness.report.answers import anchors, degeneration, samples
 from harness.report.conclusions import conclusions
@@ -140,7 +140,7 @@ def _section(
     members = [one for one in every if one.observes == metric.observes]
     groups = [one.group for one in members]
     readings = {
-        row.entry.id: metric.read(row.measurement.observations, manifest.rows)
+        row.entry.id: reading(metric, row.measurement, manifest.rows)
         for one in members
         for row in one.rows
     }

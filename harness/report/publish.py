@@ -88,11 +88,13 @@ def publish(
         StoreError: a file cannot be written.
         OptionError: one of the user's templates does not work.
     """
+    from harness.report.figures.kept import keeping
     from harness.report.figures.select import pictures
 
     report = compose(manifest, measured, metrics, gate)
-    pictured, tables = pictures(report)
-    figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
+    with keeping():
+        pictured, tables = pictures(report)
+        figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
     return report, write(folder, report, figures, tables, style)
 
 
@@ -181,7 +183,8 @@ def rebuild(
     """
     manifest, measured = read_run(folder)
     metrics = metrics_of(manifest, folder)
-    current = take(str(folder), manifest, measured, metrics)
-    gate = hold(terms, current, metrics) if terms else None
+    gate = None
+    if terms is not None:
+        gate = hold(terms, take(str(folder), manifest, measured, metrics), metrics)
     report, files = publish(folder, manifest, measured, metrics, gate, style)
     return report, files, gate

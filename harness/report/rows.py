@@ -2,48 +2,21 @@
 
 Compact, because it stands inside the HTML report: numbers are rounded to what is shown, and a text
 that stands in many prompts is kept once. Prompts are put together here, by the rules that they were
-sent by (:func:`harness.prompts.rendering.parts`); the page paints the pieces that it is given.
+sent by (:mod:`harness.report.prompts`); the page paints the pieces that it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.core import Example, PromptTemplate
-from harness.errors import PromptError
-from harness.metrics.base import Metric
-from harness.prompts.rendering import ChatTemplate, Part, parts, skeleton
+from harness.core import Example
+from harness.metrics.base import Metric, reading
 from harness.records import Measurement, Preference, Rating, Ruling
 from harness.report.answers import faults
 from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Number, finite
+from harness.report.prompts import Prompts, Strings, shared
 from harness.results.manifest import Entry, Manifest
 from harness.results.surprisal import ALPHABET, STEP
-
-Piece = tuple[str, int, int]
-KINDS = {
-    "system": "preamble",
-    "demonstration": "demonstration",
-    "history": "earlier turn",
-    "query": "question",
-    "template": "chat template",
-}
-NO_TEMPLATE = "What the chat template puts around the turns was not kept."
-
-
-class Strings:
-    """Texts by their places, each kept once."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
-
-    def place(self, text: str) -> int:
-        """Where the text stands; it is added if it is new."""
-        return self._places.setdefault(text, len(self._places))
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """The texts in order."""
-        return tuple(self._places)
 
 
 def explorer(
@@ -57,9 +30,9 @@ def explorer(
         metrics: what is read from the observations.
     """
     strings = Strings()
-    prompts = {prompt.name: prompt for prompt in manifest.prompts}
+    prompts = Prompts(manifest, strings)
     cells = tuple(
-        _cell(entry, measured[entry.id], manifest, prompts.get(entry.prompt), metrics, strings)
+        _cell(entry, measured[entry.id], manifest, prompts, metrics)
         for entry in manifest.entries
         if entry.id in measured
     )
@@ -78,12 +51,11 @@ def _cell(
     entry: Entry,
     measurement: Measurement,
     manifest: Manifest,
-    template: PromptTemplate | None,
+    prompts: Prompts,
     metrics: Sequence[Metric],
-    strings: Strings,
 ) -> ExplorerCell:
-    pieces, note = _prompts(measurement, manifest, template, strings)
-    shared = _shared(pieces)
+    pieces, note = prompts.of(measurement, prompts.templates.get(entry.prompt))
+    same = shared(pieces)
     return ExplorerCell(
         id=entry.id,
         model=entry.model,
@@ -101,10 +73,10 @@ def _cell(
         ),
         tokens=tuple(one.n_tokens for one in measurement.likelihoods),
         surprisal=tuple(one.surprisal for one in measurement.likelihoods),
-        answers=_answers(measurement, strings),
-        faults=faults(measurement.answers, manifest.rows),
-        shared=tuple(pieces[0][:shared]) if pieces else (),
-        own=tuple(tuple(row[shared:]) for row in pieces),
+        answers=_answers(measurement, prompts.strings),
+        faults=faults(measurement, manifest.rows),
+        shared=tuple(pieces[0][:same]) if pieces else (),
+        own=tuple(tuple(row[same:]) for row in pieces),
         note=note,
     )
 
@@ -112,7 +84,7 @@ def _cell(
 def _values(
     metric: Metric, measurement: Measurement, rows: Sequence[Example]
 ) -> tuple[Number, ...]:
-    shown = metric.show(metric.read(measurement.observations, rows).values)
+    shown = metric.show(reading(metric, measurement, rows).values)
     return tuple(_rounded(finite(float(value))) for value in shown)
 
 
@@ -170,63 +142,6 @@ def _answers(
             ]
         )
     return tuple(map(tuple, found.values()))
-
-
-def _prompts(
-    measurement: Measurement,
-    manifest: Manifest,
-    template: PromptTemplate | None,
-    strings: Strings,
-) -> tuple[list[list[Piece]], str]:
-    """The pieces of each row's prompt, and what is not known of them."""
-    if template is None:
-        return [], "The prompt was not kept."
-    first = {one.id: one for one in measurement.observations}  # of several draws, whichever
-    known = {name for one in first.values() for name in one.demo_ids}
-    lost = sorted(known - manifest.shown.keys())
-    if lost:
-        return [], f"Not kept: the demonstrations {', '.join(lost)}."
-    found, framed = [], True
-    for row, one in zip(manifest.rows, first.values(), strict=True):
-        demonstrations = [manifest.shown[name] for name in one.demo_ids]
-        try:
-            chat, whole = _chat_template(measurement.skeletons)
-            made = parts(template, row, demonstrations, chat)
-        except PromptError:  # what was kept is not of these turns
-            chat, whole = _chat_template({})
-            made = parts(template, row, demonstrations, chat)
-        framed = framed and all(whole)
-        found.append([_piece(part, template.chat, strings) for part in made])
-    return found, "" if framed or not template.chat else NO_TEMPLATE
-
-
-def _chat_template(skeletons: Mapping[str, str]) -> tuple[ChatTemplate, list[bool]]:
-    """What the tokenizer's template made of markers; the markers alone where it was not kept."""
-    whole: list[bool] = []
-
-    def ask(messages: list[dict[str, str]]) -> str:
-        kept = skeletons.get(skeleton(messages))
-        whole.append(kept is not None)
-        return "".join(message["content"] for message in messages) if kept is None else kept
-
-    return ask, whole
-
-
-def _piece(part: Part, chat: bool, strings: Strings) -> Piece:
-    words = [KINDS[part.kind]]
-    if part.kind == "demonstration":
-        words.append(part.row or "")
-    if chat and part.role:
-        words.append(part.role)
-    return part.kind, strings.place(" · ".join(words)), strings.place(part.text)
-
-
-def _shared(rows: Sequence[Sequence[Piece]]) -> int:
-    """How many pieces all rows begin with."""
-    if not rows:
-        return 0
-    count = min(map(len, rows))
-    return next((i for i in range(count) if any(row[i] != rows[0][i] for row in rows)), count)
 
 
 def _rounded(value: Number) -> Number:

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import __version__
 from harness.core import Cell, Example
-from harness.metrics.base import Array, Metric, Reading, unusable
+from harness.metrics.base import Array, Metric, Reading, reading, unusable
 from harness.records import Measurement, Provenance
 from harness.results.manifest import Entry, Manifest
 
@@ -158,7 +158,7 @@ def _rows(
     return Rows(
         key=measurement.cell.key,
         metrics={
-            metric.name: rounded(metric.read(measurement.observations, rows))
+            metric.name: rounded(reading(metric, measurement, rows))
             for metric in metrics
             if metric.observes == entry.observes
         },

@@ -7,9 +7,11 @@ cell that was renamed but computes the same number is the same cell.
 from __future__ import annotations
 
 import json
+import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from harness.errors import StoreError
 from harness.files import sweep, write_atomically
 from harness.records import Measurement
 from harness.results.json_records import (
+    JsonObject,
     answer_from_json,
     answer_to_json,
     likelihood_from_json,
@@ -36,6 +39,7 @@ from harness.results.remote import Nowhere
 T = TypeVar("T")
 SCHEMA_VERSION = 5
 SHORT = 16
+TICK = 2 * 10**9  # nanoseconds: no file system counts time in larger steps
 
 
 class DamagedFileWarning(UserWarning):
@@ -56,6 +60,9 @@ class Store:
         self.remote = remote or Nowhere()
         self.cells = folder / "cells"
         self.adapters = folder / "adapters"
+        self._names: dict[str, str] = {}  # short key → the name of its file
+        self._listed: int | None = None  # when the folder had these names
+        self._read: dict[Path, tuple[tuple[int, int, int], Measurement]] = {}
 
     def prepare(self) -> None:
         """Make the directory and remove what killed processes left in it.
@@ -76,9 +83,24 @@ class Store:
 
     def path(self, cell: Cell) -> Path:
         """Where the cell is stored, or would be."""
-        found = sorted(self.cells.glob(f"*-{cell.key[:SHORT]}.json"))
+        short = cell.key[:SHORT]
         # File systems allow 255 bytes a name; the key is what tells cells apart.
-        return found[0] if found else self.cells / f"{cell.id[:150]}-{cell.key[:SHORT]}.json"
+        usual = self.cells / f"{cell.id[:150]}-{short}.json"
+        name = self._known().get(short)
+        return usual if name is None else self.cells / name
+
+    def _known(self) -> dict[str, str]:
+        """Short key → file name, listed anew whenever the folder may have changed."""
+        try:
+            changed = self.cells.stat().st_mtime_ns
+        except OSError:
+            return {}
+        if self._listed != changed:
+            found = sorted(self.cells.glob(f"*-{'?' * SHORT}.json"), reverse=True)
+            self._names = {path.stem[-SHORT:]: path.name for path in found}
+            # Within a clock tick of a change there may be another that does not show.
+            self._listed = changed if _settled(changed) else None
+        return self._names
 
     def get(self, cell: Cell) -> Measurement | None:
         """Return the stored measurement of ``cell``, or None.
@@ -88,13 +110,32 @@ class Store:
         """
         path = self.path(cell)
         try:
-            return read_measurement(path, cell)
+            return self._unchanged(path, cell)
         except FileNotFoundError:
             pass
         except DamagedFileError as error:
             self._set_aside(path, str(error))
         found = self.remote.fetch(self.path(cell), lambda text: _decode(cell, text))
         return None if found is None else read_measurement(found, cell)
+
+    def _unchanged(self, path: Path, cell: Cell) -> Measurement:
+        """What the file says, read once as long as nobody changes it.
+
+        Raises:
+            FileNotFoundError, StoreError, DamagedFileError: as :func:`read_measurement`.
+        """
+        try:
+            now = path.stat()
+        except OSError:
+            return read_measurement(path, cell)
+        state = now.st_mtime_ns, now.st_size, now.st_ino
+        if path in self._read and self._read[path][0] == state:
+            known = self._read[path][1]
+            return known if known.cell == cell else replace(known, cell=cell)
+        found = read_measurement(path, cell)
+        if _settled(now.st_mtime_ns):
+            self._read[path] = state, found
+        return found
 
     def put(self, measurement: Measurement) -> Path:
         """Write a measurement atomically and return its file.
@@ -147,6 +188,11 @@ class Store:
             ),
             stacklevel=3,
         )
+
+
+def _settled(changed: int) -> bool:
+    """Whether a change after this one, in nanoseconds, would show in its time."""
+    return time.time_ns() - changed > TICK
 
 
 class DamagedFileError(Exception):
@@ -212,6 +258,8 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
     if body["key"] != cell.key:
         raise ValueError("it holds another cell")
     training = body["training"]
+    kinds = ("scores", "answers", "ratings")
+    _share([row for kind in kinds for row in body[kind]])
     return Measurement(
         cell=cell,
         observations=(
@@ -229,6 +277,15 @@ def _decode(cell: Cell | None, text: str) -> Measurement:
         skeletons=body["skeletons"],
         warnings=tuple(body.get("warnings", ())),  # which older files lack
     )
+
+
+def _share(rows: Sequence[JsonObject]) -> None:
+    """Keep ids once, and once the demonstrations that many rows were shown."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        row["id"] = sys.intern(row["id"])
+        shown = tuple(row["demo_ids"])
+        row["demo_ids"] = known.get(shown) or known.setdefault(shown, tuple(map(sys.intern, shown)))
 
 
 def cell_from_json(body: Mapping[str, Any]) -> Cell:

@@ -100,7 +100,7 @@ def _check_rows(where: str, adaptation: Adaptation, pool: Sequence[Example]) -> 
         training = adaptation.training
         parts += [training.examples, training.holdout]
         parts += [stage.examples for stage in training.stages]
-    known = {example.id: example for example in pool}
+    known = _by_id(pool)
     for part in parts:
         if not isinstance(part, tuple) or not all(isinstance(row, Example) for row in part):
             raise StrategyError(f"{where} returned {part!r:.80}, expected a tuple of Examples")
@@ -110,3 +110,13 @@ def _check_rows(where: str, adaptation: Adaptation, pool: Sequence[Example]) -> 
                     f"{where} returned row {example.id!r}, which is not from the training pool; "
                     f"demonstrations and training rows must be"
                 )
+
+
+_LAST: list[tuple[Sequence[Example], dict[str, Example]]] = []  # the pool that was asked of last
+
+
+def _by_id(pool: Sequence[Example]) -> dict[str, Example]:
+    """The rows of a pool by their ids; made once where one tuple is asked of again and again."""
+    if not _LAST or _LAST[0][0] is not pool or not isinstance(pool, tuple):
+        _LAST[:] = [(pool, {example.id: example for example in pool})]
+    return _LAST[0][1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
-from harness.core import Cell, ModelSpec, PromptTemplate, digest
+from harness.core import Cell, Example, ModelSpec, PromptTemplate, canonical, digest
 from harness.errors import AdaptbenchError
 from harness.models.code import GENERATION, SCORING, code_digest
 from harness.models.fingerprint import FOUR_BIT, folder_digest, libraries
@@ -50,6 +51,8 @@ class Cells:
         self._digests: _Once[str] = _Once()
         self._folders: _Once[Path] = _Once()
         self._cells: dict[str, Cell] = {}
+        self._libraries: dict[tuple[bool, bool], tuple[tuple[str, str], ...]] = {}
+        self._contents: dict[Example, str] = {}
 
     def cell(self, case: Case) -> Cell:
         """Return the case with everything that determines its number found out.
@@ -98,9 +101,8 @@ class Cells:
     def _make(self, case: Case) -> Cell:
         spec, strategy, task = self.spec(case), case.strategy, self.plan.task
         demonstrations = self.plan.demonstrations(case)
-        versions = libraries(
-            quantized=spec.quantization != "none",
-            adapted=spec.adapter is not None or case.training is not None,
+        versions = self._versions(
+            spec.quantization != "none", spec.adapter is not None or case.training is not None
         )
         answers = case.decoding is not None
         code = code_digest(GENERATION if answers else SCORING)
@@ -118,15 +120,34 @@ class Cells:
             model=spec,
             task_digest=task.questions_digest if answers else task.digest,
             prompt_digest=_prompt_digest(case.template),
-            demonstrations_digest=digest(
-                [[example.content for example in shown] for shown in demonstrations]
-            ),
+            demonstrations_digest=self._shown_digest(demonstrations),
             training_digest=self._training_digest(case, spec, versions),
             decoding=case.decoding,
             judge=None,
             scorer=None if answers else self.plan.options.scorer,
             libraries=(*versions, ("adaptbench", code)),
         )
+
+    def _versions(self, quantized: bool, adapted: bool) -> tuple[tuple[str, str], ...]:
+        """The libraries that take part, looked up once: that reads files."""
+        if (quantized, adapted) not in self._libraries:
+            found = libraries(quantized=quantized, adapted=adapted)
+            self._libraries[quantized, adapted] = found
+        return self._libraries[quantized, adapted]
+
+    def _shown_digest(self, demonstrations: Sequence[tuple[Example, ...]]) -> str:
+        """The digest of each test row's demonstrations, most of which many rows share."""
+        texts = {
+            id(shown): f"[{','.join(map(self._content, shown))}]"
+            for shown in {id(one): one for one in demonstrations}.values()
+        }
+        whole = f"[{','.join(texts[id(shown)] for shown in demonstrations)}]"
+        return hashlib.sha256(whole.encode("utf-8")).hexdigest()
+
+    def _content(self, example: Example) -> str:
+        if example not in self._contents:
+            self._contents[example] = canonical(example.content)
+        return self._contents[example]
 
     def _training_digest(
         self, case: Case, spec: ModelSpec, versions: tuple[tuple[str, str], ...]

@@ -49,7 +49,7 @@ def describe(
         shown={
             row.id: row
             for case in plan.cases
-            for rows in dict.fromkeys(plan.demonstrations(case))
+            for rows in {id(rows): rows for rows in plan.demonstrations(case)}.values()
             for row in rows
         },
         scored_pool=scored if len(scored) == len(pool) else {},

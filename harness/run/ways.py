@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -194,6 +195,6 @@ def distinct(flag: str, names: Sequence[str]) -> None:
     Raises:
         OptionError: one does.
     """
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise OptionError(f"{flag}: {name!r} stands twice; rename one, or name it once")

@@ -18,6 +18,7 @@ from harness.statistics.paired import (
     detectable,
     holm,
     permutation_p,
+    permutation_tails,
     resamples_for,
     rows_needed,
 )
@@ -90,12 +91,7 @@ def compare_family(pairs: Sequence[Pair], ids: Sequence[str], tolerance: float) 
     after, before = _columns(pairs, "after"), _columns(pairs, "before")
     worsening = (after - before) * signs
     n, cells = worsening.shape
-    worse = _p(pairs, signs, cells)
-    # Where the mean got worse, the other tail is of no interest.
-    better, improved = np.ones(cells), worsening.mean(axis=0) < 0
-    if improved.any():
-        got = [pair for pair, yes in zip(pairs, improved, strict=True) if yes]
-        better[improved] = _p(got, -signs[improved], cells)
+    worse, better = _both_tails(pairs, signs, worsening.mean(axis=0) < 0)
     p_worse, p_better = (holm(list(values)) for values in (worse, better))
     sds = worsening.std(axis=0, ddof=1) if n > 1 else np.full(cells, math.inf)
     standardized = detectable(n, cells)
@@ -159,6 +155,27 @@ def _columns(pairs: Sequence[Pair], side: str) -> Array:
     columns = [row_values(pair.metric, getattr(pair, side)) for pair in pairs]
     found: Array = np.stack(columns, axis=1)
     return found
+
+
+def _both_tails(pairs: Sequence[Pair], signs: Array, improved: Array) -> tuple[Array, Array]:
+    """P-values of a change for the worse, and of one for the better.
+
+    Where the mean got worse, the other tail is of no interest, and 1.
+    """
+    comparisons = len(pairs)
+    worse, better = np.ones((2, comparisons))
+    means = [i for i, pair in enumerate(pairs) if not isinstance(pair.metric, CorpusMetric)]
+    if means:
+        columns = np.stack([signs[i] * (pairs[i].after - pairs[i].before) for i in means], axis=1)
+        worse[means], better[means] = permutation_tails(columns, comparisons)
+    corpora = [i for i, pair in enumerate(pairs) if isinstance(pair.metric, CorpusMetric)]
+    for found, sign, some in (
+        (worse, signs, corpora),
+        (better, -signs, [i for i in corpora if improved[i]]),
+    ):
+        if some:
+            found[some] = _p([pairs[i] for i in some], sign[some], comparisons)
+    return worse, np.where(improved, better, 1.0)
 
 
 def _p(

@@ -68,8 +68,12 @@ class Resamples:
 
     def drawn_means(self, columns: Array) -> Array:
         """The mean of each column in every draw; shape (resamples, number of columns)."""
-        found: Array = np.concatenate([block.astype(float) @ columns for block in self.counts])
-        return found / self.n
+        found: Array = np.empty((columns.shape[1], self.resamples)).T  # each column in one piece
+        start = 0
+        for block in self.counts:
+            np.divide(block.astype(float) @ columns, self.n, out=found[start : start + len(block)])
+            start += len(block)
+        return found
 
     def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for the mean of each column.
@@ -81,6 +85,9 @@ class Resamples:
         found = []
         for start in range(0, columns.shape[1], COLUMNS):
             block = columns[:, start : start + COLUMNS]
+            if not block.any():  # no draw of zeros is anything else
+                found += [Interval(0.0, 0.0, 0.0)] * block.shape[1]
+                continue
             estimates = block.mean(axis=0)
             # Leaving row i out moves the mean by (mean − row) / (n − 1).
             found += self._bca(self.drawn_means(block), estimates, estimates - block, level)
@@ -97,8 +104,12 @@ class Resamples:
         found = []
         for start in range(0, top.shape[1], COLUMNS):
             up, down = (side[:, start : start + COLUMNS] for side in (top, bottom))
+            if np.array_equal(up, down):
+                found += [Interval(1.0, 1.0, 1.0)] * up.shape[1]
+                continue
             estimates = up.mean(axis=0) / down.mean(axis=0)
-            draws = self.drawn_means(up) / self.drawn_means(down)
+            draws = self.drawn_means(up)
+            draws /= self.drawn_means(down)
             out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
             found += self._bca(draws, estimates, out - out.mean(axis=0), level)
         return found
@@ -129,10 +140,13 @@ class Resamples:
         """
         from scipy.special import ndtr, ndtri
 
-        # A draw as large as the estimate counts half, or a constant column would have a bias.
-        tolerance = 1e-12 * np.abs(draws).max(axis=0)
-        below = (draws < estimates - tolerance).mean(axis=0)
-        tied = (np.abs(draws - estimates) <= tolerance).mean(axis=0)
+        tolerance, below, tied = np.empty((3, len(estimates)))
+        for column, estimate in enumerate(estimates):  # one after the other stays in the cache
+            drawn = draws[:, column]
+            tolerance[column] = 1e-12 * max(drawn.max(), -drawn.min())
+            # A draw as large as the estimate counts half, or a constant column would have a bias.
+            below[column] = np.mean(drawn < estimate - tolerance[column])
+            tied[column] = np.mean(np.abs(drawn - estimate) <= tolerance[column])
         share = np.clip(below + tied / 2, 1 / (2 * len(draws)), 1 - 1 / (2 * len(draws)))
         bias = ndtri(share)
         largest = np.abs(jackknife).max(axis=0)  # whose cube may be more than a float can hold

@@ -16,7 +16,7 @@ what the smallest of m p-values has to pass under Holm.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,8 +27,7 @@ Alternative = Literal["greater", "less", "two-sided"]
 
 ALPHA = 0.05  # false alarms that a whole family may raise
 POWER = 0.8
-ENTRIES = 1 << 20  # signs in memory at a time
-COLUMNS = 128  # of flipped sums in memory at a time
+ENTRIES = 1 << 20  # signs, or flipped sums, in memory at a time
 MAX_ROWS = 10**7  # an answer beyond this is of no use to anyone
 
 
@@ -63,29 +62,46 @@ def permutation_p(
     Returns:
         Shape (columns,).
     """
+    tails = permutation_tails(differences, comparisons, seed, resamples)
+    return _of_tails(*tails, alternative)
+
+
+def permutation_tails(
+    differences: Array,
+    comparisons: int | None = None,
+    seed: int = 0,
+    resamples: int | None = None,
+) -> tuple[Array, Array]:
+    """:func:`permutation_p` of ``greater`` and of ``less``, from the same flips."""
     n, columns = differences.shape
-    if n < 2:  # nothing to flip against
-        return np.ones(columns)
-    resamples = resamples or resamples_for(comparisons or columns)
-    if columns > COLUMNS:
-        blocks = (differences[:, i : i + COLUMNS] for i in range(0, columns, COLUMNS))
-        p = [permutation_p(block, None, alternative, seed, resamples) for block in blocks]
-        return np.concatenate(p)
+    # Of a column without a difference all flips are alike; of one row there are none to compare.
+    above, below = np.ones((2, columns))
+    differing = differences.any(axis=0)
+    if n > 1 and differing.any():
+        resamples = resamples or resamples_for(comparisons or columns)
+        found = _flipped(differences[:, differing], seed, resamples)
+        above[differing], below[differing] = found
+    return above, below
 
-    return _flipped(differences, alternative, seed, resamples)
+
+def _of_tails(above: Array, below: Array, alternative: Alternative) -> Array:
+    if alternative == "two-sided":
+        both: Array = np.minimum(2 * np.minimum(above, below), 1.0)
+        return both
+    return above if alternative == "greater" else below
 
 
-def _flipped(differences: Array, alternative: Alternative, seed: int, resamples: int) -> Array:
-    """P-values of so many sign flips, all columns flipped alike."""
-    sizes = np.abs(differences).sum(axis=0)
-    scaled = differences / np.where(sizes > 0, sizes, 1.0)
+def _flipped(differences: Array, seed: int, resamples: int) -> tuple[Array, Array]:
+    """P-values of both tails of so many sign flips, all columns flipped alike."""
+    scaled = differences / np.abs(differences).sum(axis=0)
 
     def sums(signs: Array) -> Array:
+        found: Array = signs @ scaled
         # Rounded, so that flips whose sums are equal on paper are equal here.
-        found: Array = np.round(signs @ scaled, 12)
+        np.round(found, 12, out=found)
         return found
 
-    return flips_p(len(differences), sums, alternative, seed, resamples)
+    return _tails(len(differences), sums, seed, resamples)
 
 
 def flips_p(
@@ -108,20 +124,43 @@ def flips_p(
     Returns:
         Shape (columns,).
     """
-    from scipy.stats import permutation_test
+    return _of_tails(*_tails(n, statistic, seed, resamples), alternative)
 
-    result = permutation_test(
-        (np.ones(n),),
-        lambda signs, axis: statistic(signs),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, ENTRIES // n),
-        alternative=alternative,
-        rng=np.random.default_rng(seed),
-    )
-    found: Array = np.minimum(result.pvalue, 1.0)
-    return found
+
+def _tails(
+    n: int, statistic: Callable[[Array], Array], seed: int, resamples: int
+) -> tuple[Array, Array]:
+    """The shares of flips whose numbers are at least, and at most, as large as those observed."""
+    observed = statistic(np.ones((1, n)))[0]
+    # As scipy.stats.permutation_test has it, which would keep every flip's numbers.
+    slack = np.abs(100 * np.finfo(float).eps * observed)
+    above, below = np.zeros((2, len(observed)), dtype=np.int64)
+    for signs in _signs(n, seed, resamples, max(1, ENTRIES // max(n, len(observed)))):
+        flipped = statistic(signs)
+        above += np.count_nonzero(flipped >= observed - slack, axis=0)
+        below += np.count_nonzero(flipped <= observed + slack, axis=0)
+    # Of flips by chance, the observed signs are one more.
+    more = int(resamples < 2**n)
+    total = min(resamples, 2**n) + more
+    return (above + more) / total, (below + more) / total
+
+
+def _signs(n: int, seed: int, resamples: int, size: int) -> Iterator[Array]:
+    """So many random signs of n rows, or all there are if that is fewer; up to ``size`` at a time.
+
+    The same as scipy.stats.permutation_test draws, whatever the size.
+    """
+    rng, total = np.random.default_rng(seed), min(resamples, 2**n)
+    for start in range(0, total, size):
+        rows = min(size, total - start)
+        if total < resamples or total == 2**n:
+            bits = np.arange(start, start + rows)[:, None] >> np.arange(n) & 1
+        else:
+            bits = rng.integers(0, 1 << 32, (rows, n), dtype=np.uint32) & 1
+        signs = bits.astype(np.float64)
+        signs *= 2
+        signs -= 1
+        yield signs
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -14,8 +14,8 @@ import pytest
 
 from harness.places import TEMPLATES
 from harness.report.content import build
-from harness.report.figures.nouns import Table
-from harness.report.html import block, page, pictures
+from harness.report.figures.nouns import MOST, Table
+from harness.report.html import FEW, block, page, pictures
 from harness.report.nouns import ExplorerRow, Report
 from harness.results.reading import metrics_of, read_run
 from harness.results.surprisal import ALPHABET, STEP
@@ -243,3 +243,27 @@ def test_thirty_cells_are_small_and_sixty_are_hardly_more_work(content: Report) 
     before, after = (lines_during(lambda some=some: page(some, {})) for some in (thirty, sixty))
     # Rows of cells are written as data, and not looped over.
     assert after < 1.5 * before
+
+
+def test_a_long_table_is_cut_and_says_so(content: Report) -> None:
+    def shown(rows: int) -> str:
+        table = Table(["row", "value"], [[f"r{i:05d}", float(i)] for i in range(rows)])
+        return page(content, {"rowwise-m": ("Rows", "<svg></svg>")}, {"rowwise-m": table})
+
+    whole, cut = shown(MOST), shown(MOST + 1)
+    assert f">r{MOST - 1:05d}<" in whole
+    assert "so that this page opens at once" not in whole
+    assert f">r{MOST - 1:05d}<" in cut
+    assert f">r{MOST:05d}<" not in cut
+    assert "The first 1,000 of 1,001 rows, so that this page opens at once" in cut
+
+
+def test_data_are_escaped_alike_whether_few_characters_need_it_or_many() -> None:
+    # What is unprintable by json.dumps, and what is markup, by hand.
+    many = [chr(0xE000 + i) for i in range(2 * FEW)]
+    for unsafe in (["\u2028", "\u202e"], many):
+        text = block(["<&>", "文\n", *unsafe])
+        assert json.loads(text) == ["<&>", "文\n", *unsafe]
+        assert "文\\n" in text
+        assert text.isprintable()
+        assert not set("<>&") & set(text)

@@ -26,12 +26,14 @@ from harness.report.figures.frame import (
     names_beside,
     plot,
 )
+from harness.report.figures.kept import drawn_once
 from harness.report.figures.labels import SIZE, Box, Place, shortened, width
 from harness.report.figures.svg import BLUE, NEUTRAL, VERMILLION, scale
 from harness.report.formatting import number
 
 RATIO = 5  # values that span more than this stand on a logarithmic axis
 FAINT = 0.55
+DOTS = 2_000  # in a picture of rows
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Price:
     limits: Sequence[float] | None
 
 
+@drawn_once
 def against_k(
     caption: Caption, title: str, curves: Sequence[Curve], levels: Sequence[Level]
 ) -> str:
@@ -119,6 +122,12 @@ def _level(axes: Any, i: int, level: Level) -> None:
     plot(axes, dots, f"seeds-{i}", **style, ls="", ms=4, mfc="none", mew=0.8, **across)
 
 
+def rows_per_dot(rows: int) -> int:
+    """How many of so many rows one dot stands for: a browser takes a second for 20,000 dots."""
+    return max(1, -(-rows // DOTS))
+
+
+@drawn_once
 def rowwise(
     caption: Caption, metric: Metric, pairs: Sequence[Place], names: tuple[str, str]
 ) -> str:
@@ -142,8 +151,9 @@ def rowwise(
         ends = axes.get_xlim()
         plot(axes, list(zip(ends, ends, strict=True)), "same", color=NEUTRAL, lw=1, alpha=0.7)
         dot = {"marker": "o", "ls": "", "ms": 4.2, "mew": 0.8}
-        plot(axes, bad, "worse", **dot, color=VERMILLION, mfc="none")
-        plot(axes, good, "better", **dot, color=BLUE, alpha=0.75)
+        every = rows_per_dot(len(pairs))
+        plot(axes, bad[::every], "worse", **dot, color=VERMILLION, mfc="none")
+        plot(axes, good[::every], "better", **dot, color=BLUE, alpha=0.75)
         place = {"transform": axes.transAxes, "fontsize": SIZE}
         better = f"better on {len(good):,} of {len(pairs):,} rows"
         worse = f"worse on {len(bad) - same:,}" + f", the same on {same:,}" * bool(same)
@@ -154,6 +164,7 @@ def rowwise(
     return caption.picture(4.6, draw, wide=4.6)
 
 
+@drawn_once
 def cost(
     caption: Caption,
     title: str,

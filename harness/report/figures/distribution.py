@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.report.figures.frame import WIDE, Caption, axes_in, linear_axis, log_axis, plot
+from harness.report.figures.kept import drawn_once
 from harness.report.figures.labels import SIZE, shortened, width
 from harness.report.figures.svg import BLUE, GREEN, NEUTRAL, VERMILLION
 from harness.report.formatting import number
@@ -36,6 +37,7 @@ class Rows:
         return (geometric, mean) if geometric and mean else None
 
 
+@drawn_once
 def draw(caption: Caption, noun: str, groups: Sequence[Rows], *, log: bool) -> str:
     """One strip per group: density, all values as ticks, quartiles and kinds of mean.
 

@@ -69,23 +69,25 @@ def beside(
     """
     found: list[Box | None] = [None] * len(points)
     for _ in range(3):
-        for i, (point, size) in enumerate(zip(points, sizes, strict=True)):
+        for i, size in enumerate(sizes):
             others = [box for j, box in enumerate(found) if box is not None and j != i]
-            found[i] = min(
-                (
-                    (
-                        cost(box, [*taken, *others], room)
-                        + 0.6 * step
-                        + 0.5 * rank
-                        + 9 * (nearest(box, points) != i),
-                        box,
-                    )
-                    for step in STEPS
-                    for rank, side in enumerate(SIDES)
-                    for box in [_at(point, size, side, step)]
-                ),
-            )[1]
+            found[i] = _cheapest(i, points, size, [*taken, *others], room)
     return [box for box in found if box is not None]
+
+
+def _cheapest(i: int, points: Sequence[Place], size: Place, taken: Sequence[Box], room: Box) -> Box:
+    """The cheapest box for a point's label; of equal ones the leftmost and lowest."""
+    best: tuple[float, Box] | None = None
+    for step in STEPS:
+        for rank, side in enumerate(SIDES):
+            if best is not None and 0.6 * step + 0.5 * rank > best[0]:
+                continue  # too dear wherever it stands
+            box = _at(points[i], size, side, step)
+            away = 9 * (nearest(box, points) != i)
+            price = cost(box, taken, room) + 0.6 * step + 0.5 * rank + away, box
+            best = price if best is None else min(best, price)
+    assert best is not None
+    return best[1]
 
 
 def nearest(box: Box, points: Sequence[Place]) -> int:
@@ -99,7 +101,8 @@ def cost(box: Box, taken: Sequence[Box], room: Box) -> float:
     """What a label's box costs: covering something, and above all leaving the room."""
     outside = sum(max(0.0, a - b) for a, b in zip(room[:2], box[:2], strict=True))
     outside += sum(max(0.0, b - a) for a, b in zip(room[2:], box[2:], strict=True))
-    return 1000 * outside + sum(5 + overlap(box, other) for other in taken if overlap(box, other))
+    shared = (overlap(box, other) for other in taken)
+    return 1000 * outside + sum(5 + area for area in shared if area)
 
 
 def overlap(one: Box, other: Box) -> float:

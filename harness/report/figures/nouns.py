@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Value = str | int | float | None
+MOST = 1_000  # rows of a table that a page shows: of ten thousand, a browser takes seconds
 
 
 @dataclass(frozen=True)
@@ -14,3 +15,8 @@ class Table:
 
     headers: Sequence[str]
     rows: Sequence[Sequence[Value]]
+
+    @property
+    def first(self) -> Sequence[Sequence[Value]]:
+        """The rows that a page shows."""
+        return self.rows[:MOST]

@@ -238,7 +238,9 @@ def _rowwise(found: Set, questions: Sequence[str]) -> Picture | None:
     gone = len(questions) - len(pairs)
     words += [f"{gone} rows are not finite and left out"] if gone else []
     title = f"{best.name} against {control.name}, row by row"
-    caption = found.caption("rowwise", f"Row by row against {control.name}", "", words, title)
+    every = charts.rows_per_dot(len(pairs))
+    note = f"a dot for every {every} rows" if every > 1 else ""
+    caption = found.caption("rowwise", f"Row by row against {control.name}", note, words, title)
     names = (control.name, best.name)
     svg = charts.rowwise(caption, metric, pairs, names)
     how = "ratio" if metric.scale == "log" else "difference"

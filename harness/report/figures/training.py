@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from harness.report.figures.kept import drawn_once
 from harness.report.figures.svg import (
     BLUE,
     DASHES,
@@ -31,6 +32,7 @@ SEEDS = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, NEUTRAL), DASHES, "osD^v", s
 NAMES = ("loss (nats per token)", "mean perplexity")
 
 
+@drawn_once
 def learning_curve(slug: str, title: str, runs: Sequence[Run], select_on: str | None) -> str:
     """How a training run went: loss above, mean perplexity (where it was evaluated) below.
 
@@ -91,6 +93,7 @@ def _mark_best(
     axes.annotate(text, (x, y), (0, -7 if under else 7), **more)
 
 
+@drawn_once
 def length_against_score(slug: str, title: str, points: Sequence[tuple[float, float, bool]]) -> str:
     """The training pool as dots, so thinned out that a large pool stays a small file."""
     label = f"chosen ({sum(bool(chosen) for *_, chosen in points):,} of {len(points):,})"

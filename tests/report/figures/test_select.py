@@ -437,3 +437,17 @@ def test_figures_of_a_second_metric_have_its_name() -> None:
     assert {"cost-m-plain", "rowwise-m-plain-likely"} <= set(made)
     assert "cost-m-plain-likely" not in made  # the headline alone has all pictures
     assert all(not name.endswith("-perplexity") for name in select.pictures(one)[0])
+
+
+@pytest.mark.parametrize(("rows", "dots", "said"), [(2000, 2000, ""), (2001, 1001, "a dot for every 2 rows")])  # fmt: skip
+def test_of_very_many_rows_only_some_are_dots(rows: int, dots: int, said: str) -> None:
+    svg = picture(content(labels=LABELS[:2], n=rows), "rowwise")
+    drawn = sum(
+        len(list(group.iter(f"{SVG}use")))
+        for group in ET.fromstring(svg).iter(f"{SVG}g")
+        if group.get("id", "").rpartition(".")[2] in ("better", "worse")
+    )
+    assert drawn in (dots, dots + 1)  # of each kind, every second from the first on
+    assert ("a dot for every" in svg) == bool(said)
+    assert said in svg
+    assert f"of {rows:,} rows" in svg
