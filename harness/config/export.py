@@ -17,6 +17,7 @@ from harness.plugins import find_strategies
 ASIDE = (
     *("results-dir", "predictions", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
+    *("engine", "engine-address", "slots", "gpus-per-model"),
 )
 OF_FILES = ("data", "train-data", "columns", "skip-bad-rows", "direction-pattern")
 IF_CHOSEN = ("control", "metrics")  # written only where they are not the default

@@ -146,5 +146,15 @@ def judging_of(options: Options, answered: Case) -> Judging:
             f"--rubric={options.rubric}: compares two answers; a score needs a rubric of kind "
             f"single, such as helpful"
         )
-    dtype = resolve_dtype(options.dtype, resolve_device(options.device))
+    dtype = resolve_dtype(options.dtype, device_of(options))
     return Judging(parse_source(options.judge), dtype, rubric, answered)
+
+
+def device_of(options: Options) -> str:
+    """The device of every case: of an engine's slots, ``cuda`` may be where this machine has none.
+
+    Raises:
+        OptionError: this machine is to compute with ``cuda``, and has none.
+    """
+    elsewhere = options.engine != "here" and options.device == "cuda"
+    return "cuda" if elsewhere else resolve_device(options.device)

@@ -1,0 +1,139 @@
+"""What runs in a slot: a process that keeps its model and computes one job after another."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.core import Cell
+from harness.engine.identity import Identity, identity
+from harness.engine.parcels import pack, unpack
+from harness.errors import AdaptbenchError, ModelError
+from harness.models.fingerprint import cuda_device_count
+from harness.records import Measurement
+from harness.run.bench import Bench
+from harness.run.case import Case
+from harness.run.plan import Plan
+
+Report = Callable[[int, int, str], object]  # (done, total, what is counted)
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a new slot says of itself.
+
+    Attributes:
+        host: the name of its machine.
+        pid: of its process.
+        devices: what CUDA_VISIBLE_DEVICES says; None if nothing.
+        gpus: how many GPUs the driver shows it.
+        identity: its code and libraries.
+    """
+
+    host: str
+    pid: int
+    devices: str | None
+    gpus: int
+    identity: Identity
+
+
+@dataclass(frozen=True)
+class Order:
+    """One job.
+
+    Attributes:
+        plan: the name of a plan that was brought.
+        case: which of its cases, by its id, or itself if it is none of them.
+        key: what has to be computed: the cell's key, or the training run's.
+        adapter: the key of the adapter that the case needs, if any.
+        train: whether the adapter is what is asked for.
+    """
+
+    plan: str
+    case: str | Case
+    key: str
+    adapter: str | None = None
+    train: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job: a measurement, an adapter, or why there is none."""
+
+    seconds: float
+    measurement: Measurement | None = None
+    adapter: bytes | None = None
+    error: AdaptbenchError | None = None
+
+
+class Slot:
+    """Computes cells and adapters in a private folder, and hands back what it computed.
+
+    Args:
+        tell: called with the progress of a job, where somebody looks at it.
+    """
+
+    def __init__(self, tell: Report | None = None) -> None:
+        self.tell = tell
+        self.folder = Path(tempfile.mkdtemp(prefix="adaptbench-slot-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.benches: dict[str, Bench] = {}
+        self._told = 0.0
+
+    def introduce(self) -> Introduction:
+        """Say who this is, once it can compute."""
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return Introduction(
+            socket.gethostname(), os.getpid(), devices, cuda_device_count(), identity()
+        )
+
+    def bring(self, name: str, plan: Plan) -> None:
+        """Learn of a plan; all of them use one model in hand."""
+        own = replace(plan, options=replace(plan.options, results_dir=self.folder))
+        first = next(iter(self.benches.values()), None)
+        self.benches[name] = Bench(own, beside=first)
+        self.benches[name].store.prepare()
+
+    def work(self, order: Order, parcel: bytes | None) -> Done:
+        """Do a job; what a user can act on is part of the answer, and ends nothing else."""
+        started = time.perf_counter()
+        bench = self.benches[order.plan]
+        try:
+            case = order.case if isinstance(order.case, Case) else bench.plan.by_id[order.case]
+            if order.adapter is not None and parcel is not None:
+                unpack(parcel, bench.store.adapters / order.adapter[:16])
+            cell = bench.cell(case)
+            _check(order, cell)
+            if order.train:
+                folder, _ = bench.train(case, cell, bench.folder(case), self._report)
+                return Done(time.perf_counter() - started, adapter=pack(folder))
+            measurement = bench.compute(case, cell, self._report)
+            return Done(time.perf_counter() - started, measurement)
+        except AdaptbenchError as error:
+            return Done(time.perf_counter() - started, error=error)
+
+    def _report(self, what: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self.tell is not None and (now - self._told > 1 or done == total):
+            self._told = now
+            self.tell(done, total, note)
+
+
+def _check(order: Order, cell: Cell) -> None:
+    """See that this process would compute what was asked for.
+
+    Raises:
+        ModelError: it would not: the model's or the adapter's files are others here.
+    """
+    if order.key != (cell.training_digest if order.train else cell.key):
+        raise ModelError(
+            f"{cell.id}: on {socket.gethostname()} this would be another cell: its files of "
+            f"{cell.model.name} are not those of the machine that started the run"
+        )
