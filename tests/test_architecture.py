@@ -25,6 +25,7 @@ HEAVY = {
     "pandas",
     "jinja2",
     "sacrebleu",
+    "ray",
 }
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
@@ -53,6 +54,7 @@ MEASURING = {
         *("data", "config", "models", "scoring", "generation", "judging", "training"),
         *("metrics", "results"),
     },
+    "engine": {"models", "results", "run"},
 }
 SUITES = {
     "conformance": {"models", "scoring", "generation", "run"},

@@ -40,7 +40,7 @@ class Entry:
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
     ``training_label`` names its training run, which several cases can share; ``decoding`` how its
     answers are written, and is empty where it holds likelihoods; ``choice`` which decoding that
-    is, where it was chosen.
+    is, where it was chosen; ``node`` where an engine computed it in this run.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Entry:
     observes: str = "likelihood"
     decoding: str = ""
     choice: ChoiceRecord | None = None
+    node: str = ""
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -105,6 +106,43 @@ class Control:
 
 
 @dataclass(frozen=True)
+class SlotRecord:
+    """A process that computed: where, how many jobs, and how long it worked."""
+
+    node: str
+    pid: int
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What many processes computed.
+
+    Attributes:
+        name: of the engine.
+        slots: the processes.
+        work: seconds in which they worked, all together.
+        waited: seconds in which they were there and did not.
+        useful: more slots than this would have shortened nothing: one of them would have worked
+            as long as the longest job takes, its training run included.
+        longest: seconds of that job.
+    """
+
+    name: str
+    slots: tuple[SlotRecord, ...]
+    work: float
+    waited: float
+    useful: int
+    longest: float
+
+    @property
+    def nodes(self) -> int:
+        """On how many machines they ran."""
+        return len({slot.node for slot in self.slots if slot.jobs})
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A run as its reports need it.
 
@@ -122,6 +160,7 @@ class Manifest:
         runs: the results directories that it puts together, if it does.
         control: what the others are compared with.
         exams: how its judges did in their examinations.
+        engine: what computed it, if that was not the process that was started.
     """
 
     adaptbench: str
@@ -137,6 +176,7 @@ class Manifest:
     runs: tuple[str, ...] = ()
     control: Control = Control()
     exams: tuple[ExamScores, ...] = ()
+    engine: EngineRecord | None = None
 
 
 def row_digests(task: Task) -> dict[str, str]:
@@ -161,6 +201,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "shown": {name: _fields(row) for name, row in manifest.shown.items()},
         "entries": [asdict(entry) for entry in manifest.entries],
         "exams": [asdict(exam) for exam in manifest.exams],
+        "engine": None if manifest.engine is None else asdict(manifest.engine),
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
@@ -241,8 +282,16 @@ def _decode(body: dict[str, Any]) -> Manifest:
         entries=tuple(map(_entry, body.pop("entries"))),
         runs=tuple(body.pop("runs")),
         exams=tuple(map(exam_from_json, body.pop("exams", ()))),
+        engine=_engine(body.pop("engine", None)),
         **body,
     )
+
+
+def _engine(fields: Mapping[str, Any] | None) -> EngineRecord | None:
+    if fields is None:
+        return None
+    slots = tuple(SlotRecord(**slot) for slot in fields["slots"])
+    return EngineRecord(**{**fields, "slots": slots})
 
 
 def _entry(fields: Mapping[str, Any]) -> Entry:
