@@ -14,6 +14,7 @@ from harness.engine.slot import Introduction
 from harness.errors import one_line
 
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
+FAREWELL = 1.0  # seconds that slots have to clean up
 DEATHS = 3  # of slots that never answered, on one node, before none is started there again
 
 
@@ -152,8 +153,13 @@ class Crew:
         self._looked = -LOOK  # another one may be started at once
 
     def dismiss(self) -> None:
-        """End every slot."""
-        for member in self.members:
-            if member.until is None:
-                member.until = time.monotonic()
-                self.cluster.fire(member.handle)
+        """End every slot; those that do nothing clean up first."""
+        left = [one for one in self.members if one.until is None]
+        leaving = [one.handle.leave.remote() for one in left if one.introduced is not None]
+        deadline = time.monotonic() + FAREWELL
+        while leaving and time.monotonic() < deadline:
+            gone = self.cluster.ready(leaving, 0.1)
+            leaving = [ref for ref in leaving if ref not in gone]
+        for member in left:
+            member.until = time.monotonic()
+            self.cluster.fire(member.handle)

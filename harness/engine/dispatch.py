@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from harness.engine.cluster import Cluster, Lost
@@ -40,13 +39,14 @@ class Dispatcher(threading.Thread):
         cluster: where slots run.
         crew: the slots.
         desk: who knows what jobs are made of.
-        queue: their order.
     """
 
-    def __init__(self, cluster: Cluster, crew: Crew, desk: Desk, queue: Queue | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, crew: Crew, desk: Desk, queue: Queue | None = None
+    ) -> None:
         super().__init__(name="adaptbench-dispatcher", daemon=True)
         self.cluster, self.crew, self.desk = cluster, crew, desk
-        self.queue = queue or Queue()
+        self.queue = Queue()
         self.lock = threading.RLock()  # of the queue
         self._running: dict[Any, tuple[Job, Member]] = {}
         self._busy: set[Member] = set()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures as futures
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from typing import Any
 
 from harness.core import Cell, ModelSpec, digest
@@ -103,8 +104,9 @@ class RayEngine:
         chains = [
             seconds + self._seconds.get(self._orders[key].adapter or "", 0.0)
             for key, seconds in self._seconds.items()
+            if not self._orders[key].train
         ]
-        work = sum(self._seconds.values())
+        work, longest = sum(self._seconds.values()), max(chains, default=0.0)
         return EngineRecord(
             name="Ray",
             slots=tuple(
@@ -119,8 +121,8 @@ class RayEngine:
             ),
             work=round(work, 3),
             waited=round(max(0.0, seconds_there(self.crew) - work), 3),
-            useful=max(1, round(work / max(chains))) if max(chains) else 1,
-            longest=round(max(chains), 3),
+            useful=math.ceil(work / longest) if longest else 1,
+            longest=round(longest, 3),
         )
 
     # ------------------------------------------------------------- what the dispatcher asks
@@ -168,9 +170,7 @@ class RayEngine:
             model = f"{model} {needs}" + ("" if case.score_as == "trained" else case.score_as)
         self._results[cell.key] = futures.Future()
         self._orders[cell.key] = Order(plan, named, cell.key, needs)
-        self.dispatcher.add(
-            Job(cell.key, case.id, model, cell_flops(case, bench.plan), needs)
-        )
+        self.dispatcher.add(Job(cell.key, case.id, model, cell_flops(case, bench.plan), needs))
 
     def _plan(self, plan: Plan) -> str:
         """The name that slots know a plan by."""

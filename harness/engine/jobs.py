@@ -56,7 +56,7 @@ class Queue:
         self._rank: dict[str, float] = {}
         self._waiting: dict[str, None] = {}
         self._blocked: dict[str, list[str]] = defaultdict(list)
-        self._work: Counter[str] = Counter()  # FLOPs that wait for a model
+        self._work: dict[str, float] = defaultdict(float)  # FLOPs that wait for a model
         self._holding: dict[Hashable, str] = {}
         self._holders: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from harness.engine.jobs import Job, Queue
+from harness.engine.jobs import Job
 
 
 class Order(Protocol):
@@ -123,8 +123,8 @@ class _Run:
         self.work = sum(job.flops for job in jobs) / site.rate
         for job in jobs:
             order.add(job)
-        self.dice = random.Random(site.seed)
-        self.events: list[tuple[float, int, str, int, str]] = []
+        self.dice = random.Random(site.seed)  # noqa: S311 - no secret hangs on it
+        self.events: list[tuple[float, int, str, int, int, str]] = []
         self.count = self.deaths = self.loads = 0
         self.driver = 0.0  # when it is free again
         self.life: dict[int, int] = dict.fromkeys(range(site.slots), 0)
@@ -136,10 +136,9 @@ class _Run:
         for slot in range(self.site.slots):
             self._born(slot, self.site.start)
         while self.order.open:
-            now, _, what, life, key = heapq.heappop(self.events)
-            slot, _, name = key.partition(" ")
-            if life == self.life[int(slot)]:
-                self._happen(now, what, int(slot), name)
+            now, _, what, slot, life, key = heapq.heappop(self.events)
+            if life == self.life[slot]:  # of a slot that has not died since
+                self._happen(now, what, slot, key)
         spent = self.site.slots * now
         return Outcome(now, self.work, self.work / spent, self.deaths, self.loads)
 
@@ -178,7 +177,7 @@ class _Run:
 
     def _at(self, when: float, what: str, slot: int, key: str = "") -> None:
         self.count += 1
-        heapq.heappush(self.events, (when, self.count, what, self.life[slot], f"{slot} {key}"))
+        heapq.heappush(self.events, (when, self.count, what, slot, self.life[slot], key))
 
 
 # --------------------------------------------------------------------- a sweep to simulate
@@ -220,8 +219,3 @@ def sweep(prompts: int, seeds: int, rows: int = 500, trained: int = 1000) -> lis
 def loads() -> dict[str, float]:
     """How long each model of the sweep takes to be loaded, for a site's ``loads``."""
     return {f"m{number:02d}": 5 + 2 * size / READ for number, size in enumerate(SIZES)}
-
-
-def queue() -> Queue:
-    """The order that runs use."""
-    return Queue()

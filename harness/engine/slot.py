@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import importlib
 import os
 import shutil
 import socket
@@ -16,12 +16,14 @@ from harness.core import Cell
 from harness.engine.identity import Identity, identity
 from harness.engine.parcels import pack, unpack
 from harness.errors import AdaptbenchError, ModelError
+from harness.files import sweep, temporary
 from harness.models.fingerprint import cuda_device_count
 from harness.records import Measurement
 from harness.run.bench import Bench
 from harness.run.case import Case
 from harness.run.plan import Plan
 
+LIBRARIES = ("torch", "transformers", "peft")  # what takes seconds to import
 Report = Callable[[int, int, str], object]  # (done, total, what is counted)
 
 
@@ -82,17 +84,24 @@ class Slot:
 
     def __init__(self, tell: Report | None = None) -> None:
         self.tell = tell
-        self.folder = Path(tempfile.mkdtemp(prefix="adaptbench-slot-"))
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        place = Path(tempfile.gettempdir())
+        sweep(place)  # of slots that were ended
+        self.folder = temporary(place / "adaptbench-slot")
         self.benches: dict[str, Bench] = {}
         self._told = 0.0
 
     def introduce(self) -> Introduction:
-        """Say who this is, once it can compute."""
+        """Say who this is, once it can compute: it has its libraries."""
+        for name in LIBRARIES:
+            importlib.import_module(name)
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         return Introduction(
             socket.gethostname(), os.getpid(), devices, cuda_device_count(), identity()
         )
+
+    def leave(self) -> None:
+        """Clean up."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def bring(self, name: str, plan: Plan) -> None:
         """Learn of a plan; all of them use one model in hand."""
