@@ -1,4 +1,4 @@
-"""The slots of a run: started where there is room, trusted once they answered, replaced when gone."""
+"""The slots of a run: started where there is room, trusted once they answered, replaced."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Crew:
         return None
 
     def look(self) -> None:
-        """Start slots where there is room: at first, on a node that joined, for one that is gone."""
+        """Start slots where there is room: at first, on a late node, and for one that is gone."""
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
