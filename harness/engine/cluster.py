@@ -25,7 +25,6 @@ PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AUTH_MODE": "token",
 }
 LOOPBACK = "127.0.0.1"
 
@@ -86,8 +85,7 @@ class Cluster:
         check_installed()
         own = address == "auto" and not os.environ.get("RAY_ADDRESS")
         if own:
-            os.environ |= {name: os.environ.get(name, value) for name, value in PRIVATE.items()}
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            _keep_private()
         import ray
 
         self.ray: Any = ray
@@ -197,6 +195,16 @@ def _cause(error: Exception) -> str:
     text = str(error).strip()
     last = text.splitlines()[-1].strip() if "creation task" in text else text
     return one_line(RuntimeError(last), 200)
+
+
+def _keep_private() -> None:
+    """Have a cluster of this machine ask for a token that nobody else knows, and tell nobody."""
+    for name, value in PRIVATE.items():
+        os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # which reads these when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _own(slots: int | None) -> dict[str, Any]:
