@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
 from harness.core import Cell, ModelSpec, digest
-from harness.engine.cluster import Cluster, check_installed, shape_of
+from harness.engine.cluster import Cluster, Node, Shape, check_installed, shape_of
 from harness.engine.costs import cell_flops, training_flops
 from harness.engine.crew import Crew, Member
 from harness.engine.dispatch import Dispatcher, seconds_there
@@ -41,12 +41,13 @@ class RayEngine:
 
     Args:
         bench: of the run; its store is written.
+        hire: starts a slot; by default the cluster does.
 
     Raises:
         OptionError: Ray is not there, or has no room for a slot.
     """
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, hire: Callable[[Node, Shape], Any] | None = None) -> None:
         options = bench.plan.options
         self.store: Store = bench.store
         self.cluster = Cluster(options.engine_address, options.slots)
@@ -55,7 +56,7 @@ class RayEngine:
             shape = shape_of(
                 self.cluster, cuda=cuda, slots=options.slots, gpus=options.gpus_per_model
             )
-            self.crew = Crew(self.cluster, shape, identity())
+            self.crew = Crew(self.cluster, shape, identity(), hire)
         except BaseException:
             self.cluster.close()
             raise

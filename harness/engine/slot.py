@@ -17,7 +17,6 @@ from harness.engine.identity import Identity, identity
 from harness.engine.parcels import pack, unpack
 from harness.errors import AdaptbenchError, ModelError
 from harness.files import sweep, temporary
-from harness.models.fingerprint import cuda_device_count
 from harness.records import Measurement
 from harness.run.bench import Bench
 from harness.run.case import Case
@@ -34,15 +33,11 @@ class Introduction:
     Attributes:
         host: the name of its machine.
         pid: of its process.
-        devices: what CUDA_VISIBLE_DEVICES says; None if nothing.
-        gpus: how many GPUs the driver shows it.
         identity: its code and libraries.
     """
 
     host: str
     pid: int
-    devices: str | None
-    gpus: int
     identity: Identity
 
 
@@ -94,10 +89,11 @@ class Slot:
         """Say who this is, once it can compute: it has its libraries."""
         for name in LIBRARIES:
             importlib.import_module(name)
-        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return Introduction(
-            socket.gethostname(), os.getpid(), devices, cuda_device_count(), identity()
-        )
+        return Introduction(socket.gethostname(), os.getpid(), identity())
+
+    def devices(self) -> str | None:
+        """Which GPUs the cluster gave this slot, as CUDA reads it."""
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def leave(self) -> None:
         """Clean up."""

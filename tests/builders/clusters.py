@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import json
 import os
 import secrets
 import signal
@@ -12,7 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core import Cell
+from harness.engine.identity import identity
+from harness.engine.slot import Done, Introduction, Order
+from harness.run.plan import Plan
 from tests.builders import ROOT
+from tests.builders.cells import MEASUREMENT
 from tests.builders.processes import outside_of_workers
 
 LOOPBACK = "127.0.0.1"
@@ -110,8 +118,6 @@ def until(what: Callable[[], Any], process: subprocess.Popen[str] | None = None)
 
 def numbers(results: Path) -> Mapping[str, Any]:
     """What every stored cell of a results directory holds, but for seconds, by its key."""
-    import json
-
     found = {}
     for path in (results / "cells").glob("*.json"):
         body = json.loads(path.read_text("utf-8"))
@@ -120,3 +126,24 @@ def numbers(results: Path) -> Mapping[str, Any]:
             del training["seconds"]
         found[body["key"]] = (body["cell"], body["scores"], body["skeletons"], training)
     return found
+
+
+class Virtual:
+    """An actor that stands for any number of slots: its cells take time, and no processor."""
+
+    def __init__(self, cells: Mapping[str, Cell], seconds: float) -> None:
+        self.cells, self.seconds = cells, seconds
+
+    async def introduce(self) -> Introduction:
+        return Introduction("virtual", os.getpid(), identity())
+
+    async def bring(self, name: str, plan: Plan) -> None:
+        pass
+
+    async def leave(self) -> None:
+        pass
+
+    async def work(self, order: Order, parcel: bytes | None) -> Done:
+        await asyncio.sleep(self.seconds)
+        measurement = dataclasses.replace(MEASUREMENT, cell=self.cells[order.key])
+        return Done(self.seconds, measurement)
