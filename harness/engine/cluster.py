@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.engine.slot import Slot
+from harness.engine.slot import Board, Slot
 from harness.errors import OptionError, one_line
 from harness.models.fingerprint import cuda_device_count
 from harness.run.plan import Plan
@@ -89,6 +89,7 @@ class Cluster:
         import ray
 
         self.ray: Any = ray
+        self._board: Any = None
         self.ours = not ray.is_initialized()
         if self.ours:
             self._init(address, _own(slots) if own else {"address": address})
@@ -116,19 +117,33 @@ class Cluster:
             if one["Alive"]
         ]
 
-    def hire(self, node: Node, shape: Shape) -> Any:
-        """Start a slot on a node; it is there once it has introduced itself."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def put_up_board(self) -> None:
+        """Start what slots tell of their progress, on this machine."""
+        here = self.ray.get_runtime_context().get_node_id()
+        actor = self.ray.remote(Board)
+        self._board = actor.options(num_cpus=0, scheduling_strategy=_at(here)).remote()
 
+    def shares(self) -> dict[int, float]:
+        """How much of each slot's job is done; of no slot where there is no board."""
+        if self._board is None:
+            return {}
+        try:
+            found: dict[int, float] = self.ray.get(self._board.read.remote(), timeout=1)
+        except Exception:  # a line of progress is worth no failure
+            return {}
+        return found
+
+    def hire(self, node: Node, shape: Shape, number: int) -> Any:
+        """Start a slot on a node; it is there once it has introduced itself."""
         return (
             self.ray.remote(Slot)
             .options(
                 num_cpus=shape.cpus,
                 num_gpus=shape.gpus,
                 max_restarts=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+                scheduling_strategy=_at(node.id),
             )
-            .remote()
+            .remote(number, self._board)
         )
 
     def ask_for(self, shape: Shape, slots: int) -> None:
@@ -188,6 +203,12 @@ class Cluster:
         """Leave the cluster; one that was started here ends."""
         if self.ours:
             self.ray.shutdown()
+
+
+def _at(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _cause(error: Exception) -> str:

@@ -13,7 +13,9 @@ from harness.engine.identity import Identity, refusal
 from harness.engine.slot import Introduction
 from harness.errors import one_line
 
+Hire = Callable[[Node, Shape, int], Any]  # starts a slot of this number
 LOOK = 2.0  # seconds between two looks at the cluster's nodes
+ALONE = 1800.0  # seconds without any slot after which a run ends
 FAREWELL = 1.0  # seconds that slots have to clean up
 DEATHS = 3  # of slots that never answered, on one node, before none is started there again
 
@@ -62,7 +64,7 @@ class Crew:
         cluster: Cluster,
         shape: Shape,
         expected: Identity,
-        hire: Callable[[Node, Shape], Any] | None = None,
+        hire: Hire | None = None,
     ) -> None:
         self.cluster, self.shape, self.expected = cluster, shape, expected
         self.hire = hire or cluster.hire
@@ -71,6 +73,7 @@ class Crew:
         self._deaths: Counter[str] = Counter()
         self._looked = -LOOK
         self._asked_for = 0
+        self._alone = time.monotonic()  # when somebody was there
 
     @property
     def there(self) -> list[Member]:
@@ -85,9 +88,14 @@ class Crew:
     @property
     def trouble(self) -> str | None:
         """Why nothing can be computed any more, as long as no other node joins."""
-        if self.refused and not self.there and not self.expected_ones:
+        if self.there or self.expected_ones:
+            self._alone = time.monotonic()
+            return None
+        if self.refused:
             return next(iter(self.refused.values()))
-        return None
+        if time.monotonic() - self._alone < ALONE:
+            return None
+        return f"--engine=ray: for {ALONE / 60:.0f} minutes no node had room for a slot"
 
     def look(self) -> None:
         """Start slots where there is room: at first, on a late node, and for one that is gone."""
@@ -117,9 +125,9 @@ class Crew:
             self.cluster.ask_for(self.shape, wanted)
 
     def _start(self, node: Node) -> None:
-        handle = self.hire(node, self.shape)
-        asked = handle.introduce.remote()
-        self.members.append(Member(len(self.members), node, handle, asked))
+        number = len(self.members)
+        handle = self.hire(node, self.shape, number)
+        self.members.append(Member(number, node, handle, handle.introduce.remote()))
 
     def answered(self, member: Member) -> None:
         """Hear a slot's introduction, and take it in or refuse its node."""

@@ -176,7 +176,11 @@ class Dispatcher(threading.Thread):
         """What goes on, for a line of progress."""
         there, starting = len(self.crew.there), len(self.crew.expected_ones)
         parts = [f"cells on {there} slots"]
-        parts += [f"{len(self._busy)} at work"] if there else []
+        shares = self.cluster.shares()
+        at_work = [shares.get(one.number, 0.0) for one in list(self._busy)]
+        if at_work:
+            done = f" ({sum(at_work) / len(at_work):.0%})" if shares else ""
+            parts.append(f"{len(at_work)} at work{done}")
         parts += [f"{starting} starting"] if starting else []
         return ", ".join(parts)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
 from harness.core import Cell, ModelSpec, digest
-from harness.engine.cluster import Cluster, Node, Shape, check_installed, shape_of
+from harness.engine.cluster import Cluster, check_installed, shape_of
 from harness.engine.costs import cell_flops, training_flops
-from harness.engine.crew import Crew, Member
+from harness.engine.crew import Crew, Hire, Member
 from harness.engine.dispatch import Dispatcher, seconds_there
 from harness.engine.identity import identity
 from harness.engine.jobs import Job
@@ -47,7 +47,7 @@ class RayEngine:
         OptionError: Ray is not there, or has no room for a slot.
     """
 
-    def __init__(self, bench: Bench, hire: Callable[[Node, Shape], Any] | None = None) -> None:
+    def __init__(self, bench: Bench, hire: Hire | None = None) -> None:
         options = bench.plan.options
         self.store: Store = bench.store
         self.cluster = Cluster(options.engine_address, options.slots)
@@ -56,6 +56,8 @@ class RayEngine:
             shape = shape_of(
                 self.cluster, cuda=cuda, slots=options.slots, gpus=options.gpus_per_model
             )
+            if bench.terminal is not None:
+                self.cluster.put_up_board()
             self.crew = Crew(self.cluster, shape, identity(), hire)
         except BaseException:
             self.cluster.close()

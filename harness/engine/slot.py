@@ -8,9 +8,9 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.core import Cell
 from harness.engine.identity import Identity, identity
@@ -23,7 +23,6 @@ from harness.run.case import Case
 from harness.run.plan import Plan
 
 LIBRARIES = ("torch", "transformers", "peft")  # what takes seconds to import
-Report = Callable[[int, int, str], object]  # (done, total, what is counted)
 
 
 @dataclass(frozen=True)
@@ -70,15 +69,31 @@ class Done:
     error: AdaptbenchError | None = None
 
 
+class Board:
+    """Where slots write how much of their job is done, for a line of progress."""
+
+    def __init__(self) -> None:
+        self.shares: dict[int, float] = {}
+
+    def tell(self, number: int, share: float) -> None:
+        """Hear of a slot's job."""
+        self.shares[number] = share
+
+    def read(self) -> dict[int, float]:
+        """What every slot said last."""
+        return self.shares
+
+
 class Slot:
     """Computes cells and adapters in a private folder, and hands back what it computed.
 
     Args:
-        tell: called with the progress of a job, where somebody looks at it.
+        number: its name.
+        board: the actor that is told of progress, where somebody looks at it.
     """
 
-    def __init__(self, tell: Report | None = None) -> None:
-        self.tell = tell
+    def __init__(self, number: int = 0, board: Any = None) -> None:
+        self.number, self.board = number, board
         place = Path(tempfile.gettempdir())
         sweep(place)  # of slots that were ended
         self.folder = temporary(place / "adaptbench-slot")
@@ -126,9 +141,9 @@ class Slot:
 
     def _report(self, what: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if self.tell is not None and (now - self._told > 1 or done == total):
+        if self.board is not None and (now - self._told > 1 or done == total):
             self._told = now
-            self.tell(done, total, note)
+            self.board.tell.remote(self.number, done / total if total else 0.0)
 
 
 def _check(order: Order, cell: Cell) -> None:

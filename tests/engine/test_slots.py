@@ -50,9 +50,7 @@ def test_two_hundred_virtual_cells_on_ten_virtual_slots(
     actor = cluster.ray.remote(Virtual).options(num_cpus=0, max_concurrency=50)
     handle = actor.remote({cell.key: cell for _, _, cell in wanted}, SECONDS)
     cluster.ray.get(handle.introduce.remote())
-    engine = RayEngine(bench, hire=lambda node, shape: handle)
-    # One node stands for all: what fits is what is wanted.
-    engine.crew.shape = dataclasses.replace(engine.crew.shape, slots=None)
+    engine = RayEngine(bench, hire=lambda node, shape, number: handle)
     engine.crew.shape = Roomy()
     began = time.process_time()
     engine.submit(wanted)
@@ -83,7 +81,7 @@ def test_each_slot_sees_its_own_gpu(nodes: Nodes, cluster: Cluster) -> None:
     shape = shape_of(cluster, cuda=True, slots=None, gpus=1)
     assert shape == Shape(cpus=1, gpus=1)
     assert shape.fit(name.resources) == 2
-    slots = [cluster.hire(name, shape) for _ in range(2)]
+    slots = [cluster.hire(name, shape, number) for number in range(2)]
     seen = cluster.ray.get([slot.devices.remote() for slot in slots])
     assert sorted(seen) == ["0", "1"]
     assert [shape_of(cluster, cuda=True, slots=None, gpus=2).fit(name.resources)] == [1]
