@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.engine.jobs import Job, Queue
 from harness.engine.simulation import RATE, InOrder, Order, Site, loads, simulate, sweep
+from tests.builders import ROOT
 
 
 def queue_of(*jobs: Job) -> Queue:
@@ -118,6 +121,18 @@ def test_a_thousand_slots_that_die() -> None:
     ours = efficiency(LARGE, 1000, Queue(), EIGHT_HOURS)
     assert ours >= 0.85
     assert ours > efficiency(LARGE, 1000, InOrder(), EIGHT_HOURS) + 0.1
+
+
+def test_the_documented_figures_are_the_simulation_s() -> None:
+    lines = (ROOT / "docs" / "cluster.md").read_text("utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if re.match(r"\| \d+ \| 0\.", line)]
+    assert [int(row[0]) for row in rows] == [10, 100, 300, 1000]
+    for row in rows:
+        slots, *stated = map(float, row)
+        found = [efficiency(SMALL, int(slots), order()) for order in (InOrder, Queue)]
+        if slots == 1000:
+            found += [efficiency(LARGE, 1000, one(), EIGHT_HOURS) for one in (InOrder, Queue)]
+        assert [f"{one:.2f}" for one in found] == [f"{one:.2f}" for one in stated[: len(found)]]
 
 
 def test_no_job_is_lost_with_a_slot() -> None:
