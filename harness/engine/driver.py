@@ -17,7 +17,7 @@ from harness.engine.identity import identity
 from harness.engine.jobs import Job
 from harness.engine.parcels import pack, unpack
 from harness.engine.slot import Done, Order
-from harness.errors import ModelError
+from harness.errors import ModelError, StoreError
 from harness.records import Measurement
 from harness.results.adapter_files import is_complete
 from harness.results.manifest import EngineRecord, SlotRecord
@@ -65,7 +65,7 @@ class RayEngine:
         self.dispatcher = Dispatcher(self.cluster, self.crew, self)
         self.nodes: dict[str, str] = {}  # the key of a finished cell → the node that computed it
         self._orders: dict[str, Order] = {}
-        self._results: dict[str, futures.Future[Measurement]] = {}
+        self._results: dict[str, futures.Future[None]] = {}  # whose values are in the store
         self._plans: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         self._adapters: OrderedDict[str, Any] = OrderedDict()
@@ -74,9 +74,9 @@ class RayEngine:
 
     # ------------------------------------------------------------------- what the driver asks
 
-    def submit(self, missing: Iterable[tuple[Bench, Case, Cell]]) -> None:
+    def submit(self, wanted: Iterable[tuple[Bench, Case, Cell]]) -> None:
         """Begin with these cells."""
-        for bench, case, cell in missing:
+        for bench, case, cell in wanted:
             self._add(bench, case, cell)
         self.dispatcher.start()
 
@@ -88,10 +88,15 @@ class RayEngine:
         result = self._results[cell.key]
         while True:
             try:
-                return result.result(timeout=LOOK_UP)
+                result.result(timeout=LOOK_UP)
+                break
             except futures.TimeoutError:
                 done = sum(one.done() for one in self._results.values())
                 progress("all", done, len(self._results), self.dispatcher.said)
+        found = self.store.get(cell)
+        if found is None:
+            raise StoreError(f"{self.store.path(cell)}: it was stored, and is gone")
+        return found
 
     def stop(self) -> None:
         """End every slot; what is finished is in the store."""
@@ -149,7 +154,7 @@ class RayEngine:
         if done.measurement is not None:
             self.store.put(done.measurement)
             self.nodes[job.key] = _node(member)
-            self._results[job.key].set_result(done.measurement)
+            self._results[job.key].set_result(None)
         self._seconds[job.key] = done.seconds
 
     def failed(self, job: Job, error: BaseException) -> None:
@@ -200,19 +205,19 @@ def begin(bench: Bench, cases: Iterable[Case]) -> RayEngine | None:
         StoreError: the store cannot be read.
     """
     check_installed()
-    missing = list(_missing(bench, cases))
-    if not missing:
+    wanted = list(missing(bench, cases))
+    if not wanted:
         return None
     engine = RayEngine(bench)
     try:
-        engine.submit(missing)
+        engine.submit(wanted)
     except BaseException:
         engine.stop()
         raise
     return engine
 
 
-def _missing(bench: Bench, cases: Iterable[Case]) -> Iterator[tuple[Bench, Case, Cell]]:
+def missing(bench: Bench, cases: Iterable[Case]) -> Iterator[tuple[Bench, Case, Cell]]:
     """What has to be computed so that cases can be measured, and the bench that measures it."""
     for place, case in _observed(bench, cases):
         try:

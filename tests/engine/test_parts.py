@@ -14,11 +14,13 @@ import pytest
 from harness.config.options import parse_options
 from harness.core import Adaptation
 from harness.engine.costs import cell_flops, parameters, training_flops
+from harness.engine.driver import missing
 from harness.engine.identity import identity, refusal
 from harness.engine.parcels import pack, unpack
 from harness.errors import OptionError, StoreError
 from harness.models.sources import Source
 from harness.results.adapter_files import ADAPTER, RECORD, is_complete
+from harness.run.bench import Bench
 from harness.run.plan import Plan, make_plan
 from tests.builders.tasks import Files
 
@@ -142,3 +144,24 @@ def test_a_gpu_of_the_cluster_is_enough(
     assert [case.device for case in plan.cases] == ["cuda"]
     with pytest.raises(OptionError, match="no usable CUDA device"):
         plan_of(files, tiny_model, strategy="zeroshot", device="cuda")
+
+
+def test_what_models_have_to_observe_for_ratings_and_choices(
+    files: Files, tiny_model: Path, tmp_path: Path
+) -> None:
+    flags = {"strategy": "zeroshot", "metrics": "perplexity,chrf,judge", "judge": str(tiny_model)}
+    plan = plan_of(files, tiny_model, **flags, results_dir=str(tmp_path))
+    bench = Bench(plan)
+    wanted = [case for _, case, _ in missing(bench, plan.cases)]
+    assert {case.observes for case in plan.cases} == {"likelihood", "answer", "rating"}
+    assert {case.observes for case in wanted} == {"likelihood", "answer"}
+
+    chosen = {"decode": "greedy,beam", "choose_decoding": "3", "metrics": "chrf"}
+    plan = plan_of(
+        files, tiny_model, strategy="zeroshot", results_dir=str(tmp_path), engine="ray", **chosen
+    )
+    bench = Bench(plan)
+    found = list(missing(bench, plan.cases))
+    assert [case.decoding_name for _, case, _ in found] == ["greedy", "beam"]
+    assert {place for place, _, _ in found} == {bench.aside}
+    assert {cell.n for _, _, cell in found} == {3}
