@@ -297,7 +297,8 @@ class ModelSpec:
 
     ``double_quant`` and ``compute_dtype`` (``auto``: that of the rest) matter to 4-bit weights.
     ``score_as``: ``trained`` keeps the adapter beside the base, ``merged`` adds it to the base's
-    weights, which are then quantized again.
+    weights, which are then quantized again. ``gpus``: over so many its layers are spread, which
+    determines no number.
     """
 
     name: str
@@ -311,6 +312,7 @@ class ModelSpec:
     double_quant: bool = True
     compute_dtype: str = "auto"
     score_as: str = "trained"
+    gpus: int = 1
 
 
 @dataclass(frozen=True)
@@ -396,7 +398,7 @@ class Cell:
 
 def _of_bytes(model: dict[str, Any]) -> dict[str, Any]:
     """A model's fields without its names, for which the digests stand."""
-    return {k: v for k, v in model.items() if k not in ("name", "revision", "adapter")}
+    return {k: v for k, v in model.items() if k not in ("name", "revision", "adapter", "gpus")}
 
 
 @runtime_checkable

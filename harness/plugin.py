@@ -24,7 +24,7 @@ from harness.config.flags import BY_FIELD, FLAGS, HELP, described
 from harness.config.help import default
 from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
-from harness.errors import AdaptbenchError
+from harness.errors import AdaptbenchError, OptionError
 from harness.flag import Flag
 from harness.naming import slug
 from harness.places import folders, shipped
@@ -100,7 +100,9 @@ def pytest_configure(config: pytest.Config) -> None:
         '"preference"',
     )
     try:
-        plan = make_plan(_options(config))
+        options = _options(config)
+        _check_workers(config, options)
+        plan = make_plan(options)
     except AdaptbenchError as error:
         raise pytest.UsageError(str(error)) from None
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -121,6 +123,20 @@ def _options(config: pytest.Config) -> Options:
     if not options.given("results_dir"):
         options = replace(options, results_dir=config.rootpath / options.results_dir)
     return options
+
+
+def _check_workers(config: pytest.Config, options: Options) -> None:
+    """See that only one of pytest-xdist and an engine distributes the run.
+
+    Raises:
+        OptionError: both are asked for.
+    """
+    given = (getattr(config.option, name, None) for name in ("numprocesses", "tx"))
+    if options.engine != "here" and (any(given) or _is_worker(config)):
+        raise OptionError(
+            f"--engine={options.engine}: distributes the run itself; leave out -n (and --tx), and "
+            f"name the number of processes with --slots=N"
+        )
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -160,6 +176,8 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
         result = session.measure(case, lambda: _column(reporter))
         properties.append((STATE, "cached" if result.cached else "computed"))
         properties.extend(session.headlines(result.measurement))
+        if session.plan.options.engine != "here":  # the test's own duration is that of waiting
+            properties.append(("seconds", repr(result.measurement.seconds)))
         return result.measurement
 
     return run
@@ -197,10 +215,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Before the first cell: a writable results directory, and every model within reach."""
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
         return None
+    found = (getattr(item, "callspec", None) for item in session.items if _is_cell(item))
+    cases = [spec.params["case"] for spec in found if spec is not None]
     try:
         if session_of(session.config).plan.options.judge_dry_run:
             return _dry_run(session.config)
-        session_of(session.config).start()
+        session_of(session.config).start(list({case.id: case for case in cases}.values()))
     except AdaptbenchError as error:
         # A worker of xdist has no way to end the run; its cells fail with the same line.
         if not _is_worker(session.config):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from harness.core import Cell
 from harness.data.predictions import write_predictions
@@ -28,6 +29,9 @@ from harness.run.given import is_given
 from harness.run.jurors import limits_of
 from harness.run.plan import Plan
 from harness.run.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from harness.engine.driver import RayEngine
 
 
 class Session:
@@ -57,12 +61,17 @@ class Session:
         self._measured: set[str] = set()
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
+        self._engine: RayEngine | None = None
 
-    def start(self) -> None:
-        """Prepare the results directory and ask for every model once.
+    def start(self, selected: Sequence[Case] | None = None) -> None:
+        """Prepare the results directory and ask for every model once; let an engine begin.
+
+        Args:
+            selected: the cases that will be measured; by default all of the plan.
 
         Raises:
-            AdaptbenchError: the directory cannot be written, or a model cannot be had.
+            AdaptbenchError: the directory cannot be written, a model cannot be had, or the engine
+                is not there.
         """
         self.check_baseline()
         self.bench.store.prepare()
@@ -71,6 +80,11 @@ class Session:
                 self.bench.model_digest(case)
         check_budget(self.bench)
         self.active = True
+        if self.plan.options.engine == "ray":
+            from harness.engine.driver import begin
+
+            selected = self.plan.cases if selected is None else selected
+            self._engine = self.bench.engine = begin(self.bench, selected)
 
     def dry_run(self) -> list[str]:
         """What judging would take, in lines; nothing is asked."""
@@ -167,6 +181,7 @@ class Session:
         Raises:
             StoreError: it cannot be written.
         """
+        nodes = self._stop_engine()
         found: dict[str, tuple[Cell, str]] = {}
         choices: dict[str, Choice] = {}
         measured: dict[str, Measurement] = {}
@@ -185,10 +200,35 @@ class Session:
                     choices[case.id] = choice
                 found[case.id] = measurement.cell, str(path.relative_to(store.folder))
         manifest = describe(
-            self.plan, found, frozenset(self._computed), self._failures, choices, self._exams()
+            self.plan,
+            found,
+            frozenset(self._computed),
+            self._failures,
+            choices,
+            self._exams(),
+            None if self._engine is None else self._engine.record(),
+            nodes,
         )
         write_manifest(store.folder, manifest)
         return manifest, measured
+
+    def _stop_engine(self) -> Mapping[str, str]:
+        """End an engine: what it computed counts, also where no test came to ask for it.
+
+        Returns:
+            The key of every cell that it computed → where.
+        """
+        if self._engine is None:
+            return {}
+        self._engine.stop()
+        self.bench.engine = None
+        nodes = self._engine.nodes
+        for case in self.plan.cases:
+            plain = case.judging is None and not case.candidates and not is_given(case)
+            with suppress(ModelError):  # a model out of reach: its cells were not begun
+                if plain and self.bench.cell(case).key in nodes:
+                    self._computed.add(case.id)
+        return nodes
 
     def _exams(self) -> list[ExamScores]:
         """How the judges of the run did in their examinations."""
@@ -268,7 +308,9 @@ class Session:
         )
 
     def close(self) -> None:
-        """Let go of models and the terminal."""
+        """Let go of models, the engine and the terminal."""
+        if self._engine is not None:
+            self._engine.stop()
         self.bench.close()
         if self._line is not None:
             self._line.terminal.close()

@@ -26,6 +26,7 @@ HEAVY = {
     "jinja2",
     "sacrebleu",
     "openai",
+    "ray",
 }
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 
@@ -54,6 +55,7 @@ MEASURING = {
         *("data", "config", "models", "scoring", "generation", "judging", "training"),
         *("metrics", "results"),
     },
+    "engine": {"models", "results", "run"},
 }
 SUITES = {
     "conformance": {"models", "scoring", "generation", "run"},

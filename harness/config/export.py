@@ -18,6 +18,7 @@ ASIDE = (
     *("results-dir", "predictions", "report", "templates", "fresh", "recipe", "set"),
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
     *("judge-concurrency", "judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
+    *("engine", "engine-address", "slots", "gpus-per-model"),
 )
 OF_FILES = ("data", "train-data", "columns", "skip-bad-rows", "direction-pattern")
 IF_CHOSEN = ("control", "metrics")  # written only where they are not the default

@@ -329,6 +329,37 @@ FLAGS: tuple[Flag, ...] = (
         "are",
         "N",
     ),
+    Flag(
+        "engine",
+        parse.choice("here", "ray"),
+        "here",
+        "where cells are computed: here, in this process, or ray, in many processes of this "
+        "machine or of a cluster",
+        "NAME",
+    ),
+    Flag(
+        "engine-address",
+        parse.nonempty,
+        "auto",
+        "the cluster of --engine=ray: HOST:PORT, or auto: what RAY_ADDRESS says, and without it "
+        "one that is started on this machine",
+        "ADDRESS",
+    ),
+    Flag(
+        "slots",
+        parse.integer(1, 10**6),
+        None,
+        "how many processes --engine=ray has compute (default: one for each GPU, or for each CPU)",
+        "N",
+    ),
+    Flag(
+        "gpus-per-model",
+        parse.integer(1, 64),
+        1,
+        "GPUs that the layers of one model are spread over; each process of --engine=ray gets as "
+        "many",
+        "N",
+    ),
     Flag("recipe", parse.path, None, "a file of flags and training settings: see recipes/", "FILE"),
     Flag(
         "set",
@@ -361,5 +392,6 @@ HELP: dict[str, tuple[str, ...]] = {
     "results and reports": (
         *("results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
     ),
+    "many machines": ("engine", "engine-address", "slots", "gpus-per-model"),
     "the gate": ("baseline", "update-baseline", "tolerance", "gate-strict"),
 }

@@ -88,6 +88,10 @@ class Options:
     tolerance: float = BY_FIELD["tolerance"].default
     gate_strict: bool = False
     repeat_scoring: int = 1
+    engine: str = "here"
+    engine_address: str = BY_FIELD["engine_address"].default
+    slots: int | None = None
+    gpus_per_model: int = 1
     recipe: Path | None = None
     strategies: Strategies = field(default_factory=dict)
     per_model: Mapping[str, Strategies] = field(default_factory=dict)
@@ -107,6 +111,11 @@ class Options:
         if self.update_baseline and self.baseline is None:
             raise OptionError("--update-baseline: needs --baseline=FILE, the file to write")
 
+        for name in ("engine_address", "slots"):
+            if self.engine == "here" and self.given(name):
+                raise OptionError(
+                    f"--{BY_FIELD[name].name}: is about --engine=ray; add it, or leave this out"
+                )
         for name in ("data", "train_data", "columns", "skip_bad_rows", "direction_pattern"):
             if self.task is not None and self.given(name):
                 flag = BY_FIELD[name].name

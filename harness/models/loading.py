@@ -228,7 +228,7 @@ def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
         model, info = AutoModelForCausalLM.from_pretrained(
             files,
             dtype=dtype,
-            device_map={"": spec.device},
+            device_map=_places(spec),
             key_mapping={WRAPPERS: ""} if wrapped(folder) else None,
             local_files_only=True,
             trust_remote_code=False,
@@ -247,6 +247,25 @@ def load_base(spec: ModelSpec, folder: Path) -> PreTrainedModel:
             # A checkpoint that is stored in 4 bits names its own.
             module.compute_dtype = _compute_dtype(spec, dtype)
     return model
+
+
+def _places(spec: ModelSpec) -> str | dict[str, str]:
+    """Where layers go: all to one device, or spread over the GPUs that this process sees.
+
+    Raises:
+        ModelError: it sees fewer than were asked for.
+    """
+    import torch
+
+    if spec.gpus == 1:
+        return {"": spec.device}
+    found = torch.cuda.device_count()
+    if found < spec.gpus:
+        raise ModelError(
+            f"--gpus-per-model={spec.gpus}: {found} GPUs are to be seen here; name fewer, or let "
+            f"CUDA_VISIBLE_DEVICES show more"
+        )
+    return "auto"
 
 
 def _settings(spec: ModelSpec, folder: Path, dtype: torch.dtype) -> dict[str, Any]:

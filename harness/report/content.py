@@ -120,7 +120,7 @@ def _judged(manifest: Manifest, groups: Sequence[Members]) -> dict[str, Any]:
 
 def _asked(manifest: Manifest) -> dict[str, Any]:
     """What was asked for, as it stands in the manifest."""
-    names = ("adaptbench", "task", "control", "recipe", "trial", "runs")
+    names = ("adaptbench", "task", "control", "recipe", "trial", "runs", "engine")
     return {name: getattr(manifest, name) for name in names}
 
 
@@ -337,6 +337,7 @@ def _cell(row: Row) -> CellFacts:
         seconds=row.measurement.seconds,
         cached=row.entry.cached,
         file=row.entry.file,
+        node=row.entry.node,
     )
 
 

@@ -11,7 +11,7 @@ from harness.core import DecodingSpec, ModelSpec, PromptTemplate
 from harness.gate.verdict import Gate
 from harness.metrics.base import Metric
 from harness.records import Precision, Repetition, Writing
-from harness.results.manifest import ChoiceRecord, Control, TaskRecord
+from harness.results.manifest import ChoiceRecord, Control, EngineRecord, TaskRecord
 from harness.statistics.corrected import Corrected
 from harness.statistics.exams import Exam
 from harness.statistics.intervals import Interval
@@ -58,6 +58,7 @@ class CellFacts:
     seconds: float
     cached: bool
     file: str | None
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -525,6 +526,7 @@ class Report:
     environments: tuple[Environment, ...]
     noise: tuple[Noise, ...]
     missing: tuple[Missing, ...]
+    engine: EngineRecord | None = None
     gate: Gate | None = None
     warnings: tuple[str, ...] = ()  # of the rows, the models, the adapters and the prompts
 

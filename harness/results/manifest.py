@@ -40,7 +40,8 @@ class Entry:
     ``cell`` and ``file`` are None where it was not measured, and ``reason`` says why.
     ``training_label`` names its training run, which several cases can share; ``decoding`` how its
     answers are written, and is empty where it holds likelihoods; ``choice`` which decoding that
-    is, where it was chosen; ``against`` the label of what a judge compared the answers with.
+    is, where it was chosen; ``against`` the label of what a judge compared the answers with;
+    ``node`` where an engine computed it in this run.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Entry:
     decoding: str = ""
     choice: ChoiceRecord | None = None
     against: str = ""
+    node: str = ""
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -107,6 +109,43 @@ class Control:
 
 
 @dataclass(frozen=True)
+class SlotRecord:
+    """A process that computed: where, how many jobs, and how long it worked."""
+
+    node: str
+    pid: int
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What many processes computed.
+
+    Attributes:
+        name: of the engine.
+        slots: the processes.
+        work: seconds in which they worked, all together.
+        waited: seconds in which they were there and did not.
+        useful: more slots than this would have shortened nothing: one of them would have worked
+            as long as the longest job takes, its training run included.
+        longest: seconds of that job.
+    """
+
+    name: str
+    slots: tuple[SlotRecord, ...]
+    work: float
+    waited: float
+    useful: int
+    longest: float
+
+    @property
+    def nodes(self) -> int:
+        """On how many machines they ran."""
+        return len({slot.node for slot in self.slots if slot.jobs})
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A run as its reports need it.
 
@@ -126,6 +165,7 @@ class Manifest:
         exams: how its judges did in their examinations.
         labels: what people said of answers.
         published: metric's name → what was measured elsewhere, by name.
+        engine: what computed it, if that was not the process that was started.
     """
 
     adaptbench: str
@@ -143,6 +183,7 @@ class Manifest:
     exams: tuple[ExamScores, ...] = ()
     labels: tuple[Label, ...] = ()
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    engine: EngineRecord | None = None
 
 
 def row_digests(task: Task) -> dict[str, str]:
@@ -168,6 +209,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "entries": [asdict(entry) for entry in manifest.entries],
         "exams": [asdict(exam) for exam in manifest.exams],
         "labels": [asdict(label) for label in manifest.labels],
+        "engine": None if manifest.engine is None else asdict(manifest.engine),
     }
     body = json.loads(json.dumps(body))  # tuples become lists, as they will be read
     body["checksum"] = digest(body)
@@ -251,8 +293,16 @@ def _decode(body: dict[str, Any]) -> Manifest:
         labels=tuple(
             Label(one["id"], tuple(one["texts"]), one["score"]) for one in body.pop("labels", ())
         ),
+        engine=_engine(body.pop("engine", None)),
         **body,
     )
+
+
+def _engine(fields: Mapping[str, Any] | None) -> EngineRecord | None:
+    if fields is None:
+        return None
+    slots = tuple(SlotRecord(**slot) for slot in fields["slots"])
+    return EngineRecord(**{**fields, "slots": slots})
 
 
 def _entry(fields: Mapping[str, Any]) -> Entry:

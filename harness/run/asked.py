@@ -219,7 +219,7 @@ def judging_of(
         ModelError: the model cannot be used.
     """
     assert options.judge is not None
-    dtype = resolve_dtype(options.dtype, resolve_device(options.device))
+    dtype = resolve_dtype(options.dtype, device_of(options))
     scheme, found, name = options.judge.partition(":")
     if found and scheme == ENDPOINT:
         source = Source("endpoint", name)
@@ -234,3 +234,13 @@ def as_judged(options: Options, metrics: Sequence[Metric]) -> tuple[Metric, ...]
         on_scale(*rubric_of(options, "single").limits) if isinstance(metric, Judge) else metric
         for metric in metrics
     )
+
+
+def device_of(options: Options) -> str:
+    """The device of every case: of an engine's slots, ``cuda`` may be where this machine has none.
+
+    Raises:
+        OptionError: this machine is to compute with ``cuda``, and has none.
+    """
+    elsewhere = options.engine != "here" and options.device == "cuda"
+    return "cuda" if elsewhere else resolve_device(options.device)

@@ -31,6 +31,7 @@ from harness.results.store import Store
 from harness.run.case import Case, Judging
 from harness.run.cells import Cells
 from harness.run.choice import Choice, aside, choose
+from harness.run.elsewhere import Engine
 from harness.run.examining import Examining
 from harness.run.given import is_given, measure_given
 from harness.run.judges import Judges
@@ -78,9 +79,19 @@ class Bench:
         self.store: Store = _store(plan.options) if beside is None else beside.store
         self.terminal = terminal
         self.cells = Cells(plan, terminal)
+        self._engine: Engine | None = None
         self._computed: set[str] = set()
         self._pool: ModelPool | None = None
         self._precisions: dict[ModelSpec, Precision] = {}
+
+    @property
+    def engine(self) -> Engine | None:
+        """What computes cells somewhere else; None: nothing does."""
+        return self._engine if self._beside is None else self._beside.engine
+
+    @engine.setter
+    def engine(self, engine: Engine | None) -> None:
+        self._engine = engine
 
     def cell(self, case: Case) -> Cell:
         """:meth:`Cells.cell <harness.run.cells.Cells.cell>` of this plan.
@@ -134,10 +145,10 @@ class Bench:
 
     def choice(self, case: Case) -> Choice | None:
         """The decoding that held-out rows choose, if the store has all of their answers."""
-        return choose(case, self.plan, self._aside.stored)
+        return choose(case, self.plan, self.aside.stored)
 
     @cached_property
-    def _aside(self) -> Bench:
+    def aside(self) -> Bench:
         """Measures held-out rows."""
         return Bench(aside(self.plan), self.terminal, self.workers, beside=self)
 
@@ -152,18 +163,32 @@ class Bench:
         if case.candidates:
             return self._chosen(case, progress)
         cell = self.cell(case)
-        if not self.plan.options.fresh or cell.key in self._computed:
-            known = self.store.get(cell)
-            times = self.plan.options.repeat_scoring if case.decoding is None else 1
-            if known is not None and known.scoring.times >= times:
+        engine = None if is_given(case) else self.engine
+        # Of what an engine computes for this run, the store may know before it is asked for here.
+        if engine is None or cell.key in self._computed or not engine.expects(cell):
+            known = self.known(case, cell)
+            if known is not None:
                 return Result(known, cached=True)
-        if is_given(case):
-            measurement = measure_given(case, cell, self.plan.task)
+        if engine is not None:
+            measurement = engine.measure(self, case, cell, progress)
         else:
-            measurement = self._compute(case, cell, progress)
-        self.store.put(measurement)
+            measurement = self._here(case, cell, progress)
+            self.store.put(measurement)
         self._computed.add(cell.key)
         return Result(measurement, cached=False)
+
+    def known(self, case: Case, cell: Cell) -> Measurement | None:
+        """What the store has of a cell, as far as this run may take it from there."""
+        if self.plan.options.fresh and cell.key not in self._computed:
+            return None
+        known = self.store.get(cell)
+        times = self.plan.options.repeat_scoring if case.decoding is None else 1
+        return known if known is not None and known.scoring.times >= times else None
+
+    def _here(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+        if is_given(case):
+            return measure_given(case, cell, self.plan.task)
+        return self.compute(case, cell, progress)
 
     def _rated(self, case: Case, judging: Judging, progress: Progress) -> Result:
         """The answers of a case, written if need be, and what the judge says of them."""
@@ -190,7 +215,7 @@ class Bench:
         cached = []
 
         def measured(one: Case) -> Measurement:
-            result = self._aside.measure(one, progress)
+            result = self.aside.measure(one, progress)
             cached.append(result.cached)
             return result.measurement
 
@@ -240,7 +265,12 @@ class Bench:
             found.append(row)
         return found
 
-    def _compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+    def compute(self, case: Case, cell: Cell, progress: Progress) -> Measurement:
+        """Compute a cell here and now, whatever the store has; nothing is stored but adapters.
+
+        Raises:
+            AdaptbenchError: the model, prompt, training run or a file is at fault, in one line.
+        """
         from harness.models.memory import peak_memory, reset_peak
 
         # Of the model, so not on the cell's clock.
@@ -276,14 +306,19 @@ class Bench:
         """The model that the cell scores, with its adapter, which is trained first if need be."""
         base, spec, adapter, training = self.folder(case), cell.model, case.adapter, None
         if case.training is not None:
-            adapter, training = self._train(case, cell, base, progress)
+            adapter, training = self.train(case, cell, base, progress)
             spec = replace(spec, adapter_digest=cell.training_digest)
         progress(case.short, 0, 0, "loading the model")
         return self.pool.get(spec, base, adapter), training
 
-    def _train(
+    def train(
         self, case: Case, cell: Cell, base: Path, progress: Progress
     ) -> tuple[Path, TrainingRecord]:
+        """Return the adapter of a case that trains one, which is trained unless the store has it.
+
+        Raises:
+            AdaptbenchError: the model, a row or the training run is at fault.
+        """
         from harness.results.adapter_files import read_record
         from harness.training.cache import train_once
 

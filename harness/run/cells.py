@@ -80,6 +80,7 @@ class Cells:
             double_quant=case.settings.bnb_4bit_use_double_quant or not four_bit,
             compute_dtype=case.settings.bnb_4bit_compute_dtype if four_bit else "auto",
             score_as=case.score_as,
+            gpus=self.plan.options.gpus_per_model if case.device == "cuda" else 1,
         )
 
     def model_digest(self, case: Case) -> str:

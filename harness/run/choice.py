@@ -47,6 +47,20 @@ def aside(plan: Plan) -> Plan:
     return replace(plan, task=task, evaluated=plan.evaluation_rows)
 
 
+def candidates(case: Case) -> list[Case]:
+    """The cases of held-out rows that a decoding of ``case`` is chosen by."""
+    return [
+        replace(
+            case,
+            id=f"{case.id}-{decoding.name}",
+            decoding=decoding,
+            candidates=(),
+            seed=case.seed if case.strategy.stochastic or decoding.do_sample else None,
+        )
+        for decoding in case.candidates
+    ]
+
+
 def choose(case: Case, plan: Plan, measured: Callable[[Case], Measurement | None]) -> Choice | None:
     """Choose by the headline of the first metric of answers; of equals, what was named first.
 
@@ -60,20 +74,11 @@ def choose(case: Case, plan: Plan, measured: Callable[[Case], Measurement | None
     """
     metric = next(one for one in plan.metrics if one.observes == "answer")
     values: dict[str, float] = {}
-    for decoding in case.candidates:
-        draws = case.strategy.stochastic or decoding.do_sample
-        found = measured(
-            replace(
-                case,
-                id=f"{case.id}-{decoding.name}",
-                decoding=decoding,
-                candidates=(),
-                seed=case.seed if draws else None,
-            )
-        )
+    for candidate in candidates(case):
+        found = measured(candidate)
         if found is None:
             return None
         reading = metric.read(found.observations, plan.held_out)
-        values[decoding.name] = reading.aggregates[metric.headline.name]
+        values[candidate.decoding_name] = reading.aggregates[metric.headline.name]
     best = min(case.candidates, key=lambda one: metric.worsening * values[one.name])
     return Choice(best, metric.name, values, len(plan.held_out))

@@ -8,7 +8,14 @@ from harness import __version__
 from harness.config.export import effective
 from harness.core import Cell, Task
 from harness.records import ExamScores
-from harness.results.manifest import Control, Entry, Manifest, TaskRecord, row_digests
+from harness.results.manifest import (
+    Control,
+    EngineRecord,
+    Entry,
+    Manifest,
+    TaskRecord,
+    row_digests,
+)
 from harness.run.case import Case
 from harness.run.choice import Choice
 from harness.run.given import is_given
@@ -22,6 +29,8 @@ def describe(
     failures: Mapping[str, str] | None = None,
     choices: Mapping[str, Choice] | None = None,
     exams: Sequence[ExamScores] = (),
+    engine: EngineRecord | None = None,
+    nodes: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Describe a run.
 
@@ -32,6 +41,8 @@ def describe(
         failures: case id → the line its failure said.
         choices: case id → the decoding that was chosen for it.
         exams: how its judges did in their examinations.
+        engine: what computed it, if not this process.
+        nodes: a cell's key → where it was computed, if not here.
     """
     task, failures, choices = plan.task, failures or {}, choices or {}
     pool = task.pool + task.leaks
@@ -54,12 +65,14 @@ def describe(
         },
         scored_pool=scored if len(scored) == len(pool) else {},
         entries=tuple(
-            _entry(case, found, computed, failures, choices.get(case.id)) for case in plan.cases
+            _entry(case, found, computed, failures, choices.get(case.id), nodes or {})
+            for case in plan.cases
         ),
         control=Control(*plan.control),
         exams=tuple(exams),
         labels=plan.labels,
         published=plan.options.published,
+        engine=engine,
     )
 
 
@@ -86,6 +99,7 @@ def _entry(
     computed: frozenset[str],
     failures: Mapping[str, str],
     choice: Choice | None,
+    nodes: Mapping[str, str],
 ) -> Entry:
     cell, file = found.get(case.id, (None, None))
     return Entry(
@@ -105,4 +119,5 @@ def _entry(
         decoding=case.decoding_name,
         choice=None if choice is None else choice.record,
         against=case.against,
+        node="" if cell is None else nodes.get(cell.key, ""),
     )

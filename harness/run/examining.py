@@ -108,7 +108,7 @@ class Examining:
         if spec is None:
             return "unknown"
         model = asdict(spec)
-        del model["name"], model["revision"]
+        del model["name"], model["revision"], model["gpus"]
         rows = [row.content for row in self._rows]
         labels = [asdict(one) for one in self._labels(judging.rubric)]
         settings = self.jurors.libraries(judging)

@@ -71,6 +71,7 @@ class Jurors:
                 dtype=judging.dtype,
                 device=case.device if case.device != "none" else "cpu",
                 revision=judging.source.revision,
+                gpus=self.plan.options.gpus_per_model if case.device == "cuda" else 1,
             )
         probe = self.probe(judging)
         if probe is None:
@@ -194,7 +195,7 @@ class Jurors:
         if spec is None:
             raise JudgeError(f"--judge={judging.source.name}: was not asked yet")
         known = asdict(spec)
-        del known["name"], known["revision"]
+        del known["name"], known["revision"], known["gpus"]
         name = digest([known, judging.rubric.digest, self.libraries(judging)])[:SHORT]
         return self._logs.setdefault(name, Rulings(self.store.folder, name))
 

@@ -18,12 +18,13 @@ from harness.core import (
 )
 from harness.errors import OptionError
 from harness.models.adapters import check_adapter
-from harness.models.fingerprint import FOUR_BIT, resolve_device, resolve_dtype
+from harness.models.fingerprint import FOUR_BIT, resolve_dtype
 from harness.models.loading import check_quantization
 from harness.models.sources import Source, parse_source
 from harness.naming import slug
 from harness.prompts.files import load_template
 from harness.run.adaptations import adaptation_of
+from harness.run.asked import device_of
 from harness.run.case import AS_TRAINED, Case, as_suffix
 from harness.run.variants import Variant, variants_of
 
@@ -35,7 +36,7 @@ def cases_of(
     observed: Sequence[DecodingSpec | None],
 ) -> tuple[list[Case], dict[str, str]]:
     """The cases of every model and strategy, and a variant's label → its title."""
-    device = resolve_device(options.device)
+    device = device_of(options)
     dtype = resolve_dtype(options.dtype, device)
     sources = [parse_source(text) for text in options.model]
     templates = [load_template(name) for name in options.prompt]
