@@ -129,7 +129,7 @@ def test_parameters_by_files(tiny_model: Path) -> None:
     assert parameters(Source("folder", str(tiny_model))) == size / 2
 
 
-@pytest.mark.parametrize("flag", ["engine_address", "slots", "gpus_per_model"])
+@pytest.mark.parametrize("flag", ["engine_address", "slots"])
 def test_flags_of_an_engine_need_one(flag: str) -> None:
     with pytest.raises(OptionError, match="is about --engine=ray"):
         parse_options({flag: "2"})
