@@ -341,3 +341,31 @@ def test_intervals_of_what_did_not_change() -> None:
     mixed = np.hstack([np.zeros((30, 1)), same])
     assert draws.means(mixed)[0] == Interval(0.0, 0.0, 0.0)
     assert draws.ratios(np.hstack([same, same]), np.hstack([same, 2 * same]))[:3] == [Interval(1.0, 1.0, 1.0)] * 3  # fmt: skip
+
+
+# --- waiting
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ({"GOMP_SPINCOUNT": "1000"}, None),
+        ({"KMP_BLOCKTIME": "0"}, None),
+    ],
+)
+def test_threads_wait_asleep_unless_the_user_says(
+    given: dict[str, str], expected: str | None
+) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    code = "import os, harness; print(os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, **given, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(expected)
