@@ -87,7 +87,7 @@ def test_a_second_call_computes_nothing(given: Any, monkeypatch: pytest.MonkeyPa
     from harness.run.bench import Bench
 
     first = adaptbench.compare(**given)
-    monkeypatch.setattr(Bench, "_compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(Bench, "compute", lambda *_: pytest.fail("computed again"))
     again = adaptbench.compare(**given)
     assert again.measurements == first.measurements
 

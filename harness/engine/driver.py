@@ -129,7 +129,7 @@ class RayEngine:
             ),
             work=round(work, 3),
             waited=round(max(0.0, seconds_there(self.crew) - work), 3),
-            useful=math.ceil(work / longest) if longest else 1,
+            useful=math.ceil(round(work / longest, 3)) if longest else 1,
             longest=round(longest, 3),
         )
 

@@ -117,12 +117,6 @@ def test_four_thousand_cells_on_a_hundred_slots(slots: int) -> None:
     assert efficiency(SMALL, slots, Queue()) > efficiency(SMALL, slots, InOrder())
 
 
-def test_a_thousand_slots_that_die() -> None:
-    ours = efficiency(LARGE, 1000, Queue(), EIGHT_HOURS)
-    assert ours >= 0.85
-    assert ours > efficiency(LARGE, 1000, InOrder(), EIGHT_HOURS) + 0.1
-
-
 def test_the_documented_figures_are_the_simulation_s() -> None:
     lines = (ROOT / "docs" / "cluster.md").read_text("utf-8").splitlines()
     rows = [line.strip("|").split("|") for line in lines if re.match(r"\| \d+ \| 0\.", line)]
@@ -130,8 +124,10 @@ def test_the_documented_figures_are_the_simulation_s() -> None:
     for row in rows:
         slots, *stated = map(float, row)
         found = [efficiency(SMALL, int(slots), order()) for order in (InOrder, Queue)]
-        if slots == 1000:
+        if slots == 1000:  # the other rows of the large sweep take too long for a test
             found += [efficiency(LARGE, 1000, one(), EIGHT_HOURS) for one in (InOrder, Queue)]
+            assert found[3] >= 0.85
+            assert found[3] > found[2] + 0.1
         assert [f"{one:.2f}" for one in found] == [f"{one:.2f}" for one in stated[: len(found)]]
 
 

@@ -80,7 +80,7 @@ def test_a_driver_is_killed_and_the_next_computes_the_rest(
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").glob("*.json")}
     assert len(stored) < len(kept) + 1 < CELLS + 1
 
-    process = nodes.run(*flags, f"--results-dir={tmp_path}", "--slots=2")
+    process = nodes.run(*flags, f"--results-dir={tmp_path}", "--slots=1")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

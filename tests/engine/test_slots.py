@@ -20,7 +20,7 @@ from harness.run.progress import silent
 from tests.builders.clusters import Nodes, Virtual, until
 from tests.builders.tasks import Files
 
-CELLS, SLOTS, SECONDS = 200, 10, 0.5
+CELLS, SLOTS, SECONDS = 200, 10, 0.4
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_two_hundred_virtual_cells_on_ten_virtual_slots(
     handle = actor.remote({cell.key: cell for _, _, cell in wanted}, SECONDS)
     cluster.ray.get(handle.introduce.remote())
     engine = RayEngine(bench, hire=lambda node, shape, number: handle)
-    engine.crew.shape = Roomy()
+    engine.crew.shape = Roomy(slots=SLOTS)
     began = time.process_time()
     engine.submit(wanted)
     measured = [engine.measure(bench, case, cell, silent) for _, case, cell in wanted]
@@ -75,6 +75,23 @@ class Roomy(Shape):
         return SLOTS if resources.get("CPU") else 0
 
 
+def test_nodes_with_other_code_are_refused_and_the_run_ends(
+    nodes: Nodes, cluster: Cluster, files: Files, tiny_model: Path, tmp_path: Path
+) -> None:
+    flags = {"strategy": "zeroshot", "engine_address": nodes.address}
+    bench = bench_of(files, tiny_model, tmp_path, **flags)
+    handle = cluster.ray.remote(Virtual).options(num_cpus=0).remote({}, SECONDS)
+    engine = RayEngine(bench, hire=lambda node, shape, number: handle)
+    engine.crew.expected = dataclasses.replace(identity(), code="f" * 64)
+    (case,) = bench.plan.cases
+    engine.submit([(bench, case, bench.cell(case))])
+    with pytest.raises(OptionError, match=r"node virtual \(127.0.0.1\) has other code of adapt"):
+        engine.measure(bench, case, bench.cell(case), silent)
+    engine.stop()
+    assert engine.record() is None
+    assert not list((tmp_path / "cells").iterdir())
+
+
 def test_each_slot_sees_its_own_gpu(nodes: Nodes, cluster: Cluster) -> None:
     node = nodes.add(cpus=2, gpus=2)
     name = until(lambda: [one for one in cluster.nodes() if one.resources.get("GPU")])[0]
@@ -88,19 +105,3 @@ def test_each_slot_sees_its_own_gpu(nodes: Nodes, cluster: Cluster) -> None:
     with pytest.raises(OptionError, match="no room for a slot: .* 2 GPUs, and a slot wants"):
         shape_of(cluster, cuda=True, slots=None, gpus=3)
     nodes.kill(node)
-
-
-def test_nodes_with_other_code_are_refused_and_the_run_ends(
-    nodes: Nodes, cluster: Cluster, files: Files, tiny_model: Path, tmp_path: Path
-) -> None:
-    flags = {"strategy": "zeroshot", "engine_address": nodes.address}
-    bench = bench_of(files, tiny_model, tmp_path, **flags)
-    engine = RayEngine(bench)
-    engine.crew.expected = dataclasses.replace(identity(), code="f" * 64)
-    (case,) = bench.plan.cases
-    engine.submit([(bench, case, bench.cell(case))])
-    with pytest.raises(OptionError, match=r"node \S+ \(127.0.0.1\) has other code of adaptbench"):
-        engine.measure(bench, case, bench.cell(case), silent)
-    engine.stop()
-    assert engine.record() is None
-    assert not list((tmp_path / "cells").iterdir())
