@@ -164,10 +164,12 @@ class Crew:
         """End every slot; those that do nothing clean up first."""
         left = [one for one in self.members if one.until is None]
         leaving = [one.handle.leave.remote() for one in left if one.introduced is not None]
-        deadline = time.monotonic() + FAREWELL
+        now = time.monotonic()
+        for member in left:
+            member.until = now
+        deadline = now + FAREWELL
         while leaving and time.monotonic() < deadline:
             gone = self.cluster.ready(leaving, 0.1)
             leaving = [ref for ref in leaving if ref not in gone]
         for member in left:
-            member.until = time.monotonic()
             self.cluster.fire(member.handle)

@@ -89,19 +89,18 @@ class Dispatcher(threading.Thread):
         refs = [*asked, *self._running]
         if not refs:
             self._ended.wait(patience / 5)
-        for ref in self.cluster.ready(refs, patience):
-            with self.lock:
+        ready = self.cluster.ready(refs, patience)
+        with self.lock:
+            for ref in ready:
                 if ref in asked:
                     self.crew.answered(asked[ref])
-                else:
-                    self._take_in(ref)
+            self._take_in([ref for ref in ready if ref not in asked])
         if self.crew.trouble is not None:
             with self.lock:
                 self._give_up(OptionError(self.crew.trouble))
 
     def _collect(self, patience: float) -> None:
-        for ref in self.cluster.ready([*self._running], patience):
-            self._take_in(ref)
+        self._take_in(self.cluster.ready([*self._running], patience), more=False)
 
     def _assign(self) -> None:
         there = self.crew.there
@@ -119,31 +118,43 @@ class Dispatcher(threading.Thread):
             self._running[ref] = job, member
             self._busy.add(member)
 
-    def _take_in(self, ref: Any) -> None:
+    def _take_in(self, refs: list[Any], *, more: bool = True) -> None:
+        """Take in what is ready; slots get their next job before anything is written to disk."""
+        cells = [found for ref in refs if (found := self._heard(ref)) is not None]
+        if more:
+            self._assign()
+        for job, member, done in cells:
+            try:
+                self.desk.heard(job, member, done)
+            except AdaptbenchError as error:
+                self.desk.failed(job, error)
+
+    def _heard(self, ref: Any) -> tuple[Job, Member, Done] | None:
+        """What a slot sent; None where nothing is left to be done about it."""
         job, member = self._running.pop(ref)
+        self._free(member)
         if job.key in self.queue.failed:  # given up while it ran
-            self._free(member)
-            return
+            return None
         try:
             done: Done = self.cluster.get(ref)
         except Lost as error:
             self._lose(member, str(error))
-            return
+            return None
         except Exception as error:  # a defect, with the traceback of the slot
-            self._free(member)
             self._fail(job.key, error)
-            return
-        self._free(member)
+            return None
         member.busy += done.seconds
         member.jobs += 1
         try:
             if done.error is not None:
                 raise done.error
-            self.desk.heard(job, member, done)
+            if done.adapter is not None:  # which cells are waiting for
+                self.desk.heard(job, member, done)
         except AdaptbenchError as error:
             self._fail(job.key, error)
-        else:
-            self.queue.finish(job.key)
+            return None
+        self.queue.finish(job.key)
+        return None if done.adapter is not None else (job, member, done)
 
     def _free(self, member: Member) -> None:
         self._busy.discard(member)

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,28 @@ class Nodes:
     """A head without room for slots, and nodes that come and go."""
 
     def __init__(self) -> None:
-        # Ray reads some of it when it is imported.
-        os.environ |= {**ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        from ray.cluster_utils import Cluster
-
+        self.environment = {**ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         head = {**self.place(cpus=0), "_system_config": QUICK}
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        with self.own():  # some of which Ray reads when it is imported
+            from ray.cluster_utils import Cluster
+
+            self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self.cluster.address
         self.nodes: list[Any] = []
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """The environment of the cluster, which is not to be that of other tests."""
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name in self.environment:
+                if name in before:
+                    os.environ[name] = before[name]
+                else:
+                    del os.environ[name]
 
     def place(self, cpus: int = 1, gpus: int = 0) -> dict[str, Any]:
         return {
@@ -63,7 +78,8 @@ class Nodes:
         }
 
     def add(self, cpus: int = 1, gpus: int = 0) -> Any:
-        node = self.cluster.add_node(wait=False, **self.place(cpus, gpus))
+        with self.own():
+            node = self.cluster.add_node(wait=False, **self.place(cpus, gpus))
         self.nodes.append(node)
         return node
 
@@ -79,13 +95,12 @@ class Nodes:
         self.cluster.remove_node(node, allow_graceful=False)
 
     def node_of(self, pid: int) -> Any:
-        """The node that a process runs on: its raylet is the parent."""
+        """The node that a process runs on: its raylet is the parent. None: another cluster's."""
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return next(
-            node
-            for node in self.nodes
-            if parent in [one.process.pid for one in node.all_processes["raylet"]]
-        )
+        for node in self.nodes:
+            if parent in [one.process.pid for one in node.all_processes["raylet"]]:
+                return node
+        return None
 
     def run(self, *flags: str) -> subprocess.Popen[str]:
         """``pytest suites/ --engine=ray`` on this cluster, in a process of its own."""
@@ -93,7 +108,7 @@ class Nodes:
         return subprocess.Popen(
             [*command, "--engine=ray", *flags],
             cwd=ROOT,
-            env={**outside_of_workers(), "RAY_ADDRESS": self.address},
+            env={**outside_of_workers(), **self.environment, "RAY_ADDRESS": self.address},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

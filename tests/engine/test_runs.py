@@ -103,8 +103,8 @@ def test_a_node_is_killed_in_training_and_one_in_scoring(
 ) -> None:
     nodes.fill(2)
     process = nodes.run(*flags, f"--results-dir={tmp_path}")
-    training = until(lambda: list(slots("adapters/*.lock")), process)
-    nodes.kill(nodes.node_of(training[0]))
+    training = until(lambda: [*filter(None, map(nodes.node_of, slots("adapters/*.lock")))], process)
+    nodes.kill(training[0])
     nodes.add()  # which joins late
     until(lambda: list((tmp_path / "cells").glob("*.json")), process)
     nodes.kill(nodes.nodes[0])
