@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import math
 import subprocess
 import sys
@@ -288,6 +289,8 @@ def test_cells_are_read_once_and_no_torch_is_imported(tmp_path: Path) -> None:
     assert len(read_manifest(results).entries) == 100
     cells = {str(path) for path in (results / "cells").iterdir()}
     baseline, told = f"--baseline={tmp_path / 'baseline.json'}", tmp_path / "told.json"
+    # Pictures that were drawn before are kept in the user's cache, and not drawn again.
+    env = {**os.environ, "ADAPTBENCH_CACHE": str(tmp_path / "cache")}
     for times, arguments in (
         (1, ["gate", str(results), baseline, "--update-baseline"]),
         (1, ["gate", str(results), baseline]),
@@ -297,7 +300,7 @@ def test_cells_are_read_once_and_no_torch_is_imported(tmp_path: Path) -> None:
     ):
         done = subprocess.run(
             [sys.executable, "-c", COUNTED, str(told), *arguments],
-            cwd=ROOT, capture_output=True, text=True, check=False,
+            cwd=ROOT, capture_output=True, text=True, check=False, env=env,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(told.read_text("utf-8"))
