@@ -349,18 +349,18 @@ def test_intervals_of_what_did_not_change() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "PASSIVE"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
-        ({"GOMP_SPINCOUNT": "1000"}, None),
+        ({}, "1000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        ({"GOMP_SPINCOUNT": "30000"}, "30000"),
         ({"KMP_BLOCKTIME": "0"}, None),
     ],
 )
-def test_threads_wait_asleep_unless_the_user_says(
+def test_threads_fall_asleep_soon_unless_the_user_says(
     given: dict[str, str], expected: str | None
 ) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     clean = {name: value for name, value in os.environ.items() if name not in names}
-    code = "import os, harness; print(os.environ.get('OMP_WAIT_POLICY'))"
+    code = "import os, harness; print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**clean, **given, "PYTHONPATH": str(ROOT)},
