@@ -314,6 +314,13 @@ class ModelSpec:
     score_as: str = "trained"
     gpus: int = 1
 
+    NAMES: ClassVar[frozenset[str]] = frozenset({"name", "revision", "adapter", "gpus"})
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """Its fields that determine a number: without names, for which the digests stand."""
+        return {name: value for name, value in asdict(self).items() if name not in self.NAMES}
+
 
 @dataclass(frozen=True)
 class JudgeSpec:
@@ -386,19 +393,14 @@ class Cell:
         if self.judge is not None:
             known = asdict(self.judge).items()
             judge = {name: value for name, value in known if name not in JudgeSpec.NAMES}
-            judge["model"] = _of_bytes(judge["model"])
+            judge["model"] = self.judge.model.determining
             return digest({"judge": judge, "libraries": self.libraries})
         values = {name: value for name, value in asdict(self).items() if name not in self.NAMES}
         del values["judge"]
-        values["model"] = _of_bytes(values["model"])
+        values["model"] = self.model.determining
         if self.decoding is not None:
             del values["decoding"]["name"]
         return digest(values)
-
-
-def _of_bytes(model: dict[str, Any]) -> dict[str, Any]:
-    """A model's fields without its names, for which the digests stand."""
-    return {k: v for k, v in model.items() if k not in ("name", "revision", "adapter", "gpus")}
 
 
 @runtime_checkable

@@ -200,12 +200,11 @@ class Bench:
         self.examining.examine(case, judging, progress)
         cell = self.judges.cell(case, (ours, other))
         assert cell is not None
-        if not self.plan.options.fresh or cell.key in self._computed:
-            known = self.store.get(cell)
-            if known is not None:
-                self.judges.check(case, known.observations)
-                return Result(known, cached)
-        measurement = self.judges.judge(case, (ours, other), progress)
+        known = self.known(case, cell)
+        if known is not None:
+            self.judges.check(case, known.observations)
+            return Result(known, cached)
+        measurement = self.judges.judge(case, cell, (ours, other), progress)
         self.store.put(measurement)
         self._computed.add(cell.key)
         return Result(measurement, cached=False)

@@ -17,7 +17,7 @@ from harness.judging.endpoint import Limits, estimated_tokens
 from harness.judging.probes import probes
 from harness.run.asking import question
 from harness.run.case import Case, Judging
-from harness.run.examining import EXAMINED
+from harness.run.examining import EXAMINED, WATCHED
 
 if TYPE_CHECKING:
     from harness.run.bench import Bench
@@ -60,13 +60,14 @@ def estimates(bench: Bench) -> list[Estimate]:
 
 
 def check_budget(bench: Bench) -> None:
-    """See that the budget of calls and tokens is enough, before anything is spent.
+    """See that an endpoint's budget of calls and tokens is enough, before anything is spent.
 
     Raises:
         OptionError: it is not.
     """
     options = bench.plan.options
-    found = estimates(bench) if options.judge_calls or options.judge_tokens else []
+    remote = any(case.judging is not None and case.judging.remote for case in bench.plan.cases)
+    found = estimates(bench) if remote and (options.judge_calls or options.judge_tokens) else []
     for flag, allowed, needed in (
         ("judge-calls", options.judge_calls, sum(one.calls for one in found)),
         ("judge-tokens", options.judge_tokens, sum(one.tokens for one in found)),
@@ -87,7 +88,8 @@ def _of_exam(bench: Bench, case: Case, judging: Judging) -> Estimate:
         return Estimate(name, 0, 0)
     orders = 2 if judging.rubric.kind == "pairwise" else 1
     if bench.examining.known(case, judging) is not None:
-        return Estimate(f"watching {judging.source.name}", PROBING + 8, 16 * REPLY)
+        watched = 2 * WATCHED if judging.remote else 0
+        return Estimate(f"watching {judging.source.name}", PROBING + watched, 2 * watched * REPLY)
     texts = [
         "".join(span.text for span in question(judging.rubric, row, (text, row.output)[:orders])[1])
         for values in probes(rows).values()
@@ -104,7 +106,8 @@ def _of_case(bench: Bench, case: Case, judging: Judging) -> Estimate:
     ours, other = ([*stored, None])[:2]
     if ours is not None and None not in stored:
         questions = bench.judges.questions(case, (ours, other))
-        texts = {"".join(span.text for span in spans) for _, spans in questions}
+        places = bench.jurors.waiting(case, judging, questions)
+        texts = ["".join(span.text for span in questions[place][1]) for place in places]
         tokens = sum(map(estimated_tokens, texts)) + REPLY * len(texts)
         return Estimate(case.id, len(texts), tokens)
     orders = len(sides)

@@ -65,9 +65,9 @@ class Examining:
         Raises:
             JudgeError: an endpoint says something else than when it was examined.
         """
+        self.jurors.ready(case, judging, progress)
         if len(self._rows) < 2:
             return None
-        self.jurors.ready(case, judging, progress)
         key = self._key(case, judging)
         known = self.known(case, judging)
         if known is None:
@@ -107,12 +107,10 @@ class Examining:
         spec = self.jurors.spec(case, judging)
         if spec is None:
             return "unknown"
-        model = asdict(spec)
-        del model["name"], model["revision"], model["gpus"]
         rows = [row.content for row in self._rows]
         labels = [asdict(one) for one in self._labels(judging.rubric)]
         settings = self.jurors.libraries(judging)
-        return digest([model, judging.rubric.digest, rows, labels, settings])[:SHORT]
+        return digest([spec.determining, judging.rubric.digest, rows, labels, settings])[:SHORT]
 
     # ------------------------------------------------------------ the questions
 

@@ -68,8 +68,14 @@ class Judges:
             libraries=self.jurors.libraries(judging),
         )
 
-    def judge(self, case: Case, answered: Answered, progress: Progress) -> Measurement:
+    def judge(self, case: Case, cell: Cell, answered: Answered, progress: Progress) -> Measurement:
         """Ask the judge of every answer, or of every pair in both orders.
+
+        Args:
+            case: whose answers they are.
+            cell: of :meth:`cell`.
+            answered: the answers.
+            progress: told what is done.
 
         Raises:
             AdaptbenchError: the judge cannot be loaded or reached, or leaves more answers without
@@ -87,8 +93,6 @@ class Judges:
                 for pair in zip(answered[0].answers, said, strict=True)
             ]
         self.check(case, seen)
-        cell = self.cell(case, answered)
-        assert cell is not None
         return Measurement(
             cell=cell,
             observations=tuple(seen),

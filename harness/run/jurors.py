@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,25 +111,21 @@ class Jurors:
         where = hashlib.sha256(os.environ.get("OPENAI_BASE_URL", "").encode()).hexdigest()[:8]
         return self.store.folder / ENDPOINTS / f"{slug(name)}-{where}.json"
 
-    def ready(self, case: Case, judging: Judging, progress: Progress) -> bool:
+    def ready(self, case: Case, judging: Judging, progress: Progress) -> None:
         """Probe an endpoint that this process has not asked yet.
-
-        Returns:
-            Whether it was asked just now.
 
         Raises:
             JudgeError: it cannot be reached, or refuses what is asked.
         """
         name = judging.source.reference
         if not judging.remote or name in self._endpoints:
-            return False
+            return
         progress(case.short, 0, 0, "probing the judge")
         endpoint = Endpoint(name, limits_of(self.plan))
         probe = endpoint.probe(judging.rubric)
         self._endpoints[name] = endpoint, probe
         body = {**asdict(probe), "honours": dict(probe.honours)}
         write_atomically(self._probe_file(judging), json.dumps(body, indent=1) + "\n")
-        return True
 
     # ----------------------------------------------------------------- asking
 
@@ -156,10 +152,9 @@ class Jurors:
         """
         self.ready(case, judging, progress)
         log = self._log(case, judging)
-        keys = [digest([[span.text, span.special] for span in spans]) for _, spans in questions]
+        keys = _keys(questions)
         known = {} if again else self._known(log, keys)
-        first = {key: place for place, key in reversed([*enumerate(keys)]) if key not in known}
-        places = sorted(first.values())
+        places = _first(keys, known)
         total, done = len(questions), [len(questions) - len(places)]
 
         def heard(index: int, ruling: Ruling) -> None:
@@ -180,6 +175,12 @@ class Jurors:
             self._ask_here(case, judging, asked, progress, heard)
         return [known[key] for key in keys]
 
+    def waiting(self, case: Case, judging: Judging, questions: Sequence[Question]) -> list[int]:
+        """The places of questions that would have to be asked: equal ones once, none of the log."""
+        keys = _keys(questions)
+        asked_before = self.spec(case, judging) is not None
+        return _first(keys, self._known(self._log(case, judging), keys) if asked_before else {})
+
     def _known(self, log: Rulings, keys: Sequence[str]) -> dict[str, Ruling]:
         """What is known of questions; with --fresh, of what this process asked alone."""
         found: dict[str, Ruling] = {}
@@ -194,9 +195,7 @@ class Jurors:
         spec = self.spec(case, judging)
         if spec is None:
             raise JudgeError(f"--judge={judging.source.name}: was not asked yet")
-        known = asdict(spec)
-        del known["name"], known["revision"], known["gpus"]
-        name = digest([known, judging.rubric.digest, self.libraries(judging)])[:SHORT]
+        name = digest([spec.determining, judging.rubric.digest, self.libraries(judging)])[:SHORT]
         return self._logs.setdefault(name, Rulings(self.store.folder, name))
 
     def _ask_here(
@@ -228,6 +227,16 @@ class Jurors:
         """The judge's name for readers: of an endpoint, with the id that it returned."""
         name, probe = judging.source.name, self.probe(judging) if judging.remote else None
         return name if probe is None or probe.model == name else f"{name} ({probe.model})"
+
+
+def _keys(questions: Sequence[Question]) -> list[str]:
+    """What each question is called in the log."""
+    return [digest([[span.text, span.special] for span in spans]) for _, spans in questions]
+
+
+def _first(keys: Sequence[str], known: Mapping[str, Ruling]) -> list[int]:
+    """The first place of every key that is not known, in order."""
+    return sorted({key: i for i, key in reversed([*enumerate(keys)]) if key not in known}.values())
 
 
 def _together(rows: Sequence[str]) -> list[list[int]]:

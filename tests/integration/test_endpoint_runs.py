@@ -226,6 +226,28 @@ def test_an_endpoint_that_refuses_is_one_line(
     assert KEY not in done.out + done.err
 
 
+def test_a_single_row_is_judged_by_a_judge_that_nobody_could_examine(
+    suites: Run, server: FakeServer, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    one = tmp_path / "one.json"
+    one.write_text(json.dumps([{"id": rows[0]["id"], "output": rows[0]["output"]}]), "utf-8")
+    done = judged(suites, server, str(one), tmp_path, "--metrics=judge", "--limit=1")
+    assert done.status == 0, done.out
+    (group,) = summary(tmp_path)["groups"]
+    assert group["mean"] == 5
+
+
+def test_what_was_judged_counts_against_no_budget(
+    suites: Run, server: FakeServer, answers: str, tmp_path: Path
+) -> None:
+    assert judged(suites, server, answers, tmp_path, "--metrics=judge").status == 0
+    # The cells are gone, and what was said stands in the log.
+    for path in (tmp_path / "results" / "cells").glob("*judged*"):
+        path.unlink()
+    done = judged(suites, server, answers, tmp_path, "--metrics=judge", "--judge-calls=20")
+    assert done.status == 0, done.out + done.err
+
+
 def test_no_address_and_no_key_is_one_line(
     suites: Run, server: FakeServer, answers: str, tmp_path: Path
 ) -> None:
