@@ -1,6 +1,7 @@
 # Two commands are enough: `make bench` runs the main job, `make test` runs the tests.
 # `make gate` measures a small sweep and holds it to results/baseline.json.
 # `make speed` compares the speed of scoring with lm-eval's, on the task's rows.
+# `make gpu` measures on a GPU what only a GPU can settle, and writes docs/gpu.md.
 # PYTHON picks the interpreter of the environment, RESULTS the results directory, ARGS adds flags.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 ARGS ?=
 
-.PHONY: bench test gate speed check format clean
+.PHONY: bench test gate speed gpu check format clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
@@ -26,6 +27,10 @@ gate: $(VENV)/installed
 
 speed: $(VENV)/peers
 	$(BIN)/python -m pytest suites/test_speed.py --results-dir=$(RESULTS) $(ARGS)
+
+# What only a GPU can settle, into docs/gpu.md.
+gpu: $(VENV)/peers
+	$(BIN)/python -m tools.gpu docs/gpu.md
 
 check: $(VENV)/installed
 	$(BIN)/python -m ruff check .

