@@ -75,8 +75,8 @@ def test_every_row_equals_an_independent_computation(results: Path, model: Path)
             answer = [*tokens(rows[score["id"]]["output"]), tokenizer.eos_token_id]
             ids = torch.tensor([[tokenizer.bos_token_id, *tokens(context), *answer]])
             with torch.no_grad():
-                log_probs = network(ids).logits[0].log_softmax(-1)
-            picked = log_probs[-len(answer) - 1 : -1].gather(1, ids[0, -len(answer) :, None])
+                kept = network(ids, logits_to_keep=len(answer) + 1).logits[0, :-1]
+            picked = kept.log_softmax(-1).gather(1, ids[0, -len(answer) :, None])
             assert score["n_tokens"] == len(answer)
             assert score["nll"] == pytest.approx(-picked.sum().item(), rel=3e-6)
 
