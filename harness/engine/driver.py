@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent import futures
 from typing import Any
 
@@ -17,16 +17,15 @@ from harness.engine.identity import identity
 from harness.engine.jobs import Job
 from harness.engine.parcels import pack, unpack
 from harness.engine.slot import Done, Order
-from harness.errors import ModelError, StoreError
+from harness.errors import StoreError
 from harness.records import Measurement
 from harness.results.adapter_files import is_complete
 from harness.results.manifest import EngineRecord, SlotRecord
 from harness.results.store import Store
 from harness.run.bench import Bench
 from harness.run.case import Case
-from harness.run.choice import candidates
 from harness.run.elsewhere import Progress
-from harness.run.given import is_given
+from harness.run.outstanding import missing
 from harness.run.plan import Plan
 
 LOOK_UP = 0.3  # seconds between two updates of the line of progress
@@ -215,32 +214,6 @@ def begin(bench: Bench, cases: Iterable[Case]) -> RayEngine | None:
         engine.stop()
         raise
     return engine
-
-
-def missing(bench: Bench, cases: Iterable[Case]) -> Iterator[tuple[Bench, Case, Cell]]:
-    """What has to be computed so that cases can be measured, and the bench that measures it."""
-    for place, case in _observed(bench, cases):
-        try:
-            cell = place.cell(case)
-        except ModelError:
-            continue  # the case's own test says so
-        if place.known(case, cell) is None:
-            yield place, case, cell
-
-
-def _observed(bench: Bench, cases: Iterable[Case]) -> Iterator[tuple[Bench, Case]]:
-    """What a model has to observe: ratings are of answers, and some decodings are chosen first."""
-    for case in cases:
-        if case.judging is not None:
-            sides = (case.judging.answered, case.judging.other)
-            yield from _observed(bench, [one for one in sides if one is not None])
-        elif case.candidates:
-            yield from ((bench.aside, one) for one in candidates(case))
-            choice = bench.choice(case)
-            if choice is not None:
-                yield bench, choice.of(case)
-        elif not is_given(case):
-            yield bench, case
 
 
 def _model(spec: ModelSpec) -> str:
