@@ -107,6 +107,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except AdaptbenchError as error:
         raise pytest.UsageError(str(error)) from None
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if options.dry_run:
+        workers = _alone(config)
     width = shutil.get_terminal_size().columns
     session = Session(plan, _terminal(config), width, workers)
     if config.getoption("baseline") is not None and not _is_worker(config):
@@ -138,6 +140,14 @@ def _check_workers(config: pytest.Config, options: Options) -> None:
             f"--engine={options.engine}: distributes the run itself; leave out -n (and --tx), and "
             f"name the number of processes with --slots=N"
         )
+
+
+def _alone(config: pytest.Config) -> int:
+    """Keep pytest-xdist from starting workers, and return how many it would have started."""
+    workers = len(getattr(config.option, "tx", None) or ())
+    if workers:
+        config.option.dist, config.option.tx = "no", []
+    return max(1, workers)
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -202,9 +212,16 @@ def _column(reporter: pytest.TerminalReporter | None) -> int:
     return 0 if writer is None else int(writer.width_of_current_line)
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
-    """Say what is going to be measured."""
-    return session_of(config).headline() if any(map(_is_cell, items)) else None
+def pytest_report_collectionfinish(
+    config: pytest.Config, items: list[pytest.Item]
+) -> list[str] | None:
+    """Say what is going to be measured, and about how long that takes."""
+    cases, session = _cases(items), session_of(config)
+    if not cases:
+        return None
+    told = config.option.collectonly or session.plan.options.dry_run
+    estimate = "" if told else session.estimate(cases)
+    return [session.headline(), *([f"adaptbench: {estimate}"] if estimate else [])]
 
 
 def _is_cell(item: pytest.Item) -> bool:
@@ -228,16 +245,22 @@ def _case(item: pytest.Item) -> Case:
     return case
 
 
+def _cases(items: Sequence[pytest.Item]) -> list[Case]:
+    """The cells that items measure, each once."""
+    found = (_case(item) for item in items if _is_cell(item))
+    return list({case.id: case for case in found}.values())
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Before the first cell: a writable results directory, and every model within reach."""
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
         return None
-    cases = [_case(item) for item in session.items if _is_cell(item)]
+    cases, options = _cases(session.items), session_of(session.config).plan.options
     try:
-        if session_of(session.config).plan.options.judge_dry_run:
-            return _dry_run(session.config)
-        session_of(session.config).start(list({case.id: case for case in cases}.values()))
+        if options.judge_dry_run or options.dry_run:
+            return _dry_run(session.config, cases)
+        session_of(session.config).start(cases)
     except AdaptbenchError as error:
         # A worker of xdist has no way to end the run; its cells fail with the same line.
         if not _is_worker(session.config):
@@ -245,12 +268,18 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return None
 
 
-def _dry_run(config: pytest.Config) -> bool:
-    """Say what judging would take, and run no test."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and not _is_worker(config):
+def _dry_run(config: pytest.Config, cases: Sequence[Case]) -> bool:
+    """Say what cells would take, or what judging would, and run no test."""
+    reporter, session = config.pluginmanager.get_plugin("terminalreporter"), session_of(config)
+    if reporter is None or _is_worker(config):
+        return True
+    if session.plan.options.dry_run:
+        reporter.section("adaptbench: what this run would take")
+        for line in session.foretold(cases):
+            reporter.write_line(line)
+    if session.plan.options.judge_dry_run:
         reporter.section("adaptbench: what judging would take")
-        for line in session_of(config).dry_run():
+        for line in session.dry_run():
             reporter.write_line(line)
     return True
 

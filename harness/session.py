@@ -22,6 +22,7 @@ from harness.report.publish import Style, publish
 from harness.results.baseline import check_replaceable, read_baseline, update_baseline
 from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
+from harness.run import forecast_lines
 from harness.run.bench import Bench, Result
 from harness.run.budget import check_budget, estimates, lines
 from harness.run.case import Case
@@ -29,6 +30,7 @@ from harness.run.choice import Choice
 from harness.run.describe import describe
 from harness.run.given import is_given
 from harness.run.jurors import limits_of
+from harness.run.outlook import is_worth_it, outlook
 from harness.run.plan import Plan
 from harness.run.progress import ProgressLine, Remaining
 
@@ -102,8 +104,27 @@ class Session:
 
     def dry_run(self) -> list[str]:
         """What judging would take, in lines; nothing is asked."""
-        self.bench.store.prepare()
         return lines(estimates(self.bench), limits_of(self.plan))
+
+    def foretold(self, selected: Sequence[Case]) -> list[str]:
+        """What measuring these cases would take, in lines; nothing is computed or written.
+
+        Raises:
+            AdaptbenchError: a model or its tokenizer cannot be had.
+        """
+        return forecast_lines.lines(outlook(self.bench, selected))
+
+    def estimate(self, selected: Sequence[Case]) -> str:
+        """The same in a few words; empty where it is little, or cannot be said.
+
+        What is wrong with a model or a prompt is said by the cells that need it.
+        """
+        try:
+            if not is_worth_it(self.bench, selected):
+                return ""
+            return forecast_lines.header(outlook(self.bench, selected))
+        except AdaptbenchError:
+            return ""
 
     def measure(self, case: Case, column: Callable[[], int]) -> Result:
         """Measure a case, showing progress behind column ``column()`` of the terminal.

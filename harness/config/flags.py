@@ -283,6 +283,13 @@ FLAGS: tuple[Flag, ...] = (
         False,
         "say how many calls and tokens judging would take, and measure nothing",
     ),
+    Flag(
+        "dry-run",
+        parse.switch,
+        False,
+        "say how many cells are stored, what the others would take in time and memory on this "
+        "machine, and what would make it shorter; compute nothing",
+    ),
     Flag("limit", parse.integer(1, 10**9), None, "score only the first N test rows", "N"),
     Flag(
         "scorer",
@@ -390,7 +397,7 @@ HELP: dict[str, tuple[str, ...]] = {
         *("judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
     ),
     "results and reports": (
-        *("results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
+        *("dry-run", "results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
     ),
     "many machines": ("engine", "engine-address", "slots", "gpus-per-model"),
     "the gate": ("baseline", "update-baseline", "tolerance", "gate-strict"),

@@ -75,6 +75,7 @@ class Options:
     judge_calls: int | None = None
     judge_tokens: int | None = None
     judge_dry_run: bool = False
+    dry_run: bool = False
     limit: int | None = None
     scorer: str = "fast"
     score_as: tuple[str, ...] = ("trained",)

@@ -10,7 +10,6 @@ from typing import Any
 
 from harness.core import Cell, ModelSpec, digest
 from harness.engine.cluster import Cluster, check_installed, shape_of
-from harness.engine.costs import cell_flops, training_flops
 from harness.engine.crew import Crew, Hire, Member
 from harness.engine.dispatch import Dispatcher, seconds_there
 from harness.engine.identity import identity
@@ -24,6 +23,7 @@ from harness.results.manifest import EngineRecord, SlotRecord
 from harness.results.store import Store
 from harness.run.bench import Bench
 from harness.run.case import Case
+from harness.run.costs import cell_flops, training_flops
 from harness.run.elsewhere import Progress
 from harness.run.outstanding import missing
 from harness.run.plan import Plan

@@ -7,7 +7,7 @@ Tokens are estimated, since an endpoint's tokenizer is not here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,17 +45,22 @@ class Estimate:
 
 def estimates(bench: Bench) -> list[Estimate]:
     """What the cells of a run take that are still to be judged, and examining their judges."""
-    found: list[Estimate] = []
+    return [estimate for _, estimate in of_judging(bench, bench.plan.cases)]
+
+
+def of_judging(bench: Bench, cases: Iterable[Case]) -> list[tuple[Case, Estimate]]:
+    """The same of some cases, each with the case that it is for; an exam with the first."""
+    found: list[tuple[Case, Estimate]] = []
     examined: set[str] = set()
-    for case in bench.plan.cases:
+    for case in cases:
         judging = case.judging
         if judging is None:
             continue
         if judging.rubric.name not in examined:
             examined.add(judging.rubric.name)
-            found.append(_of_exam(bench, case, judging))
+            found.append((case, _of_exam(bench, case, judging)))
         if bench.stored(case) is None:
-            found.append(_of_case(bench, case, judging))
+            found.append((case, _of_case(bench, case, judging)))
     return found
 
 

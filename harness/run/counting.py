@@ -6,13 +6,14 @@ comes before a row's own words has the same length for every row that is shown t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core import Cell, Example, ModelSpec, TrainingSpec
 from harness.models.adapters import read_config
 from harness.models.encoding import Encoder
+from harness.models.sources import Source
 from harness.prompts.rendering import render
 from harness.results.adapter_files import is_complete
 from harness.run import workload
@@ -180,11 +181,7 @@ class Counter:
             work.append((read, counts))
         self._held = _Held()  # the base that was trained on is let go
         ranks = settings.r * shape.layers * 7 * 2 * shape.hidden * 1.5
-        memory = (
-            _loaded(shape, read)
-            + STATES * ranks
-            + 3 * 4.0 * found.logits * shape.vocabulary
-        )
+        memory = _loaded(shape, read) + STATES * ranks + 3 * 4.0 * found.logits * shape.vocabulary
         return Job(
             case.label, case.seed, tuple(work), ((read, 1),), memory, found.largest, training=True
         )
@@ -209,18 +206,15 @@ class Counter:
             more = self._length(encoder, case, examples[0], shown[0]) - plain.contexts[0]
             return Rows(tuple(n + more for n in plain.contexts), plain.answers, plain.shared + more)
         step = max(1, len(examples) // DRAWN)
-        more = [
+        some = [
             self._length(encoder, case, examples[at], shown[at]) - plain.contexts[at]
             for at in range(0, len(examples), step)
         ]
-        longer = sorted(more)
-        contexts = [n + longer[at % len(longer)] for at, n in enumerate(plain.contexts)]
+        contexts = [n + some[at % len(some)] for at, n in enumerate(plain.contexts)]
         return Rows(tuple(contexts), plain.answers)
 
     @staticmethod
-    def _length(
-        encoder: Encoder, case: Case, example: Example, shown: Sequence[Example]
-    ) -> int:
+    def _length(encoder: Encoder, case: Case, example: Example, shown: Sequence[Example]) -> int:
         prompt = render(case.template, example, shown, encoder.chat)
         return len(encoder.encode(prompt, limited=False).context)
 
@@ -241,10 +235,14 @@ class Counter:
 
     def shape(self, place: Bench, case: Case) -> tuple[Path, Shape]:
         """The folder of a model's configuration and tokenizer, and what it says."""
-        name = case.source.reference + str(case.source.revision)
+        return self.shape_of(case.source, lambda: place.folder(case))
+
+    def shape_of(self, source: Source, whole: Callable[[], Path]) -> tuple[Path, Shape]:
+        """The same of a model by its source; ``whole`` fetches all of its files."""
+        name = f"{source.reference} {source.revision}"
         if name not in self._shapes:
-            folder = small_folder(case.source, lambda: place.folder(case))
-            self._shapes[name] = folder, read_shape(f"--model={case.source.name}", folder)
+            folder = small_folder(source, whole)
+            self._shapes[name] = folder, read_shape(f"--model={source.name}", folder)
         return self._shapes[name]
 
     def _use(self, way: Way, folder: Path, shape: Shape, counts: Counts, rows: Rows) -> None:

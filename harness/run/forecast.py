@@ -12,7 +12,7 @@ scored position goes through the output head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -146,12 +146,14 @@ class Machine:
         loading: seconds that loading a base takes, for each way that says which.
         before: bytes that the process has before any model is loaded.
         threads: that compute one product.
+        rough: whether some prices are those of matrix products alone.
     """
 
     prices: Mapping[Way, Prices]
     loading: Mapping[Way, float] = field(default_factory=dict)
     before: float = 0.0
     threads: int = 1
+    rough: bool = False
 
     def seconds(self, job: Job) -> float:
         """What a job takes."""
@@ -171,8 +173,8 @@ class Line:
     Attributes:
         name: the label.
         cells: that are asked for.
-        stored: of these, or equal to one that is computed anyway.
-        seconds: for the rest; None where nothing was measured.
+        stored: of these.
+        seconds: for the rest; None where nothing was measured, 0 where they are others' cells.
     """
 
     name: str
@@ -193,6 +195,7 @@ class Forecast:
         memory: bytes of a process at its peak; None where nothing was measured.
         slots: jobs at a time.
         calls: questions to an endpoint, which take what the endpoint takes.
+        rough: whether it is what matrix products alone take.
     """
 
     lines: tuple[Line, ...]
@@ -202,6 +205,7 @@ class Forecast:
     memory: float | None = None
     slots: int = 1
     calls: int = 0
+    rough: bool = False
 
     @property
     def cells(self) -> int:
@@ -221,11 +225,10 @@ class Forecast:
         """Tokens that go through a model."""
         return sum(counts.tokens for job in self.jobs for _, counts in job.work)
 
-    def without(self, left_out: Iterable[int]) -> float:
-        """Seconds of the jobs but for some, by their places."""
-        gone = set(left_out)
-        rest = [s for place, s in enumerate(self.seconds) if place not in gone]
-        return spread(rest, self.slots)
+    def without(self, left_out: Callable[[Job], bool]) -> float:
+        """Seconds of the jobs but for some."""
+        pairs = zip(self.jobs, self.seconds, strict=True)
+        return spread([seconds for job, seconds in pairs if not left_out(job)], self.slots)
 
 
 def spread(seconds: Sequence[float], slots: int) -> float:
@@ -265,6 +268,7 @@ def forecast(
         None if machine is None else max(map(machine.memory, jobs), default=0.0),
         slots,
         calls,
+        machine is not None and machine.rough,
     )
 
 

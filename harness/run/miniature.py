@@ -7,6 +7,7 @@ dispatching take their time; its weights are made up, its vocabulary is small.
 from __future__ import annotations
 
 import contextlib
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,8 @@ def quantize(model: nn.Module, quantization: str, dtype: str, device: str) -> in
 
 def _packed(module: Any, quantization: str, dtype: str, device: str) -> Any:
     import torch
-    from bitsandbytes import nn as quantized
 
+    quantized: Any = import_module("bitsandbytes.nn")  # which has types for a part of it
     sizes = module.in_features, module.out_features, module.bias is not None
     if quantization == "int8":
         new = quantized.Linear8bitLt(*sizes, has_fp16_weights=False)
@@ -112,8 +113,6 @@ def adapt(model: nn.Module, rank: int) -> nn.Module:
     """Put a LoRA update on every linear layer, to be trained."""
     from peft import LoraConfig, get_peft_model
 
+    config = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with quiet():
-        adapted = get_peft_model(
-            model, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        )
-    return adapted  # type: ignore[no-any-return]
+        return get_peft_model(model, config)

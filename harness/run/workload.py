@@ -156,9 +156,7 @@ def train(training: TrainingSpec, rows: Rows, longest: int | None, device: str) 
         return Training(0, Counts(), 0, 0)
     described = [Row(name, length) for name, length in zip(names, lengths, strict=True)]
     steps = plan_steps(described, parts, settings)
-    batches = [
-        cut for step in steps for one in step.batches for cut in _cut(one, lengths, device)
-    ]
+    batches = [cut for step in steps for one in step.batches for cut in _cut(one, lengths, device)]
     sizes = [len(one) * max(lengths[row] for row in one) for one in batches]
     scored = [sum(rows.answers[row] for row in one) for one in batches]
     counts = sum(
@@ -171,9 +169,7 @@ def train(training: TrainingSpec, rows: Rows, longest: int | None, device: str) 
     return Training(len(steps), counts, max(sizes), max(scored))
 
 
-def _cut(
-    rows: Sequence[int], lengths: Sequence[int], device: str
-) -> Iterable[tuple[int, ...]]:
+def _cut(rows: Sequence[int], lengths: Sequence[int], device: str) -> Iterable[tuple[int, ...]]:
     """A batch as it goes through the model: on CPUs in parts, as collation cuts it."""
     width = max(lengths[row] for row in rows)
     size = len(rows)

@@ -13,13 +13,13 @@ import pytest
 
 from harness.config.options import parse_options
 from harness.core import Adaptation
-from harness.engine.costs import cell_flops, parameters, training_flops
 from harness.engine.identity import identity, refusal
 from harness.engine.parcels import pack, unpack
 from harness.errors import OptionError, StoreError
 from harness.models.sources import Source
 from harness.results.adapter_files import ADAPTER, RECORD, is_complete
 from harness.run.bench import Bench
+from harness.run.costs import cell_flops, parameters, training_flops
 from harness.run.outstanding import missing
 from harness.run.plan import Plan, make_plan
 from tests.builders.tasks import Files
