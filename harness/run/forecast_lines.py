@@ -52,19 +52,19 @@ def _sums(found: Forecast) -> Iterator[str]:
     if not left and not found.jobs:
         yield f"All {_cells(found.cells)} are stored: nothing is left to compute."
         return
-    if found.total is None:
+    if found.total is None and found.jobs:
         yield (
             f"{_cells(left)} to compute, {found.tokens:,.0f} tokens: so little that this machine "
             f"was not measured."
         )
-    else:
+    elif found.total is not None:
         at_once = f", {found.slots} jobs at a time" if found.slots > 1 else ""
         most = "At most " if found.bounded else ""
         took = f"{most}{about(found.total)}"
         yield f"{took[0].upper()}{took[1:]} for {_cells(left)}{at_once}."
     if found.memory:
         each = " each" if found.slots > 1 else ""
-        yield f"Memory at the peak: {memory(found.memory)}{each}."
+        yield f"Memory at the peak: {memory(found.memory)}{each}{_of_gpu(found)}."
     if found.bounded:
         yield (
             "Answers are counted as long as they may be (max_new_tokens); most models end many of "
@@ -127,12 +127,22 @@ def _elsewhere(found: Forecast) -> Iterator[str]:
             f"--engine=ray with {MACHINES} machines like this one: {about(many)}; cores of this "
             f"one are in use already"
         )
-    if any(way.device == "cpu" for job in found.jobs for way, _ in job.work):
+    if "cpu" in _devices(found):
         yield "a GPU (--device=cuda): not measured here; a dry run there says how long"
 
 
+def _of_gpu(found: Forecast) -> str:
+    return ", of the GPU" if "cuda" in _devices(found) else ""
+
+
+def _devices(found: Forecast) -> set[str]:
+    return {way.device for job in found.jobs for way, _ in job.work}
+
+
 def _worth(found: Forecast, seconds: float) -> bool:
-    return found.total is not None and seconds <= (1 - WORTH) * found.total
+    """Whether so many seconds are less by more than rounding hides."""
+    total = found.total or 0.0
+    return seconds <= (1 - WORTH) * total and about(seconds) != about(total)
 
 
 def about(seconds: float) -> str:
@@ -143,7 +153,7 @@ def about(seconds: float) -> str:
         return f"about {_to(seconds, 10)} s"
     minutes = seconds / 60
     if minutes < 57.5:
-        return f"about {_to(minutes, 1 if minutes < 10 else 5)} min"
+        return f"about {_to(minutes, 1 if minutes < 15 else 5)} min"
     hours = minutes / 60
     if hours < 10:
         return f"about {_to(2 * hours, 1) / 2:g} h"

@@ -11,13 +11,14 @@ from harness.core import Cell
 from harness.models.fingerprint import cuda_device_count
 from harness.run.bench import Bench
 from harness.run.budget import REPLY, Estimate, of_judging
-from harness.run.capability import Usual, measure
+from harness.run.capability import measure
 from harness.run.case import Case
 from harness.run.costs import cell_flops, training_flops
 from harness.run.counting import Counter
 from harness.run.forecast import Counts, Forecast, Job, Way, flops, forecast
 from harness.run.given import is_given
 from harness.run.outstanding import missing
+from harness.run.prices import Usual
 from harness.run.workload import batch
 
 PART = 512  # tokens of a judge's questions that go through it together

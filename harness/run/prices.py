@@ -1,0 +1,243 @@
+"""The prices of reading, training and writing, from timing a model of one or two layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core import DecodingSpec
+from harness.run.forecast import Prices, Way
+from harness.run.shape import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TOKENS = {"cpu": 320, "cuda": 1 << 13}  # of the larger batch
+WEIGHTS = 1 << 25  # of an output head that is timed; of a larger one a part is
+POSITIONS = 64  # that the output head is timed with
+VALUE = 0.01  # of what is multiplied: the time of a product does not depend on it
+Mean = Callable[[Callable[[], object]], float]  # seconds of a call, in the mean
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the work of one way usually looks like.
+
+    Attributes:
+        folder: with the model's configuration.
+        shape: of the model.
+        tokens: of a batch.
+        width: tokens of a row, without what is shared.
+        before: shared tokens before it.
+    """
+
+    folder: Path
+    shape: Shape
+    tokens: float
+    width: float
+    before: float
+
+
+def _sizes(way: Way, usual: Usual) -> tuple[int, int, int]:
+    """Rows and width of the larger batch, and the width of a single, shorter row."""
+    most = TOKENS[way.device]
+    width = max(8, min(most, round(usual.width)))
+    rows = max(1, round(min(most, usual.tokens) / width))
+    return rows, width, max(4, width // 4)
+
+
+def of_reading(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
+    """Of forwards of many tokens.
+
+    n tokens in rows of width w, after P others, take call + n · token + n · (P + w / 2) · pair.
+    """
+    from harness.models.attention import short_row_attention
+
+    rows, width, short = _sizes(way, usual)
+    before = max(64, min(1024, round(usual.before), 4 * TOKENS[way.device]))
+    with short_row_attention(model):
+        small = mean(_forward(model, 1, short))
+        large = mean(_forward(model, rows, width))
+        after = mean(_after(model, rows, width, before))
+    tokens = rows * width
+    pair = max(0.0, (after - large) / (tokens * before))
+    own = large - tokens * width / 2 * pair, small - short * short / 2 * pair
+    token = max((own[0] - own[1]) / max(1, tokens - short), 0.3 * own[0] / tokens)
+    call = max(0.0, own[0] - tokens * token)
+    return Prices(
+        call * scale,
+        token * scale,
+        pair * scale,
+        _head(mean, way, usual.shape, POSITIONS, _losses),
+    )
+
+
+def _forward(model: nn.Module, rows: int, width: int) -> Callable[[], object]:
+    import torch
+
+    ids = torch.ones((rows, width), dtype=torch.long, device=model.device)
+    return lambda: model(input_ids=ids, use_cache=False)
+
+
+def _after(model: nn.Module, rows: int, width: int, before: int) -> Callable[[], object]:
+    """A forward of rows after tokens that they share; where none can be, of rows that are whole."""
+    import torch
+
+    from harness.models.attention import is_possible
+    from harness.scoring.prefix import SharedPrefix
+
+    ids = torch.ones((rows, width), dtype=torch.long, device=model.device)
+    try:
+        shared = (1,) * before
+        prefix = SharedPrefix(model, shared, before + width, is_possible(model))
+
+        def call() -> object:
+            return model(input_ids=ids, past_key_values=prefix.cache(rows), use_cache=True)
+
+        call()
+    except Exception:  # a family's own code, handed a cache it may not know
+        return _forward(model, rows, width)
+    return call
+
+
+def _head(
+    mean: Mean,
+    way: Way,
+    shape: Shape,
+    positions: int,
+    then: Callable[[Tensor], object],
+) -> float:
+    """Seconds of one position's logits, and of what is done with them."""
+    import torch
+
+    vocabulary = min(shape.vocabulary, max(1024, WEIGHTS // shape.hidden))
+    dtype, device = getattr(torch, way.dtype), way.device
+    weight = torch.full((vocabulary, shape.hidden), VALUE, dtype=dtype, device=device)
+    hidden = torch.full((positions, shape.hidden), VALUE, dtype=dtype, device=device)
+    seconds = mean(lambda: then(torch.nn.functional.linear(hidden, weight)))
+    return seconds / positions * shape.vocabulary / vocabulary
+
+
+def _losses(logits: Tensor) -> object:
+    """What scoring does with logits: a log-softmax whose sum is taken in float64."""
+    import torch
+
+    values = logits.float()
+    values = values - values.amax(dim=-1, keepdim=True)
+    return values.exp_().sum(dim=-1, dtype=torch.float64).log()
+
+
+def of_training(mean: Mean, way: Way, usual: Usual, model: Any, scale: float) -> Prices:
+    """Of forwards with their backward passes."""
+    import torch
+
+    from harness.models.attention import short_row_attention
+
+    rows, width, short = _sizes(way, usual)
+    if way.recomputed:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    model.train()
+    with short_row_attention(model, training=True):
+        small = mean(lambda: _loss(model, 1, short).backward())
+        large = mean(lambda: _loss(model, rows, width).backward())
+        saved = _saved(model, rows, width)
+    tokens = rows * width
+    token = max((large - small) / max(1, tokens - short), 0.3 * large / tokens)
+    call = max(0.0, large - tokens * token)
+
+    def head(logits: Tensor) -> object:
+        targets = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        logits.requires_grad_()
+        torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum").backward()
+        return logits.grad
+
+    position = _head(mean, way, usual.shape, POSITIONS, head)
+    products = _head(mean, way, usual.shape, POSITIONS, lambda logits: None)  # of the backward pass
+    return Prices(
+        call * scale,
+        token * scale,
+        0.0,
+        position + products,
+        saved=saved * scale / tokens,
+    )
+
+
+def _loss(model: nn.Module, rows: int, width: int) -> Tensor:
+    import torch
+
+    from harness.scoring.losses import IGNORED, mean_loss
+
+    ids = torch.ones((rows, width), dtype=torch.long, device=model.device)
+    labels = ids.clone()
+    labels[:, : width // 2] = IGNORED
+    return mean_loss(model, ids, labels, rows * (width - width // 2))
+
+
+def _saved(model: nn.Module, rows: int, width: int) -> float:
+    """Bytes that a forward keeps for the backward pass, weights left out."""
+    import torch
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    found: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = _loss(model, rows, width)
+    del loss
+    return float(sum(found.values()))
+
+
+def of_writing(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
+    """Of writing one token of each row at a time."""
+    import torch
+
+    shape, decoding = usual.shape, way.decoding or DecodingSpec()
+    count = max(1, round(usual.tokens))
+    few = max(1, count // 4)
+    small = mean(_forward(model, few, 1))
+    large = mean(_forward(model, count, 1)) if count > few else small
+    token = max(0.0, (large - small) / max(1, count - few))
+    call = max(0.0, large - count * token)
+    dtype, device = getattr(torch, way.dtype), way.device
+    keys, heads = max(16, round(usual.before)), max(1, shape.keys // 64)
+    some = max(1, min(count, (1 << 22) // (keys * heads * 64)))
+    stored = torch.full((some * heads, keys, 64), VALUE, dtype=dtype, device=device)
+    query = stored[:, : max(1, shape.attention // max(1, shape.keys)), :].contiguous()
+
+    def attend() -> object:
+        scores = torch.bmm(query, stored.transpose(1, 2)).float()
+        return torch.bmm(scores.softmax(-1).to(dtype), stored)
+
+    order = torch.arange(some * heads, device=device)
+    pair = mean(attend) / (some * keys)
+    copied = mean(lambda: stored.index_select(0, order)) / stored.nbytes
+    return Prices(
+        call * scale,
+        token * scale,
+        pair * shape.layers,
+        _head(mean, way, shape, count, _chooser(decoding)),
+        copied if decoding.num_beams > 1 else 0.0,
+    )
+
+
+def _chooser(decoding: DecodingSpec) -> Callable[[Tensor], object]:
+    """What writing does with the logits of every row."""
+    from harness.generation.sampling import choose
+
+    def beams(logits: Tensor) -> object:
+        return logits.log_softmax(-1).topk(min(logits.shape[-1], 2 * decoding.num_beams), dim=-1)
+
+    def one(logits: Tensor) -> object:
+        nothing: Sequence[Sequence[int]] = [()] * len(logits)
+        plain = replace(decoding, repetition_penalty=1.0, no_repeat_ngram_size=0, min_new_tokens=0)
+        return choose(logits.float(), nothing, plain, [0], [0] * len(logits))
+
+    return beams if decoding.num_beams > 1 else one
