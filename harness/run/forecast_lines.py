@@ -50,7 +50,7 @@ def _time(line: Line) -> str:
 def _sums(found: Forecast) -> Iterator[str]:
     left = found.cells - found.stored
     if not left and not found.jobs:
-        yield f"All {_cells(found.cells)} are stored: nothing is left to compute."
+        yield f"Nothing is left to compute: {_cells(found.cells)}, {found.stored} stored."
         return
     if found.total is None and found.jobs:
         yield (

@@ -29,7 +29,7 @@ def outlook(
     bench: Bench,
     cases: Sequence[Case],
     clock: Callable[[], float] = time.perf_counter,
-    least: float = SMALL,
+    least: float | None = None,
 ) -> Forecast:
     """Say what measuring some cases is going to take; nothing is computed or stored.
 
@@ -58,18 +58,18 @@ def outlook(
     asked = [(case.label, _is_left(bench, case, known, judged)) for case in cases]
     slots = slots_of(bench)
     machine = None
-    if jobs and _flops(counter, list(jobs.values())) >= least:
+    if jobs and _flops(counter, list(jobs.values())) >= (SMALL if least is None else least):
         with _threads(slots if bench.plan.options.engine == "ray" else 1):
             machine = measure(counter.usual, clock)
     return forecast(asked, list(jobs.values()), machine, slots, calls)
 
 
-def is_worth_it(bench: Bench, cases: Sequence[Case], least: float = SMALL) -> bool:
+def is_worth_it(bench: Bench, cases: Sequence[Case], least: float | None = None) -> bool:
     """Whether what is left is so much that it should be foretold, by the size of files and texts.
 
     No tokenizer is loaded for that.
     """
-    total = 0.0
+    total, enough = 0.0, SMALL if least is None else least
     seen: set[str] = set()
     for place, case, cell in missing(bench, cases, _Known(bench)):
         if cell.key in seen:
@@ -80,7 +80,7 @@ def is_worth_it(bench: Bench, cases: Sequence[Case], least: float = SMALL) -> bo
         if digest is not None and digest not in seen:
             seen.add(digest)
             total += training_flops(case)
-        if total >= least:
+        if total >= enough:
             return True
     return False
 
