@@ -198,8 +198,8 @@ def compare(
     Args:
         settings: what ``--set`` says, by key: ``{"qlora.max_steps": 10}``.
         progress: whether stderr says what is being measured.
-        flags: every flag of ``adaptbench run`` but the gate's, by its name with ``_`` for ``-``: a
-            text, a number, a path, True, or a list of these.
+        flags: every flag of ``adaptbench run`` but the gate's and the dry runs', by its name with
+            ``_`` for ``-``: a text, a number, a path, True, or a list of these.
 
     Raises:
         OptionError: one line naming the argument, the value found and what would be right.
@@ -229,6 +229,10 @@ def _options(flags: Mapping[str, object], settings: Mapping[str, object]) -> Opt
     texts: dict[str, object] = {name: _plain(value) for name, value in flags.items()}
     texts["set"] = [f"{key}={_toml(value)}" for key, value in settings.items()]
     options = parse_options(texts, read_pyproject(Path("pyproject.toml").absolute()))
+    for name in ("dry_run", "judge_dry_run"):
+        if getattr(options, name):
+            flag = BY_FIELD[name].name
+            raise OptionError(f"compare({name}=…): measures; adaptbench run --{flag} says only")
     return replace(options, baseline=None)
 
 

@@ -374,7 +374,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     config, state = session.config, session_of(session.config)
     state.finish()
-    asked = config.getoption("baseline") is not None and not config.option.collectonly
+    only_told = config.option.collectonly or state.plan.options.dry_run
+    asked = config.getoption("baseline") is not None and not only_told
     if asked and not state.active:
         state.gate_trouble = "--baseline: nothing was compared, because no cell was measured"
     if state.gate is not None:

@@ -7,6 +7,7 @@ dispatching take their time; its weights are made up, its vocabulary is small.
 from __future__ import annotations
 
 import contextlib
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ def quantize(model: nn.Module, quantization: str, dtype: str, device: str) -> in
 
     if quantization not in (*FOUR_BIT, "int8"):
         return 0
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     head, count = model.get_output_embeddings(), 0
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):

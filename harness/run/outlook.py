@@ -82,7 +82,9 @@ def is_worth_it(bench: Bench, cases: Sequence[Case], least: float | None = None)
             total += training_flops(case)
         if total >= enough:
             return True
-    return False
+    # A judge here reads every answer.
+    local = (case for case in cases if case.judging is not None and not case.judging.remote)
+    return any(bench.stored(case) is None for case in local)
 
 
 class _Known:

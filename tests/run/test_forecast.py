@@ -384,6 +384,19 @@ def test_a_dry_run_says_what_is_stored(suites: Run, tmp_path: Path) -> None:
     assert sorted(path for path in (tmp_path / "results").rglob("*")) == before
 
 
+def test_dry_runs_of_cells_and_of_judges_stand_beside_each_other(
+    suites: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    judged = ("--strategy=zeroshot", "--metrics=judge", f"--judge={tiny_model}")
+    done = suites(*judged, "--dry-run", "--judge-dry-run")
+    assert done.status == 0, done.out + done.err
+    assert "what this run would take" in done.out
+    assert "what judging would take" in done.out
+    # Its answers, and what a judge says of them.
+    assert ["zeroshot", "2", "0", "2", "–"] in [line.split() for line in done.lines]
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_dry_run_is_of_the_selected_cells(suites: Run) -> None:
     done = suites(*SWEEP, "--dry-run", "-k", "k02")
     assert done.status == 0
@@ -396,6 +409,23 @@ def test_a_dry_run_starts_no_workers(suites: Run, tmp_path: Path) -> None:
     assert done.status == 0, done.out + done.err
     assert "fewshot-random-k02" in done.out
     assert "workers" not in done.out
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_baseline_is_not_compared_with_what_was_not_measured(suites: Run, tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    done = suites("--strategy=zeroshot", "--dry-run", f"--baseline={baseline}", "--update-baseline")
+    assert done.status == 0, done.out + done.err
+    assert not baseline.exists()
+
+
+def test_a_script_is_told_that_it_measures(flags: dict[str, Any], tmp_path: Path) -> None:
+    from adaptbench import OptionError, compare
+
+    with pytest.raises(
+        OptionError, match=r"compare\(dry_run=…\): measures; adaptbench run --dry-run"
+    ):
+        compare(**flags, dry_run=True)
     assert not (tmp_path / "results").exists()
 
 
