@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.core import DecodingSpec
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 TOKENS = {"cpu": 320, "cuda": 1 << 13}  # of the larger batch
 WEIGHTS = 1 << 25  # of an output head that is timed; of a larger one a part is
+KEYS = 1 << 26  # bytes of keys and values that are gone through, more than a cache holds
 POSITIONS = 64  # that the output head is timed with
 VALUE = 0.01  # of what is multiplied: the time of a product does not depend on it
 Mean = Callable[[Callable[[], object]], float]  # seconds of a call, in the mean
@@ -197,8 +199,6 @@ def _saved(model: nn.Module, rows: int, width: int) -> float:
 
 def of_writing(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
     """Of writing one token of each row at a time."""
-    import torch
-
     shape, decoding = usual.shape, way.decoding or DecodingSpec()
     count = max(1, round(usual.tokens))
     few = max(1, count // 4)
@@ -206,26 +206,50 @@ def of_writing(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: floa
     large = mean(_forward(model, count, 1)) if count > few else small
     token = max(0.0, (large - small) / max(1, count - few))
     call = max(0.0, large - count * token)
-    dtype, device = getattr(torch, way.dtype), way.device
-    keys, heads = max(16, round(usual.before)), max(1, shape.keys // 64)
-    some = max(1, min(count, (1 << 22) // (keys * heads * 64)))
-    stored = torch.full((some * heads, keys, 64), VALUE, dtype=dtype, device=device)
-    query = stored[:, : max(1, shape.attention // max(1, shape.keys)), :].contiguous()
-
-    def attend() -> object:
-        scores = torch.bmm(query, stored.transpose(1, 2)).float()
-        return torch.bmm(scores.softmax(-1).to(dtype), stored)
-
-    order = torch.arange(some * heads, device=device)
-    pair = mean(attend) / (some * keys)
-    copied = mean(lambda: stored.index_select(0, order)) / stored.nbytes
+    pair, copied = _of_keys(mean, way, usual, count)
     return Prices(
         call * scale,
         token * scale,
         pair * shape.layers,
         _head(mean, way, shape, count, _chooser(decoding)),
-        copied if decoding.num_beams > 1 else 0.0,
+        copied,
     )
+
+
+def _of_keys(mean: Mean, way: Way, usual: Usual, count: int) -> tuple[float, float]:
+    """Seconds of a query and a key in one layer, and of a byte that beams move.
+
+    The keys of several layers are gone through in turn, so many that no cache holds them.
+    """
+    import torch
+
+    from harness.generation.caches import keep_rows
+
+    dtype, size = getattr(torch, way.dtype), 64
+    columns, heads = max(16, round(usual.before)), max(1, usual.shape.keys // size)
+    groups = max(1, usual.shape.attention // max(1, usual.shape.keys))
+    most = KEYS // (2 * columns * heads * size * dtype.itemsize)
+    rows = max(1, min(count, most))
+    layers = [
+        SimpleNamespace(layout=None, offset=0, length=columns, keys=memory, values=memory.clone())
+        for memory in (
+            torch.full((rows, heads, columns, size), VALUE, dtype=dtype, device=way.device)
+            for _ in range(max(1, min(usual.shape.layers, most // rows)))
+        )
+    ]
+    query = torch.full((rows * heads, groups, size), VALUE, dtype=dtype, device=way.device)
+
+    def attend() -> None:
+        for layer in layers:
+            scores = torch.bmm(query, layer.keys.flatten(0, 1).transpose(1, 2)).float()
+            torch.bmm(scores.softmax(-1).to(dtype), layer.values.flatten(0, 1))
+
+    order, past = torch.arange(rows, device=way.device), SimpleNamespace(layers=layers)
+    pair = mean(attend) / (len(layers) * rows * columns)
+    if not way.decoding or way.decoding.num_beams == 1:
+        return pair, 0.0
+    moved = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    return pair, mean(lambda: keep_rows(past, order)) / moved
 
 
 def _chooser(decoding: DecodingSpec) -> Callable[[Tensor], object]:
