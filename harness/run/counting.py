@@ -29,8 +29,8 @@ from harness.scoring.batches import common_prefix
 DRAWN = 8  # rows that are encoded where each has demonstrations of its own
 STATES = 16  # bytes of a trained weight: itself, its gradient, and what the optimizer keeps
 AGAIN = 8  # rows that are written alone, to compare, in half precision
-# What allocators leave in holes: of a training run's activations, for each byte that is kept, and
-# of quantizing, for each byte of the files. Measured with glibc, on SmolLM2-135M in NF4.
+# What allocators leave in holes: of activations that training keeps and of keys that beams move, for
+# each byte, and of quantizing, for each byte of the files. Measured with glibc, on SmolLM2-135M.
 HOLES = 1.6
 PACKING = 0.5
 
@@ -134,10 +134,12 @@ class Counter:
             counts += Counts(alone, alone, alone * max(rows.contexts), alone)
         self._use(read, folder, shape, found.read.counts, rows)
         self._use(write, folder, shape, counts, rows)
+        # Beams move their keys at every step, into memory of other sizes.
+        kept = found.kept * (1 + HOLES if decoding.num_beams > 1 else 1)
         memory = (
             _loaded(shape, read)
             + (shape.weights("none", "float32") if read.quantization != "none" else 0.0)
-            + max(found.kept, workload.layer_bytes(found.read.width, shape, read.dtype))
+            + max(kept, workload.layer_bytes(found.read.width, shape, read.dtype))
             + 3 * 4.0 * found.rows * shape.vocabulary
         )
         work = ((read, found.read.counts), (write, counts))
