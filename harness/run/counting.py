@@ -29,8 +29,8 @@ from harness.scoring.batches import common_prefix
 DRAWN = 8  # rows that are encoded where each has demonstrations of its own
 STATES = 16  # bytes of a trained weight: itself, its gradient, and what the optimizer keeps
 AGAIN = 8  # rows that are written alone, to compare, in half precision
-# What allocators leave in holes: of activations that training keeps and of keys that beams move, for
-# each byte, and of quantizing, for each byte of the files. Measured with glibc, on SmolLM2-135M.
+# What allocators leave in holes: for each byte of activations that training keeps and of keys that
+# beams move, and of files that are quantized. Measured with glibc, on SmolLM2-135M.
 HOLES = 1.6
 PACKING = 0.5
 
