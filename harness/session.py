@@ -30,7 +30,7 @@ from harness.run.choice import Choice
 from harness.run.describe import describe
 from harness.run.given import is_given
 from harness.run.jurors import limits_of
-from harness.run.outlook import is_worth_it, outlook
+from harness.run.outlook import by_case, is_worth_it, outlook
 from harness.run.plan import Plan
 from harness.run.progress import ProgressLine, Remaining
 
@@ -73,6 +73,7 @@ class Session:
         self._engine: RayEngine | None = None
         self._rounds = [{case.id for case in cases} for cases in plan.rounds]
         self._reported = time.monotonic()
+        self._shares: dict[str, float] = {}  # what each cell takes, where that was estimated
         self.remaining = Remaining({case.id: 1.0 for case in plan.cases})
 
     def start(self, selected: Sequence[Case] | None = None) -> None:
@@ -96,7 +97,7 @@ class Session:
         if selected is not None:
             ids = {case.id for case in selected}
             self._rounds = [some & ids for some in self._rounds if some & ids]
-            self.remaining = Remaining(dict.fromkeys(ids, 1.0))
+            self.remaining = Remaining(self._shares or dict.fromkeys(ids, 1.0))
         if self.plan.options.engine == "ray":
             from harness.engine.driver import begin
 
@@ -122,7 +123,9 @@ class Session:
         try:
             if not is_worth_it(self.bench, selected):
                 return ""
-            return forecast_lines.header(outlook(self.bench, selected))
+            found = outlook(self.bench, selected)
+            self._shares = by_case(self.bench, selected, found)
+            return forecast_lines.header(found)
         except AdaptbenchError:
             return ""
 

@@ -124,6 +124,7 @@ class Job:
         bounded: whether it may take less, because answers may end before their limit.
         training: whether it trains an adapter.
         k: demonstrations before each row.
+        key: of the cell, or of the adapter.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Job:
     bounded: bool = False
     training: bool = False
     k: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,11 @@ class Forecast:
     def tokens(self) -> float:
         """Tokens that go through a model."""
         return sum(counts.tokens for job in self.jobs for _, counts in job.work)
+
+    @property
+    def by_key(self) -> dict[str, float]:
+        """Seconds of every job, by its key; empty where nothing was measured."""
+        return dict(zip([job.key for job in self.jobs], self.seconds, strict=False))
 
     def without(self, left_out: Callable[[Job], bool]) -> float:
         """Seconds of the jobs but for some."""

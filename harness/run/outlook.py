@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from harness.core import Cell
 from harness.models.fingerprint import cuda_device_count
@@ -22,7 +23,8 @@ from harness.run.prices import Usual
 from harness.run.workload import batch
 
 PART = 512  # tokens of a judge's questions that go through it together
-SMALL = 2e12  # FLOPs, some ten seconds of a processor's core: less is not worth a measurement
+SMALL = 1e12  # FLOPs, some ten seconds of a processor's core: less is not worth a measurement
+ROUGH = 4  # by so much more may be to compute than the size of texts and files suggests
 
 
 def outlook(
@@ -61,7 +63,24 @@ def outlook(
     if jobs and _flops(counter, list(jobs.values())) >= (SMALL if least is None else least):
         with _threads(slots if bench.plan.options.engine == "ray" else 1):
             machine = measure(counter.usual, clock)
-    return forecast(asked, list(jobs.values()), machine, slots, calls)
+    return forecast(
+        asked, [replace(job, key=key) for key, job in jobs.items()], machine, slots, calls
+    )
+
+
+def by_case(bench: Bench, cases: Sequence[Case], found: Forecast) -> dict[str, float]:
+    """Seconds that each case takes, by its id: an adapter's with the first case that needs it.
+
+    Empty where nothing was measured.
+    """
+    left, shares = found.by_key, {}
+    for case in cases if left else ():
+        keys = [f"judging {case.id}"]
+        if case.judging is None and not case.candidates and not is_given(case):
+            cell = bench.cell(case)
+            keys = [cell.training_digest or "", cell.key]
+        shares[case.id] = sum(left.pop(key, 0.0) for key in keys)
+    return shares
 
 
 def is_worth_it(bench: Bench, cases: Sequence[Case], least: float | None = None) -> bool:
@@ -69,7 +88,7 @@ def is_worth_it(bench: Bench, cases: Sequence[Case], least: float | None = None)
 
     No tokenizer is loaded for that.
     """
-    total, enough = 0.0, SMALL if least is None else least
+    total, enough = 0.0, (SMALL if least is None else least) / ROUGH
     seen: set[str] = set()
     for place, case, cell in missing(bench, cases, _Known(bench)):
         if cell.key in seen:

@@ -458,6 +458,22 @@ def test_a_long_run_has_its_estimate_in_the_header(
     assert line.endswith(" GiB of memory")
 
 
+def test_what_is_left_is_told_by_what_each_cell_takes(
+    flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "SMALL", 0.0)
+    more = {"strategy": "zeroshot,fewshot", "k": "1", "select": "random,bidirectional"}
+    session = Session(make_plan(parse_options({**flags, **more, "seeds": "0"})))
+    bench, cases = session.bench, session.plan.cases
+    bench.measure(cases[0])
+    assert session.estimate(cases)
+    session.start(cases)
+    zero, first, second = (session.remaining.work[case.id] for case in cases)
+    # Zero-shot is stored; both selections draw the same row, so that one cell is computed.
+    assert zero == second == 0
+    assert first > 0
+
+
 def test_slots_share_the_time_and_the_cores(
     flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
