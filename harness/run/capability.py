@@ -65,19 +65,23 @@ def measure(
 
 @dataclass(frozen=True)
 class _Timer:
-    """Takes the mean time of a call, as often as its share of the seconds allows."""
+    """Takes the mean times of calls, as often as their share of the seconds allows."""
 
     clock: Clock
     slot: float
 
-    def mean(self, call: Callable[[], object]) -> float:
-        self._once(call)  # what is made at first use does not count
-        began, count = self.clock(), 0
-        started = time.perf_counter()
-        while not count or time.perf_counter() - started < self.slot:
-            self._once(call)
-            count += 1
-        return (self.clock() - began) / count
+    def means(self, *calls: Callable[[], object]) -> list[float]:
+        """Of several calls, which take turns: what else the machine does slows all of them."""
+        for call in calls:
+            self._once(call)  # what is made at first use does not count
+        spent, rounds, started = [0.0] * len(calls), 0, time.perf_counter()
+        while not rounds or time.perf_counter() - started < self.slot * len(calls):
+            for place, call in enumerate(calls):
+                began = self.clock()
+                self._once(call)
+                spent[place] += self.clock() - began
+            rounds += 1
+        return [seconds / rounds for seconds in spent]
 
     def _once(self, call: Callable[[], object]) -> None:
         import torch
@@ -103,12 +107,12 @@ def _of_way(timer: _Timer, way: Way, usual: Usual) -> tuple[Prices, float]:
         model = adapt(model, way.rank)
     scale = shape.layers / layers
     if way.kind == "train":
-        return of_training(timer.mean, way, usual, model, scale), packing
+        return of_training(timer.means, way, usual, model, scale), packing
     model.requires_grad_(False)
     with torch.inference_mode():
         if way.kind == "write":
-            return of_writing(timer.mean, way, usual, model, scale), packing
-        return of_reading(timer.mean, way, usual, model, scale), packing
+            return of_writing(timer.means, way, usual, model, scale), packing
+        return of_reading(timer.means, way, usual, model, scale), packing
 
 
 def _of_products(timer: _Timer, way: Way, usual: Usual) -> Prices:
@@ -120,7 +124,7 @@ def _of_products(timer: _Timer, way: Way, usual: Usual) -> Prices:
     weight = torch.full((columns, shape.hidden), VALUE, dtype=dtype, device=device)
     rows = max(1, round(min(usual.tokens, TOKENS[device])))
     states = torch.full((rows, shape.hidden), VALUE, dtype=dtype, device=device)
-    one = timer.mean(lambda: torch.nn.functional.linear(states, weight))
+    (one,) = timer.means(lambda: torch.nn.functional.linear(states, weight))
     flop = one / (2.0 * rows * columns * shape.hidden)
     each = 2 if way.kind == "train" else 1  # the products of a frozen base's backward pass
     call = one * shape.linear / (columns * shape.hidden) if way.kind == "write" else 0.0

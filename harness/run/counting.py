@@ -104,13 +104,12 @@ class Counter:
             self._held.checked = rows.prefix
             counts += workload.checks(rows)
         self._use(read, folder, shape, counts, rows)
-        memory = (
-            _loaded(shape, read)
-            + workload.layer_bytes(found.width, shape, read.dtype)
-            + workload.logits_bytes(found.logits, shape, read.dtype, case.device)
-            + found.kept * shape.kept(read.dtype)
-        )
-        return Job(case.label, case.seed, ((read, counts),), loads, memory, k=cell.k)
+        memory = _loaded(shape, read) + found.kept * shape.kept(read.dtype)
+        each = workload.layer_bytes(found.width, shape, read.dtype)
+        each += workload.logits_bytes(found.logits, shape, read.dtype, case.device)
+        batches = found.batches if case.device == "cpu" else 1
+        work = ((read, counts),)
+        return Job(case.label, case.seed, work, loads, memory, each, batches, k=cell.k)
 
     def _answers(
         self,
@@ -193,7 +192,7 @@ class Counter:
             kept *= HOLES
             memory += PACKING * (shape.file or 0) if read.quantization != "none" else 0.0
         loads = ((read, 1),)
-        return Job(case.label, case.seed, tuple(work), loads, memory, kept, training=True)
+        return Job(case.label, case.seed, tuple(work), loads, memory, kept=kept, training=True)
 
     def _evaluated(
         self, place: Bench, case: Case, training: TrainingSpec, encoder: Encoder

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.core import DecodingSpec
+from harness.scoring.queue import MOST
 
 Kind = Literal["read", "train", "write"]
 
@@ -120,6 +121,7 @@ class Job:
         work: counts of every way that it takes.
         loads: how often a base is loaded: (a way that says which, times).
         memory: bytes at its peak, without what the process has before.
+        each: bytes of each of ``batches`` batches that cores compute side by side.
         kept: tokens of a training batch, of each of which the way's ``saved`` bytes are kept too.
         bounded: whether it may take less, because answers may end before their limit.
         training: whether it trains an adapter.
@@ -132,6 +134,8 @@ class Job:
     work: tuple[tuple[Way, Counts], ...]
     loads: tuple[tuple[Way, int], ...] = ()
     memory: float = 0.0
+    each: float = 0.0
+    batches: int = 1
     kept: float = 0.0
     bounded: bool = False
     training: bool = False
@@ -165,7 +169,8 @@ class Machine:
     def memory(self, job: Job) -> float:
         """What a job needs at its peak, in bytes."""
         saved = max((self.prices[way].saved for way, _ in job.work), default=0.0)
-        return self.before + job.memory + job.kept * saved
+        batches = job.each * max(1, min(self.threads, job.batches, MOST))
+        return self.before + job.memory + batches + job.kept * saved
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 TOKENS = {"cpu": 320, "cuda": 1 << 13}  # of the larger batch
 WEIGHTS = 1 << 25  # of an output head that is timed; of a larger one a part is
 KEYS = 1 << 26  # bytes of keys and values that are gone through, more than a cache holds
+SEEN = 1024  # keys before the rows with which a pair is timed
 POSITIONS = 64  # that the output head is timed with
 VALUE = 0.01  # of what is multiplied: the time of a product does not depend on it
-Mean = Callable[[Callable[[], object]], float]  # seconds of a call, in the mean
+Means = Callable[..., list[float]]  # calls → the seconds of each, in the mean
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def _sizes(way: Way, usual: Usual) -> tuple[int, int, int]:
     return rows, width, max(4, width // 4)
 
 
-def of_reading(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
+def of_reading(mean: Means, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
     """Of forwards of many tokens.
 
     n tokens in rows of width w, after P others, take call + n · token + n · (P + w / 2) · pair.
@@ -58,13 +60,21 @@ def of_reading(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: floa
     from harness.models.attention import short_row_attention
 
     rows, width, short = _sizes(way, usual)
-    before = max(64, min(1024, round(usual.before), 4 * TOKENS[way.device]))
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or SEEN
+    before = max(1, min(SEEN, longest - width))
+    workers = _workers(way)
+    calls = (
+        _forward(model, 1, short),
+        _forward(model, rows, width),
+        _after(model, rows, width, before),
+    )
     with short_row_attention(model):
-        small = mean(_forward(model, 1, short))
-        large = mean(_forward(model, rows, width))
-        after = mean(_after(model, rows, width, before))
+        found = mean(*(_side_by_side(call, workers) for call in calls))
+    small, large, after = (seconds / workers for seconds in found)
     tokens = rows * width
-    pair = max(0.0, (after - large) / (tokens * before))
+    # Never cheaper than a third of its FLOPs: a difference of two times on a busy machine.
+    least = large / tokens * usual.shape.pair / usual.shape.token / 3
+    pair = max(least, (after - large) / (tokens * before))
     own = large - tokens * width / 2 * pair, small - short * short / 2 * pair
     token = max((own[0] - own[1]) / max(1, tokens - short), 0.3 * own[0] / tokens)
     call = max(0.0, own[0] - tokens * token)
@@ -74,6 +84,39 @@ def of_reading(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: floa
         pair * scale,
         _head(mean, way, usual.shape, POSITIONS, _losses),
     )
+
+
+def _workers(way: Way) -> int:
+    """How many batches the fast scorer computes at a time: one on each core."""
+    import torch
+
+    from harness.scoring.queue import MOST
+
+    return min(torch.get_num_threads(), MOST) if way.device == "cpu" else 1
+
+
+def _side_by_side(call: Callable[[], object], workers: int) -> Callable[[], object]:
+    """The call in so many threads at the same time, each computing with one core."""
+    if workers == 1:
+        return call
+    import torch
+
+    from harness.scoring.queue import one_thread
+
+    def work() -> None:
+        torch.set_num_threads(1)  # of this thread
+        with torch.inference_mode():
+            call()
+
+    def all_of_them() -> None:
+        with one_thread():
+            threads = [Thread(target=work, daemon=True) for _ in range(workers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    return all_of_them
 
 
 def _forward(model: nn.Module, rows: int, width: int) -> Callable[[], object]:
@@ -105,7 +148,7 @@ def _after(model: nn.Module, rows: int, width: int, before: int) -> Callable[[],
 
 
 def _head(
-    mean: Mean,
+    mean: Means,
     way: Way,
     shape: Shape,
     positions: int,
@@ -118,7 +161,7 @@ def _head(
     dtype, device = getattr(torch, way.dtype), way.device
     weight = torch.full((vocabulary, shape.hidden), VALUE, dtype=dtype, device=device)
     hidden = torch.full((positions, shape.hidden), VALUE, dtype=dtype, device=device)
-    seconds = mean(lambda: then(torch.nn.functional.linear(hidden, weight)))
+    (seconds,) = mean(lambda: then(torch.nn.functional.linear(hidden, weight)))
     return seconds / positions * shape.vocabulary / vocabulary
 
 
@@ -131,7 +174,7 @@ def _losses(logits: Tensor) -> object:
     return values.exp_().sum(dim=-1, dtype=torch.float64).log()
 
 
-def of_training(mean: Mean, way: Way, usual: Usual, model: Any, scale: float) -> Prices:
+def of_training(mean: Means, way: Way, usual: Usual, model: Any, scale: float) -> Prices:
     """Of forwards with their backward passes."""
     import torch
 
@@ -143,8 +186,10 @@ def of_training(mean: Mean, way: Way, usual: Usual, model: Any, scale: float) ->
         model.enable_input_require_grads()
     model.train()
     with short_row_attention(model, training=True):
-        small = mean(lambda: _loss(model, 1, short).backward())
-        large = mean(lambda: _loss(model, rows, width).backward())
+        small, large = mean(
+            lambda: _loss(model, 1, short).backward(),
+            lambda: _loss(model, rows, width).backward(),
+        )
         saved = _saved(model, rows, width)
     tokens = rows * width
     token = max((large - small) / max(1, tokens - short), 0.3 * large / tokens)
@@ -197,13 +242,12 @@ def _saved(model: nn.Module, rows: int, width: int) -> float:
     return float(sum(found.values()))
 
 
-def of_writing(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
+def of_writing(mean: Means, way: Way, usual: Usual, model: nn.Module, scale: float) -> Prices:
     """Of writing one token of each row at a time."""
     shape, decoding = usual.shape, way.decoding or DecodingSpec()
     count = max(1, round(usual.tokens))
     few = max(1, count // 4)
-    small = mean(_forward(model, few, 1))
-    large = mean(_forward(model, count, 1)) if count > few else small
+    small, large = mean(_forward(model, few, 1), _forward(model, count, 1))
     token = max(0.0, (large - small) / max(1, count - few))
     call = max(0.0, large - count * token)
     pair, copied = _of_keys(mean, way, usual, count)
@@ -216,7 +260,7 @@ def of_writing(mean: Mean, way: Way, usual: Usual, model: nn.Module, scale: floa
     )
 
 
-def _of_keys(mean: Mean, way: Way, usual: Usual, count: int) -> tuple[float, float]:
+def _of_keys(mean: Means, way: Way, usual: Usual, count: int) -> tuple[float, float]:
     """Seconds of a query and a key in one layer, and of a byte that beams move.
 
     The keys of several layers are gone through in turn, so many that no cache holds them.
@@ -245,11 +289,13 @@ def _of_keys(mean: Mean, way: Way, usual: Usual, count: int) -> tuple[float, flo
             torch.bmm(scores.softmax(-1).to(dtype), layer.values.flatten(0, 1))
 
     order, past = torch.arange(rows, device=way.device), SimpleNamespace(layers=layers)
-    pair = mean(attend) / (len(layers) * rows * columns)
+    (attended,) = mean(attend)
+    pair = attended / (len(layers) * rows * columns)
     if not way.decoding or way.decoding.num_beams == 1:
         return pair, 0.0
-    moved = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
-    return pair, mean(lambda: keep_rows(past, order)) / moved
+    bytes_moved = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    (moved,) = mean(lambda: keep_rows(past, order))
+    return pair, moved / bytes_moved
 
 
 def _chooser(decoding: DecodingSpec) -> Callable[[Tensor], object]:

@@ -6,13 +6,14 @@ share is counted once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core import DecodingSpec, TrainingSettings, TrainingSpec
 from harness.run.forecast import Counts
 from harness.run.shape import BYTES, Shape
-from harness.scoring.batches import BUDGETS, plan_batches
+from harness.scoring.batches import BUDGETS, even, plan_batches
 from harness.scoring.fast import MIN_PREFIX
 from harness.training.collation import CPU_TOKENS
 from harness.training.schedule import Part, Row, plan_steps
@@ -51,12 +52,14 @@ class Reading:
         logits: positions of the largest batch.
         width: tokens of the largest batch.
         kept: tokens whose keys are kept for all batches.
+        batches: how many there are, of which cores may compute one each.
     """
 
     counts: Counts
     logits: float = 0.0
     width: float = 0.0
     kept: float = 0.0
+    batches: int = 1
 
     def __add__(self, other: Reading) -> Reading:
         return Reading(
@@ -64,6 +67,7 @@ class Reading:
             max(self.logits, other.logits),
             max(self.width, other.width),
             max(self.kept, other.kept),
+            max(self.batches, other.batches),
         )
 
 
@@ -96,12 +100,14 @@ def read(rows: Rows, vocabulary: int, device: str, scorer: str = "fast") -> Read
     batches = plan_batches(
         [length - skipped for length in lengths], rows.answers, skipped, vocabulary, budget
     )
+    if device == "cpu":
+        batches = [even(one, math.inf) for one in batches]
     counts = batch(1, skipped) if skipped else Counts()
     logits = [sum(rows.answers[row] for row in one.rows) for one in batches]
     for one, scored in zip(batches, logits, strict=True):
         counts += batch(len(one.rows), one.width, skipped, scored)
     widest = max((len(one.rows) * one.width for one in batches), default=0)
-    return Reading(counts, max(logits, default=0), max(widest, skipped), skipped)
+    return Reading(counts, max(logits, default=0), max(widest, skipped), skipped, len(batches))
 
 
 def checks(rows: Rows) -> Counts:

@@ -21,6 +21,7 @@ from harness.run.counting import Counter
 from harness.run.forecast import Counts, Job, Machine, Prices, Way, forecast, spread
 from harness.run.plan import make_plan
 from harness.run.shape import Shape, read_shape
+from harness.scoring import fast
 from harness.session import Session
 from harness.training import trainer
 from tests.builders.commands import SWEEP, Run
@@ -98,6 +99,9 @@ def counted(bench: Bench, kind: str | None = None) -> Counts:
 def test_scoring_computes_what_was_counted(
     flags: dict[str, Any], more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # With several cores a batch of every model is computed again, to compare; the forecast leaves
+    # that out.
+    monkeypatch.setattr(fast, "_workers", lambda *_: 1)
     before = counted(bench_of(flags, **more))
     bench = bench_of(flags, **more)
     with seen(monkeypatch) as found:
@@ -244,6 +248,13 @@ def test_loads_and_every_way_of_a_job_are_added_up() -> None:
     job = Job("a", 0, ((WAY, Counts(3)), (train, Counts(2))), ((WAY, 2),), memory=50.0, kept=4.0)
     assert machine.seconds(job) == 3 + 20 + 2 * 7
     assert machine.memory(job) == 1000 + 50 + 4 * 100
+
+
+def test_memory_holds_a_batch_of_every_core() -> None:
+    machine = Machine({WAY: Prices(1.0, 0, 0, 0)}, before=1000.0, threads=4)
+    many = Job("a", 0, ((WAY, Counts(3)),), memory=50.0, each=10.0, batches=9)
+    few = Job("a", 0, ((WAY, Counts(3)),), memory=50.0, each=10.0, batches=2)
+    assert (machine.memory(many), machine.memory(few)) == (1000 + 50 + 4 * 10, 1000 + 50 + 2 * 10)
 
 
 def test_jobs_at_a_time_take_no_less_than_the_longest() -> None:
