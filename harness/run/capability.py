@@ -15,15 +15,8 @@ from pathlib import Path
 
 from harness.run.forecast import Machine, Prices, Way
 from harness.run.miniature import adapt, make, quantize
-from harness.run.prices import (
-    TOKENS,
-    VALUE,
-    WEIGHTS,
-    Usual,
-    of_reading,
-    of_training,
-    of_writing,
-)
+from harness.run.prices import TOKENS, VALUE, WEIGHTS, of_reading, of_training, of_writing
+from harness.run.shape import Usual
 
 SECONDS = 1.0  # that all of it should take
 TIMINGS = {"read": 4, "train": 3, "write": 6}

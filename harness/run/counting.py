@@ -21,8 +21,7 @@ from harness.run.bench import Bench
 from harness.run.case import AS_TRAINED, Case
 from harness.run.forecast import Counts, Job, Way
 from harness.run.outstanding import Known, missing
-from harness.run.prices import Usual
-from harness.run.shape import Shape, read_shape, small_folder
+from harness.run.shape import Shape, Usual, read_shape, small_folder
 from harness.run.workload import Rows
 from harness.scoring.batches import common_prefix
 

@@ -19,7 +19,7 @@ from harness.run.counting import Counter
 from harness.run.forecast import Counts, Forecast, Job, Way, flops, forecast
 from harness.run.given import is_given
 from harness.run.outstanding import missing
-from harness.run.prices import Usual
+from harness.run.shape import Usual
 from harness.run.workload import batch
 
 PART = 512  # tokens of a judge's questions that go through it together

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.core import DecodingSpec
 from harness.run.forecast import Prices, Way
-from harness.run.shape import Shape
+from harness.run.shape import Shape, Usual
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,25 +22,6 @@ SEEN = 1024  # keys before the rows with which a pair is timed
 POSITIONS = 64  # that the output head is timed with
 VALUE = 0.01  # of what is multiplied: the time of a product does not depend on it
 Means = Callable[..., list[float]]  # calls → the seconds of each, in the mean
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What the work of one way usually looks like.
-
-    Attributes:
-        folder: with the model's configuration.
-        shape: of the model.
-        tokens: of a batch.
-        width: tokens of a row, without what is shared.
-        before: shared tokens before it.
-    """
-
-    folder: Path
-    shape: Shape
-    tokens: float
-    width: float
-    before: float
 
 
 def _sizes(way: Way, usual: Usual) -> tuple[int, int, int]:

@@ -82,6 +82,25 @@ class Shape:
         return self.embedded * each + self.stored * of_linear
 
 
+@dataclass(frozen=True)
+class Usual:
+    """What the work of one way usually looks like.
+
+    Attributes:
+        folder: with the model's configuration.
+        shape: of the model.
+        tokens: of a batch.
+        width: tokens of a row, without what is shared.
+        before: shared tokens before it.
+    """
+
+    folder: Path
+    shape: Shape
+    tokens: float
+    width: float
+    before: float
+
+
 def read_shape(where: str, folder: Path) -> Shape:
     """The shape of the model in a folder, whose weights may be missing.
 

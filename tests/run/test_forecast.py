@@ -20,7 +20,7 @@ from harness.run.capability import measure
 from harness.run.counting import Counter
 from harness.run.forecast import Counts, Job, Machine, Prices, Way, forecast, spread
 from harness.run.plan import make_plan
-from harness.run.shape import Shape, read_shape
+from harness.run.shape import Shape, Usual, read_shape
 from harness.scoring import fast
 from harness.session import Session
 from harness.training import trainer
@@ -328,7 +328,7 @@ def test_a_short_run_gets_no_hints() -> None:
 def test_layers_of_a_family_can_be_timed(config: str, tmp_path: Path) -> None:
     folder = make(Family(config, {}), tmp_path / "model")
     shape = read_shape("--model=tiny", folder)
-    usual = outlook.Usual(folder, shape, 64.0, 16.0, 32.0)
+    usual = Usual(folder, shape, 64.0, 16.0, 32.0)
     ways = [WAY, Way("write", "digest", "none", "float32", "cpu", decoding=DecodingSpec())]
     machine = measure(dict.fromkeys(ways, usual), seconds=0.05)
     assert not machine.rough
@@ -340,7 +340,7 @@ def test_layers_of_a_family_can_be_timed(config: str, tmp_path: Path) -> None:
 
 def test_training_on_four_bits_can_be_timed(tiny_model: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    usual = outlook.Usual(tiny_model, read_shape("x", tiny_model), 64.0, 16.0, 0.0)
+    usual = Usual(tiny_model, read_shape("x", tiny_model), 64.0, 16.0, 0.0)
     way = Way("train", "digest", "nf4", "float32", "cpu", rank=4)
     machine = measure({way: usual}, seconds=0.05)
     assert not machine.rough
@@ -357,7 +357,7 @@ def test_where_no_layer_can_be_made_its_products_are_timed(
         raise RuntimeError("this family cannot be made that small")
 
     monkeypatch.setattr(capability, "make", refuse)
-    usual = outlook.Usual(tiny_model, read_shape("x", tiny_model), 64.0, 16.0, 0.0)
+    usual = Usual(tiny_model, read_shape("x", tiny_model), 64.0, 16.0, 0.0)
     machine = measure({WAY: usual}, seconds=0.05)
     assert machine.rough
     job = Job("zeroshot", None, ((WAY, Counts(1, 64, 512, 8)),))
