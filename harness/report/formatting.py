@@ -10,6 +10,7 @@ from harness.gate.verdict import Gate
 from harness.messages import listed, say, say_number
 from harness.metrics.base import Effect, Metric
 from harness.results.snapshot import Difference
+from harness.statistics.exams import kind
 from harness.statistics.unseen import detectable_rate
 
 NA = "n/a"
@@ -179,10 +180,36 @@ def unseen_rate(rows: int) -> str:
     )
 
 
+def better(metric: Metric) -> str:
+    """Which direction is better."""
+    return say("lower is better") if metric.better == "lower" else say("higher is better")
+
+
+FAULTS: Mapping[str, str] = {
+    "empty": say("empty"),
+    "truncated": say("truncated"),
+    "looping": say("looping"),
+    "copied": say("copied"),
+    "wrong_script": say("wrong script"),
+    "leaked": say("leaked"),
+}
+
+
+def fault(name: str) -> str:
+    """What the metric of a fault is called in a column."""
+    return FAULTS.get(name, name.replace("_", " "))
+
+
+def kinds(names: str) -> str:
+    """``better > worse`` of an examination in words."""
+    return listed(map(kind, names.split(" > ")), " > ")
+
+
 FILTERS = {
     one.__name__: one
     for one in (
         number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
-        percent_of, share, p_value, difference, filled, rate, rates, unseen_rate,
+        percent_of, share, p_value, difference, filled, rate, rates, unseen_rate, fault, kind,
+        kinds,
     )
 }  # fmt: skip

@@ -19,10 +19,19 @@ from harness.metrics.base import Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.places import TEMPLATES
 from harness.report.figures.nouns import Table
-from harness.report.formatting import FILTERS, number, visible
+from harness.report.formatting import FAULTS, FILTERS, number, visible
 from harness.report.language import ENGLISH, Language, translate, translated
 from harness.report.markdown import Figures, known_to_templates
-from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report, Section, named
+from harness.report.nouns import (
+    FIELDS,
+    Explorer,
+    ExplorerCell,
+    ExplorerRow,
+    Group,
+    Report,
+    Section,
+    named,
+)
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
@@ -32,7 +41,7 @@ POLICY = (
 OF_TRAININGS = ("curve", "rows")  # figures that stand with their training
 ORDER = ("k", "distribution", "rowwise", "cost")  # the others; what is not named here comes last
 FEW = 100  # characters that are faster replaced one after the other
-_SAID = re.compile(r'\bsay(?:Number)?\((?:[^"()]*, )?"([^"]*)"')
+_SAID = re.compile(r'\bsay(?:Number)?\((?:\w+, )?"([^"]*)"')
 _HAN = re.compile("[\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff𠀀-\U0003ffff]")
 
 Tables = Mapping[str, Table]
@@ -131,7 +140,8 @@ def _data(report: Report, language: Language, script: str) -> dict[str, Any]:
 
 def words(script: str, language: Language) -> dict[str, Sequence[str]]:
     """What a script says, by ``say("…")`` and ``sayNumber(n, "…", "…")``: English → all forms."""
-    return {one: language.texts[one] for one in _SAID.findall(script) if one in language.texts}
+    said = {*_SAID.findall(script), *map(str, FIELDS), *FAULTS.values()}
+    return {one: language.texts[one] for one in sorted(said) if one in language.texts}
 
 
 def _cell(cell: ExplorerCell, language: Language) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from harness.report.columns import (
     verdict_table,
     versus,
 )
-from harness.report.formatting import FILTERS, in_markdown
-from harness.report.language import ENGLISH, Language, translate, translated
+from harness.report.formatting import FILTERS, better, in_markdown
+from harness.report.language import ENGLISH, Language, suffixed, translate, translated
 from harness.report.nouns import Report, called
 from harness.report.recipes import to_toml
 
@@ -46,6 +46,7 @@ def known_to_templates(report: Report) -> dict[str, object]:
         "verdicts": verdict_table(gate, metrics) if gate and not gate.problem else [],
         "tested": verdict_columns(metrics),
         "called": called,
+        "better": better,
     }
 
 
@@ -76,6 +77,7 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters.update(translated(FILTERS, language))
+    environment.filters["file"] = lambda name: suffixed(f"{name}.svg", language.tag)
     translate(environment, language, in_markdown)
     known = {**known_to_templates(report), "figures": figures or {}, "language": language.tag}
     return environment.get_template(template).render(known)

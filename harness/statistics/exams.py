@@ -89,7 +89,7 @@ class Exam:
             share = f"{100 * self.unjudged:.0f} %"
             found.append(say("it leaves {share} of its examination unjudged", share=share))
         if self.missing:
-            kinds = listed(map(called, self.missing))
+            kinds = listed(map(kind, self.missing))
             found.append(say("it judges too few answers of a kind ({kinds})", kinds=kinds))
         found += [
             say(
@@ -175,9 +175,9 @@ _WITH_ARTICLE: Mapping[str, str] = {
 }
 
 
-def called(kind: str) -> str:
+def kind(name: str) -> str:
     """What a kind of answer is called; a fixed string is called by its name."""
-    return _CALLED.get(kind, kind)
+    return _CALLED.get(name, name)
 
 
 def _article(step: str) -> str:
