@@ -315,6 +315,7 @@ FLAGS: tuple[Flag, ...] = (
         "DIR",
     ),
     OFFLINE["report"],
+    OFFLINE["lang"],
     OFFLINE["templates"],
     Flag("fresh", parse.switch, False, "ignore stored cells and compute every one again"),
     OFFLINE["baseline"],
@@ -390,7 +391,7 @@ HELP: dict[str, tuple[str, ...]] = {
         *("judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
     ),
     "results and reports": (
-        *("results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
+        *("results-dir", "fresh", "report", "lang", "templates", "scorer", "repeat-scoring"),
     ),
     "many machines": ("engine", "engine-address", "slots", "gpus-per-model"),
     "the gate": ("baseline", "update-baseline", "tolerance", "gate-strict"),

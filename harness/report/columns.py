@@ -206,7 +206,7 @@ def _of_means(metric: Metric) -> list[Column]:
 
     title = say("{title} ± std", title=metric.title)
     found = [
-        Column("mean", title, mean, titles={"terminal": say("mean ± std"), "latex": metric.title}),
+        Column("mean", title, mean, titles={"terminal": "mean ± std", "latex": metric.title}),
         Column("mean and interval", title, both, small="95 %"),
         Column(
             "interval",

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.messages import Message
-from harness.places import TEMPLATES
+from harness.places import LANGUAGES
 
-FOLDER = TEMPLATES / "languages"
 _NAMED = re.compile(r"\{(\w+)\}")  # in what Python says
 _PERCENT = re.compile(r"%\((\w+)\)s")  # in what templates say, where %% is a percent sign
 _WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"
@@ -166,17 +165,12 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(text, re.DOTALL)
 
 
-def languages() -> tuple[str, ...]:
-    """The tags that reports can be written in, English first."""
-    return (ENGLISH.tag, *sorted(path.stem for path in FOLDER.glob("*.po")))
-
-
 @lru_cache
 def language(tag: str) -> Language:
-    """The language of a tag that :func:`languages` has."""
+    """The language of a tag that :func:`harness.places.languages` has."""
     if tag == ENGLISH.tag:
         return ENGLISH
-    return read_catalogue(FOLDER / f"{tag}.po", tag)
+    return read_catalogue(LANGUAGES / f"{tag}.po", tag)
 
 
 def read_catalogue(path: Path, tag: str) -> Language:

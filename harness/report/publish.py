@@ -12,12 +12,13 @@ from harness.files import write_atomically
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric
+from harness.places import languages
 from harness.records import Measurement
 from harness.report.conclusions import pays_off
 from harness.report.content import build
 from harness.report.figures.svg import standalone
 from harness.report.html import Tables
-from harness.report.language import ENGLISH, Language, languages, suffixed, written
+from harness.report.language import ENGLISH, Language, suffixed, written
 from harness.report.learning import draw
 from harness.report.markdown import Figures
 from harness.report.nouns import Report
