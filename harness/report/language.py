@@ -18,8 +18,11 @@ from harness.places import LANGUAGES
 
 _NAMED = re.compile(r"\{(\w+)\}")  # in what Python says
 _PERCENT = re.compile(r"%\((\w+)\)s")  # in what templates say, where %% is a percent sign
-_WIDE = "[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_BEFORE, _AFTER = re.compile(f"{_WIDE} $"), re.compile(f"^ {_WIDE}")
+_WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")  # with its punctuation
+_HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
+_LATIN = re.compile("[A-Za-z0-9]")
+_MARKS = r"(?:<[^<>]*>|\*\*)*"  # of HTML and Markdown
+_END, _START = re.compile(f"{_MARKS}$"), re.compile(f"^{_MARKS}")
 
 Values = Mapping[str, Any]
 Filters = Mapping[str, Callable[..., Any]]
@@ -50,12 +53,15 @@ class Language:
         template = self._text(value.template, value.plural, value.number)
         if value.values:
             try:
-                text = _filled(template, _NAMED, lambda name: self._value(value.values[name]))
+                text = self._filled(template, _NAMED, lambda name: self._value(value.values[name]))
             except KeyError:  # a translator's slip is no reason to fail
                 return str(value)
         else:
             text = template
         return text[:1].upper() + text[1:] if value.capital else text
+
+    def _filled(self, template: str, names: re.Pattern[str], value: Callable[[str], str]) -> str:
+        return _filled(template, names, value, spaced=bool(self.texts))
 
     def _value(self, value: Any) -> str:
         return str(self.of(value))
@@ -91,9 +97,9 @@ class Language:
             return str(markup(self.of(values[name])))
 
         try:
-            return _filled(self._text(one, many, count), _PERCENT, value)
+            return self._filled(self._text(one, many, count), _PERCENT, value)
         except KeyError:
-            return _filled(many if many and count != 1 else one, _PERCENT, value)
+            return self._filled(many if many and count != 1 else one, _PERCENT, value)
 
 
 ENGLISH = Language()
@@ -136,18 +142,43 @@ def translated(filters: Filters, language: Language) -> Filters:
     return {name: made(apply) for name, apply in filters.items()}
 
 
-def _filled(template: str, names: re.Pattern[str], value: Callable[[str], str]) -> str:
-    """Put values in; between two wide characters no space is left that was meant for Latin ones."""
+def _filled(
+    template: str, names: re.Pattern[str], value: Callable[[str], str], spaced: bool
+) -> str:
+    """Put values in; ``spaced`` is whether Chinese and Latin are set apart from each other."""
     literal, *rest = names.split(template)
     text = _plain(literal, names)
     for name, literal in zip(rest[::2], rest[1::2], strict=True):
-        for piece in (value(name), _plain(literal, names)):
-            if _BEFORE.search(text) and re.match(_WIDE, piece):
-                text = text[:-1]
-            elif _AFTER.match(piece) and re.search(f"{_WIDE}$", text):
-                piece = piece[1:]
-            text += piece
+        put, after = value(name), _plain(literal, names)
+        if spaced:
+            text = _joined(text.removesuffix(" "), put, text.endswith(" "))
+            text = _joined(text, after.removeprefix(" "), after.startswith(" "))
+        else:
+            text += put + after
     return text
+
+
+def _joined(text: str, piece: str, space: bool) -> str:
+    """Two texts in a row: with a space between Chinese and Latin, and none within Chinese.
+
+    Args:
+        text: what there is.
+        piece: what comes next.
+        space: whether a space was meant to stand between them.
+    """
+    end, start = _END.search(text), _START.match(piece)
+    assert end is not None
+    assert start is not None
+    last, first = text[: end.start()][-1:], piece[start.end() :][:1]
+    if _WIDE.match(last) and _WIDE.match(first):
+        space = False
+    elif (_HAN.match(last) and _LATIN.match(first)) or (_LATIN.match(last) and _HAN.match(first)):
+        space = True
+    if not space:
+        return text + piece
+    if end[0]:  # marks that open here: within them, Markdown takes a space for no mark at all
+        return f"{text[: end.start()]} {end[0]}{piece}"
+    return f"{text}{start[0]} {piece[start.end() :]}"
 
 
 def _plain(literal: str, names: re.Pattern[str]) -> str:

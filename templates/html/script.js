@@ -14,7 +14,13 @@ const data = JSON.parse(document.getElementById("data").textContent);
 // ---------------------------------------------------------------- words
 
 // English, or what the page's data have for it, with values in the place of {name}.
-const filled = (words, values) => words.replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+// Between Chinese and Latin there is a space.
+const between = (one, other) => (HAN.test(one) && /[A-Za-z0-9]/.test(other)) || (/[A-Za-z0-9]/.test(one) && HAN.test(other)) ? " " : "";
+const filled = (words, values) => words.replace(/\{(\w+)\}/g, (all, name, at) => {
+  const value = `${values[name] ?? all}`;
+  if (!data.words) return value;
+  return between(words[at - 1], value[0]) + value + between(value.at(-1), words[at + all.length]);
+});
 const formsOf = (words) => (data.words || {})[words];
 const say = (words, values = {}) => filled(formsOf(words)?.[0] ?? words, values);
 const sayNumber = (count, one, many, values = {}) => {
