@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.messages import listed, say
-from harness.metrics.base import Array, Effect, Metric
+from harness.metrics.base import Aggregate, Array, Effect, Metric
 from harness.report.formatting import number
 from harness.report.nouns import GIVEN, Group, GroupResult, called
 from harness.results.manifest import Control
@@ -262,11 +262,13 @@ class _Sentences:
     def _shots(self, most: Group, fewest: Group, facts: Comparison) -> str:
         other, sure = say("{k}-shot", k=fewest.k), self._sure(facts)
         if sure == NOT_SURE:
+            it = say("it")
+            change = self._change(facts.widest, it)
             return say(
                 "{label} is not shown to differ from {other}: {change}.",
                 label=most.label,
                 other=other,
-                change=self._change(facts.widest, say("it")),
+                change=change,
             )
         change = self._change(facts.widest, other)
         return say("{label} is {change}, {sure}.", label=most.label, change=change, sure=sure)
@@ -333,18 +335,8 @@ class _Sentences:
             known = best.setdefault(entry.group.model, entry)
             if value(entry) < value(known):
                 best[entry.group.model] = entry
-        shown = listed(
-            (
-                say(
-                    "{model} {value} ({label})",
-                    model=entry.group.model,
-                    value=number(entry.result.aggregates[total.name].mean, total.digits),
-                    label=entry.group.label,
-                )
-                for entry in sorted(best.values(), key=value)
-            ),
-            "; ",
-        )
+        told = [self._of_model(entry, total) for entry in sorted(best.values(), key=value)]
+        shown = listed(told, "; ")
         return [
             say(
                 "The models' tokenizers differ, so only {total} compare them. The best of each: "
@@ -353,6 +345,14 @@ class _Sentences:
                 best=shown,
             )
         ]
+
+    def _of_model(self, entry: _Entry, total: Aggregate) -> str:
+        return say(
+            "{model} {value} ({label})",
+            model=entry.group.model,
+            value=number(entry.result.aggregates[total.name].mean, total.digits),
+            label=entry.group.label,
+        )
 
     def _first(self, entries: Sequence[_Entry]) -> _Entry:
         return min(entries, key=lambda entry: self.metric.worsening * entry.mean)

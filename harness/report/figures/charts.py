@@ -169,7 +169,8 @@ def rowwise(
 
 def _worse(worse: int, same: int) -> str:
     told = say("worse on {n}", n=f"{worse:,}")
-    return listed((told, say("the same on {n}", n=f"{same:,}"))) if same else told
+    alike = say("the same on {n}", n=f"{same:,}")
+    return listed((told, alike)) if same else told
 
 
 @drawn_once
