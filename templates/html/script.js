@@ -233,9 +233,10 @@ const written = (data, cell, index) => {
     .filter(([, value]) => value !== undefined)
     .map(([noun, value]) => `${noun} ${figure(value)}`);
   const faults = (cell.faults[index] || []).map((name) => say(name.replaceAll("_", " ")));
-  box.append(make("p", { class: "label" }, visible(`${cell.id}: ${said.join(", ")}`)));
+  box.append(make("p", { class: "label" }, visible(`${cell.id}${say(": ")}${said.join(say(", "))}`)));
   for (const [place, ended, tokens] of cell.answers[index]) {
-    const words = tokens ? `${sayNumber(tokens, "{count} token", "{count} tokens")}${say(", ")}${ended}` : ended;
+    const size = sayNumber(tokens, "{count} token", "{count} tokens");
+    const words = tokens ? say("{tokens}, {ended}", { tokens: size, ended }) : ended;
     box.append(againstReference(data.strings[place], data.rows[index].output), make("p", { class: "fine" }, visible(words)));
   }
   if (faults.length) box.append(make("p", { class: "fine worse" }, say("What went wrong: {faults}", { faults: faults.join(say(", ")) })));
@@ -249,7 +250,7 @@ const underCell = (data, cell, index) => {
   const tokens = cell.tokens[index];
   const value = figure(valuesOf(data, cell)[index]);
   const scored = sayNumber(tokens, "{count} token scored", "{count} tokens scored");
-  const words = `${cell.id}: ${metricOf(data).noun} ${value}${say(", ")}${scored}`;
+  const words = `${cell.id}${say(": ")}${say("{noun} {value}, {tokens}", { noun: metricOf(data).noun, value, tokens: scored })}`;
   const output = data.rows[index].output;
   const box = make("div", { class: "under" }, make("p", { class: "label" }, visible(words)));
   const answer = coloured(data, output, cell.surprisal[index]);

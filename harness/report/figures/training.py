@@ -34,6 +34,7 @@ Look = Mapping[str, Mapping[str, Any]]  # how each kind of line is drawn
 
 SEEDS = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, NEUTRAL), DASHES, "osD^v", strict=True))
 NAMES = (say("loss (nats per token)"), say("mean perplexity"))
+CHOSEN_ON: Mapping[str, str] = {one: one for one in (say("test"), say("holdout"))}
 KINDS: Mapping[str, str] = {
     one: one
     for one in (
@@ -98,7 +99,7 @@ def learning_curve(
     words = [*filter(None, map(_in_words, names, smooth, tests, bests))]
     note: str = say("no values") if not words else ""
     if select_on and any(bests):
-        note = say("best step by {rows}", rows=select_on)
+        note = say("best step by {rows}", rows=CHOSEN_ON.get(select_on, select_on))
     high = 4.95 if two else 2.7
     return paint.figure(f"curve-{slug}", title, note, words, high, draw)
 
