@@ -113,6 +113,27 @@ class Exam:
     @property
     def sentences(self) -> list[str]:
         """What the examination says of the judge."""
+        lines = self._of_order_and_reference()
+        if self.length and self.length.low > 0.5:
+            lines.append(
+                say(
+                    "It prefers length: padding alone wins {share} of rows against the same "
+                    "answer.",
+                    share=percent(self.length),
+                )
+            )
+        if 0 < self.unjudged <= UNJUDGED:
+            share = f"{100 * self.unjudged:.1f} %"
+            lines.append(say("It leaves {share} of its examination unjudged.", share=share))
+        lines += self.people.sentences if self.people else []
+        if self.trusted:
+            lines.append(say("No fixed string fools it."))
+        else:
+            why = listed(self.failures, "; ")
+            lines.append(say("Nothing it says is called sure: {why}.", why=why))
+        return lines
+
+    def _of_order_and_reference(self) -> list[str]:
         lines: list[str] = []
         if self.follows:
             lines.append(say("It follows the order: {how}.", how=self.follows))
@@ -136,23 +157,6 @@ class Exam:
                     first=percent(self.order.first),
                 )
             )
-        if self.length and self.length.low > 0.5:
-            lines.append(
-                say(
-                    "It prefers length: padding alone wins {share} of rows against the same "
-                    "answer.",
-                    share=percent(self.length),
-                )
-            )
-        if 0 < self.unjudged <= UNJUDGED:
-            share = f"{100 * self.unjudged:.1f} %"
-            lines.append(say("It leaves {share} of its examination unjudged.", share=share))
-        lines += self.people.sentences if self.people else []
-        if self.trusted:
-            lines.append(say("No fixed string fools it."))
-        else:
-            why = listed(self.failures, "; ")
-            lines.append(say("Nothing it says is called sure: {why}.", why=why))
         return lines
 
 

@@ -46,7 +46,8 @@ def test_what_the_script_says_is_chinese(page: Any) -> None:
             page.select_option("#order", order)
             said = page.locator("#found, #order-said").all_inner_texts()
             assert all(re.search("[\u4e00-\u9fff]", text) for text in said)
-        page.locator("#list details summary").first.click()
+        page.locator("#list details").first.evaluate("row => { row.open = true; }")
+        page.locator("#list details .prompt, #list details .inside").first.wait_for()
         text = page.locator("#explorer").inner_text()
         assert "共 40 筆，顯示符合的 40 筆" in text
         assert [line for line in text.splitlines() if ENGLISH.search(line)] == []

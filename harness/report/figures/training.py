@@ -58,22 +58,19 @@ def learning_curve(
     ``loss``, ``mean_perplexity``, ``holdout_perplexity``), the ``best_step``, chosen by
     ``select_on``, and ``boundaries`` of stages. What is None or not finite is left out.
     """
-
-    def evaluated(name: str) -> list[Points]:
-        return [finite((row["step"], row[name]) for row in run["evaluations"]) for run in runs]
+    paint = _Painter(language)
 
     losses = [finite(enumerate(run["losses"], 1)) for run in runs]
     smooth = [_thin(_smooth(points)) for points in losses]
-    tests, holdouts = evaluated("mean_perplexity"), evaluated("holdout_perplexity")
+    tests, holdouts = _evaluated(runs, "mean_perplexity"), _evaluated(runs, "holdout_perplexity")
     bests = [[p for p in tests[i] if p[0] == run["best_step"]] for i, run in enumerate(runs)]
-    paint = _Painter(language)
     names = ["" if run["seed"] is None else paint.seed(run["seed"]) for run in runs]
     told = [[paint.best(x, y) for x, y in best] for best in bests]
     few, two = 1 < len(runs) <= len(SEEDS), any(tests) or any(holdouts)
     looks = _looks(few, len(runs))
     stages = sorted({step for run in runs for step in run["boundaries"]})
     above = {"training step": [_thin(points) for points in losses], "smoothed": smooth}
-    above["evaluation"] = evaluated("loss")
+    above["evaluation"] = _evaluated(runs, "loss")
     below = {"test set": tests, "holdout": holdouts, "best step": bests}
 
     def draw(figure: Any) -> None:
@@ -87,21 +84,24 @@ def learning_curve(
         scale(axes, "x", [])
         if few:
             keys = [axes.plot([], [], **look["seed"])[0] for look in looks[:-1]]
-            said = [
-                "\n".join(map(paint.words, [name, *best]))
-                for name, best in zip(names, told, strict=True)
-            ]
+            said = [paint.lines(name, *best) for name, best in zip(names, told, strict=True)]
             axes.legend(keys, said, loc="upper left", bbox_to_anchor=(1.06, 1))
         elif any(bests):
-            shown = [[paint.words(text) for text in of_run] for of_run in told]
-            _mark_best(axes, bests, shown, (*tests, *holdouts), right)
+            _mark_best(axes, bests, told, (*tests, *holdouts), right, paint)
 
     words = [*filter(None, map(_in_words, names, smooth, tests, bests))]
-    note: str = say("no values") if not words else ""
-    if select_on and any(bests):
-        note = say("best step by {rows}", rows=CHOSEN_ON.get(select_on, select_on))
-    high = 4.95 if two else 2.7
-    return paint.figure(f"curve-{slug}", title, note, words, high, draw)
+    note = _note(select_on if any(bests) else None, words)
+    return paint.figure(f"curve-{slug}", title, note, words, 4.95 if two else 2.7, draw)
+
+
+def _evaluated(runs: Sequence[Run], name: str) -> list[Points]:
+    return [finite((row["step"], row[name]) for row in run["evaluations"]) for run in runs]
+
+
+def _note(select_on: str | None, words: Sequence[str]) -> str:
+    if select_on is not None:
+        return say("best step by {rows}", rows=CHOSEN_ON.get(select_on, select_on))
+    return "" if words else say("no values")
 
 
 def _mark_best(
@@ -110,13 +110,14 @@ def _mark_best(
     told: Sequence[Sequence[str]],
     others: Sequence[Points],
     right: float,
+    paint: _Painter,
 ) -> None:
     """Write what the best of the runs' best steps says beside it, clear of the other points."""
     (y, x), text = min((p[0][::-1], t[0]) for p, t in zip(bests, told, strict=True) if p)
     under = all(y <= other for points in others for _, other in points)
     more = {"ha": "left" if x < right / 2 else "right"}
     more |= {"va": "top" if under else "bottom", "textcoords": "offset points"}
-    axes.annotate(text, (x, y), (0, -7 if under else 7), **more)
+    axes.annotate(paint.words(text), (x, y), (0, -7 if under else 7), **more)
 
 
 @drawn_once
@@ -212,6 +213,10 @@ class _Painter:
     def words(self, message: str) -> str:
         """A text for matplotlib to draw."""
         return drawable_words(str(self.language.of(message)), self.texts)
+
+    def lines(self, *messages: str) -> str:
+        """Several, one below the other."""
+        return "\n".join(map(self.words, messages))
 
     def seed(self, seed: int) -> str:
         return say("seed {seed}", seed=f"{seed:d}")
