@@ -78,10 +78,7 @@ def learning_curve(
         panels = figure.subplots(1 + two, sharex=True, squeeze=False)[:, 0]
         for axes, name, part in zip(panels, NAMES, (above, below), strict=False):
             paint.draw(axes, name, part, looks, stages, ratio=3 if part is below else 0)
-        right = max(1, axes.get_xlim()[1])
-        axes.set(xlabel=paint.words(say("optimizer step")), xlim=(-0.015 * right, right))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        scale(axes, "x", [])
+        right = paint.steps(axes)
         if few:
             keys = [axes.plot([], [], **look["seed"])[0] for look in looks[:-1]]
             said = [paint.lines(name, *best) for name, best in zip(names, told, strict=True)]
@@ -217,6 +214,14 @@ class _Painter:
     def lines(self, *messages: str) -> str:
         """Several, one below the other."""
         return "\n".join(map(self.words, messages))
+
+    def steps(self, axes: Any) -> float:
+        """Make the axis across that of steps; return where it ends."""
+        right: float = max(1, axes.get_xlim()[1])
+        axes.set(xlabel=self.words(say("optimizer step")), xlim=(-0.015 * right, right))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        scale(axes, "x", [])
+        return right
 
     def seed(self, seed: int) -> str:
         return say("seed {seed}", seed=f"{seed:d}")
