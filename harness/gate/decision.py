@@ -221,8 +221,8 @@ def _verdict(
 ) -> Verdict:
     words, (status, blind) = Words(metric), _status(metric, change, tolerance)
     p = change.p_better if status == "IMPROVED" else change.p_worse
-    line = _line(words, change, status, p)
-    notes = _why(words, change, status, tolerance, blind)
+    line = words.line(change, status, p)
+    notes = words.why(change, status, tolerance, blind)
     note = listed(notes, "; ")
     return Verdict(
         cell=name,
@@ -239,35 +239,6 @@ def _verdict(
         drivers=change.drivers,
         changed=changed,
     )
-
-
-def _line(words: Words, change: Change, status: str, p: float) -> str:
-    """What was found."""
-    line = say(
-        "{mean} {effect}, adjusted p {p}",
-        mean=words.tested,
-        effect=words.effect(change.effect),
-        p=words.p(p),
-    )
-    if status == "WARN" and words.relative:
-        moved = listed((words.mean, words.effect(change.mean_effect)), " ")
-        line = listed((moved, line), "; ")
-    return line
-
-
-def _why(words: Words, change: Change, status: str, tolerance: float, blind: bool) -> list[str]:
-    """What is not in the other fields of a verdict."""
-    notes: list[str] = []
-    if status == "FAIL":
-        notes.append(say("tolerance {tolerance}", tolerance=words.tolerance(tolerance)))
-    if status in ("FAIL", "WARN"):
-        notes += words.drivers(change.drivers)
-    elif status == "INCONCLUSIVE":
-        heavy = words.allowed(tolerance)
-        notes += words.drivers([part for part in change.drivers if part[1] > heavy])
-    if blind and status != "FAIL":
-        notes.append(words.unseen(change.detectable, change.rows_needed, tolerance))
-    return notes
 
 
 def _status(metric: Metric, change: Change, tolerance: float) -> tuple[str, bool]:

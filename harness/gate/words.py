@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.messages import say
+from harness.messages import listed, say
 from harness.metrics.base import Effect, Metric
 from harness.metrics.corpus import CorpusMetric
+from harness.statistics.family import Change
 
 NEVER = say("no number of rows would show one within the tolerance")
 
@@ -96,6 +97,33 @@ class Words:
             size=self.size(detectable),
             rest=rest,
         )
+
+    def line(self, change: Change, status: str, p: float) -> str:
+        """What was found, for a verdict of this status."""
+        line = say(
+            "{mean} {effect}, adjusted p {p}",
+            mean=self.tested,
+            effect=self.effect(change.effect),
+            p=self.p(p),
+        )
+        if status == "WARN" and self.relative:
+            moved = listed((self.mean, self.effect(change.mean_effect)), " ")
+            line = listed((moved, line), "; ")
+        return line
+
+    def why(self, change: Change, status: str, tolerance: float, blind: bool) -> list[str]:
+        """What else there is to know of a verdict; ``blind`` is whether much could go unseen."""
+        notes: list[str] = []
+        if status == "FAIL":
+            notes.append(say("tolerance {tolerance}", tolerance=self.tolerance(tolerance)))
+        if status in ("FAIL", "WARN"):
+            notes += self.drivers(change.drivers)
+        elif status == "INCONCLUSIVE":
+            heavy = self.allowed(tolerance)
+            notes += self.drivers([part for part in change.drivers if part[1] > heavy])
+        if blind and status != "FAIL":
+            notes.append(self.unseen(change.detectable, change.rows_needed, tolerance))
+        return notes
 
     @staticmethod
     def p(value: float) -> str:

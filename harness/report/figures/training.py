@@ -59,7 +59,6 @@ def learning_curve(
     ``select_on``, and ``boundaries`` of stages. What is None or not finite is left out.
     """
     paint = _Painter(language)
-
     losses = [finite(enumerate(run["losses"], 1)) for run in runs]
     smooth = [_thin(_smooth(points)) for points in losses]
     tests, holdouts = _evaluated(runs, "mean_perplexity"), _evaluated(runs, "holdout_perplexity")
