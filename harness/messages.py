@@ -26,7 +26,6 @@ class Message(str):
         plural: the template where ``number`` is not 1; empty where number plays no part.
         number: the one that decides.
         parts: of a list, what stands in it; its template is what divides them.
-        capital: whether the first letter was made a capital.
     """
 
     template: str
@@ -34,7 +33,6 @@ class Message(str):
     plural: str = ""
     number: int = 1
     parts: tuple[str, ...] | None = None
-    capital: bool = False
 
     def __new__(
         cls, text: str, template: str = "", values: Mapping[str, Any] | None = None, **more: Any
@@ -80,9 +78,7 @@ def listed(parts: Iterable[str], between: str = ", ") -> Message:
     return Message(between.join(parts), between, parts=parts)
 
 
-def capitalized(text: str) -> str:
-    """The text with a capital at its beginning; a message stays one."""
-    upper = text[:1].upper() + text[1:]
-    if not isinstance(text, Message):
-        return upper
-    return Message(upper, **{**text.__dict__, "capital": True})
+def capitalized(text: str) -> Message:
+    """The text with a capital at its beginning, in English: it may stand elsewhere in others."""
+    known = text.__dict__ if isinstance(text, Message) else {"template": str(text)}
+    return Message(text[:1].upper() + text[1:], **known)

@@ -58,7 +58,7 @@ class Language:
                 return str(value)
         else:
             text = template
-        return text[:1].upper() + text[1:] if value.capital else text
+        return text
 
     def _filled(self, template: str, names: re.Pattern[str], value: Callable[[str], str]) -> str:
         return _filled(template, names, value, spaced=bool(self.texts))

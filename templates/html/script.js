@@ -274,7 +274,7 @@ const groupsOf = (data) => {
   return [...groups.values()];
 };
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text) => (data.words ? text : text.charAt(0).toUpperCase() + text.slice(1));
 
 const strategies = (data, index) => {
   const varying = metricOf(data).varying;
