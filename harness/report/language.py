@@ -22,7 +22,7 @@ _WIDE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")  # with its punc
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff]")
 _LATIN = re.compile("[A-Za-z0-9]")
 _MARKS = r"(?:<[^<>]*>|\*\*)*"  # of HTML and Markdown
-_END, _START = re.compile(f"{_MARKS}$"), re.compile(f"^{_MARKS}")
+_END, _START = re.compile(rf"{_MARKS}\Z"), re.compile(rf"\A{_MARKS}")
 
 Values = Mapping[str, Any]
 Filters = Mapping[str, Callable[..., Any]]
