@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -207,7 +208,24 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _is_cell(item: pytest.Item) -> bool:
-    return "case" in getattr(item, "fixturenames", ())
+    return "case" in getattr(getattr(item, "callspec", None), "params", ())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the cells into the order of the plan's rounds, among the places that they have."""
+    rounds = session_of(config).plan.rounds
+    turn = {case.id: number for number, cases in enumerate(rounds) for case in cases}
+    places = [place for place, item in enumerate(items) if _is_cell(item)]
+    cells = sorted((items[place] for place in places), key=lambda item: turn[_case(item).id])
+    for place, item in zip(places, cells, strict=True):
+        items[place] = item
+
+
+def _case(item: pytest.Item) -> Case:
+    """The case of an item that measures one."""
+    case: Case = item.callspec.params["case"]  # type: ignore[attr-defined]
+    return case
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -215,8 +233,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Before the first cell: a writable results directory, and every model within reach."""
     if session.config.option.collectonly or not any(map(_is_cell, session.items)):
         return None
-    found = (getattr(item, "callspec", None) for item in session.items if _is_cell(item))
-    cases = [spec.params["case"] for spec in found if spec is not None]
+    cases = [_case(item) for item in session.items if _is_cell(item)]
     try:
         if session_of(session.config).plan.options.judge_dry_run:
             return _dry_run(session.config)
@@ -255,17 +272,59 @@ def pytest_runtest_makereport(
 
 
 class Listener:
-    """Hears of every finished test, also of those that xdist's workers ran."""
+    """Hears of every finished test, also of those that xdist's workers ran.
 
-    def __init__(self, session: Session) -> None:
+    Where nobody sees the status line, it says of each computed cell how long it took, in place of
+    pytest's letter. After a round, it shows what the run says so far.
+    """
+
+    def __init__(self, session: Session, config: pytest.Config) -> None:
         self.session = session
+        self.config = config
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        self.reporter: pytest.TerminalReporter | None = reporter
+        self.lines = reporter is not None and not (config.option.verbose or reporter.isatty)
 
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        if self.lines and report.when == "call" and report.passed and _computed(report):
+            return "passed", "", "PASSED"
+        return None
+
+    @pytest.hookimpl(trylast=True)  # after pytest's own word of the test
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         properties = dict(report.user_properties)
-        if CASE in properties and (report.when == "call" or report.failed):
-            self.session.saw(
-                str(properties[CASE]), _text(properties.get(STATE)), _text(properties.get(FAILURE))
-            )
+        if CASE not in properties or not (report.when == "call" or report.failed):
+            return
+        name = str(properties[CASE])
+        self.session.saw(name, _text(properties.get(STATE)), _text(properties.get(FAILURE)))
+        if self.lines and self.reporter is not None and _computed(report):
+            seconds = float(str(properties.get("seconds", report.duration)))
+            _write_below(self.reporter, self.session.line(name, seconds))
+        if self.session.round_ended():
+            self._show_so_far()
+
+    def _show_so_far(self) -> None:
+        try:
+            report, files = self.session.report_so_far()
+        except AdaptbenchError as error:  # the report at the end says the same
+            warnings.warn(f"no report so far: {error}", stacklevel=1)
+            return
+        if self.reporter is not None:
+            self.reporter.ensure_newline()
+            terminal.show_so_far(self.reporter, report, files, self.config.invocation_params.dir)
+
+
+def _write_below(reporter: pytest.TerminalReporter, line: str) -> None:
+    """Write a line of its own, after which pytest goes on with the same file."""
+    file, reporter.currentfspath = reporter.currentfspath, None
+    if _column(reporter):
+        reporter.write_line("")
+    reporter.write_line(line)
+    reporter.currentfspath = file
+
+
+def _computed(report: pytest.TestReport) -> bool:
+    return (STATE, "computed") in report.user_properties
 
 
 def _text(value: object) -> str | None:
@@ -276,7 +335,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Listen in the process that writes the report."""
     config = session.config
     if not _is_worker(config):
-        config.pluginmanager.register(Listener(session_of(config)), "adaptbench-listener")
+        config.pluginmanager.register(Listener(session_of(config), config), "adaptbench-listener")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the JUnit file is written

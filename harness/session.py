@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -28,10 +30,15 @@ from harness.run.describe import describe
 from harness.run.given import is_given
 from harness.run.jurors import limits_of
 from harness.run.plan import Plan
-from harness.run.progress import ProgressLine
+from harness.run.progress import ProgressLine, Remaining
 
 if TYPE_CHECKING:
     from harness.engine.driver import RayEngine
+
+
+# A report so far takes a second or two; a round that took less than this is soon followed by the
+# next one.
+WORTH_A_REPORT = 20.0  # seconds
 
 
 class Session:
@@ -62,6 +69,9 @@ class Session:
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
         self._engine: RayEngine | None = None
+        self._rounds = [{case.id for case in cases} for cases in plan.rounds]
+        self._reported = time.monotonic()
+        self.remaining = Remaining({case.id: 1.0 for case in plan.cases})
 
     def start(self, selected: Sequence[Case] | None = None) -> None:
         """Prepare the results directory and ask for every model once; let an engine begin.
@@ -80,11 +90,15 @@ class Session:
                 self.bench.model_digest(case)
         check_budget(self.bench)
         self.active = True
+        self._reported = time.monotonic()
+        if selected is not None:
+            ids = {case.id for case in selected}
+            self._rounds = [some & ids for some in self._rounds if some & ids]
+            self.remaining = Remaining(dict.fromkeys(ids, 1.0))
         if self.plan.options.engine == "ray":
             from harness.engine.driver import begin
 
-            selected = self.plan.cases if selected is None else selected
-            self._engine = self.bench.engine = begin(self.bench, selected)
+            self._engine = self.bench.engine = begin(self.bench, selected or self.plan.cases)
 
     def dry_run(self) -> list[str]:
         """What judging would take, in lines; nothing is asked."""
@@ -129,6 +143,34 @@ class Session:
             self._computed.add(case_id)
         if failure:
             self._failures.setdefault(case_id, failure)
+        self.remaining.over(case_id, computed=state == "computed")
+
+    def line(self, case_id: str, seconds: float) -> str:
+        """What is to be said of a cell that took so many seconds to compute."""
+        case = self.plan.by_id[case_id]
+        rows = len(self.plan.task.examples) if case.training is None else None
+        return self.remaining.line(case_id, seconds, rows)
+
+    def round_ended(self) -> bool:
+        """Whether a round ended just now that is worth a report, and another one is to come."""
+        over = self._measured | self._failures.keys()
+        ended = False
+        while self._rounds and self._rounds[0] <= over:
+            ended |= bool(self._rounds.pop(0) & self._computed)
+        patient = time.monotonic() - self._reported >= WORTH_A_REPORT
+        return ended and bool(self._rounds) and patient
+
+    def report_so_far(self) -> tuple[Report, list[Path]]:
+        """Write the reports over what the store has by now; nothing is judged.
+
+        Raises:
+            AdaptbenchError: they cannot be written.
+        """
+        manifest, measured = self.record(so_far=True)
+        style = Style(self.plan.options.report, self.plan.options.templates)
+        found = publish(self.bench.store.folder, manifest, measured, self.plan.metrics, style=style)
+        self._reported = time.monotonic()
+        return found
 
     def finish(self) -> None:
         """Write the reports over everything the plan asks for and the store has."""
@@ -172,8 +214,11 @@ class Session:
             files.append(own)
         return files
 
-    def record(self) -> tuple[Manifest, dict[str, Measurement]]:
+    def record(self, so_far: bool = False) -> tuple[Manifest, dict[str, Measurement]]:
         """Write ``run.json`` over everything the plan asks for and the store has.
+
+        Args:
+            so_far: whether the run goes on; if not, an engine is ended.
 
         Returns:
             What it says, and case id → measurement.
@@ -181,7 +226,7 @@ class Session:
         Raises:
             StoreError: it cannot be written.
         """
-        nodes = self._stop_engine()
+        nodes = self._nodes() if so_far else self._stop_engine()
         found: dict[str, tuple[Cell, str]] = {}
         choices: dict[str, Choice] = {}
         measured: dict[str, Measurement] = {}
@@ -203,14 +248,23 @@ class Session:
             self.plan,
             found,
             frozenset(self._computed),
-            self._failures,
+            self._failures if not so_far else self._to_come() | self._failures,
             choices,
             self._exams(),
             None if self._engine is None else self._engine.record(),
             nodes,
         )
+        manifest = replace(manifest, so_far=so_far)
         write_manifest(store.folder, manifest)
         return manifest, measured
+
+    def _to_come(self) -> dict[str, str]:
+        """Why a cell is missing from a run that goes on."""
+        return dict.fromkeys(self.plan.by_id, "still to be computed")
+
+    def _nodes(self) -> Mapping[str, str]:
+        """The key of every cell that an engine has computed → where."""
+        return {} if self._engine is None else dict(self._engine.nodes)
 
     def _stop_engine(self) -> Mapping[str, str]:
         """End an engine: what it computed counts, also where no test came to ask for it.

@@ -24,6 +24,7 @@ from harness.records import NONE
 from harness.run.progress import silent
 from harness.scoring.batches import common_prefix
 from harness.scoring.fast import allowed, fast, whole_row
+from harness.scoring.prefix import must_be_alone
 from harness.scoring.score import reference, score
 
 TEMPLATE = PromptTemplate("conformance", "", "{instruction}\n{output}\n\n", "{instruction}\n")
@@ -66,6 +67,21 @@ def prefix_shared_or_not(model: ModelUnderTest) -> None:
             )
         if way != NONE and scored.how.prefix_tokens != common_prefix(rows):
             raise ConformanceError(f"{model.name}: {scored.how.prefix_tokens} tokens shared")
+
+
+def one_core_or_several(model: ModelUnderTest) -> None:
+    """Batches that are computed at the same time have the bits that they have one after another."""
+    if model.files[0].quantization == "int8":
+        raise NotApplicableError("int8 rows are scored alone")
+    rows = model.rows(12)
+    if model.loaded.device.type != "cpu" or must_be_alone(model.loaded.model, max(map(len, rows))):
+        raise NotApplicableError("its batches are computed one after the other")
+    alone = fast(model.loaded, rows, silent, SMALL, workers=1)
+    for _ in range(3):
+        together = fast(model.loaded, rows, silent, SMALL, workers=3)
+        if model.loaded.side_by_side is False:
+            raise ConformanceError(f"{model.name}: a batch had other numbers beside others")
+        _same(model, rows, "beside others", "on its own", together.nlls, alone.nlls)
 
 
 def padding_right_or_left(model: ModelUnderTest) -> None:
@@ -285,6 +301,7 @@ CHECKS: dict[str, Callable[[ModelUnderTest], None]] = {
         float64,
         one_row_or_many,
         prefix_shared_or_not,
+        one_core_or_several,
         padding_right_or_left,
         begins_with_one_prefix_token,
         writes_what_its_chat_template_writes,

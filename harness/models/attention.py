@@ -21,6 +21,7 @@ Whatever is not plain causal softmax attention goes to transformers' own functio
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -101,11 +102,12 @@ def attend(
     if any(kwargs.get(name) is not None for name in SPECIAL):
         raise ValueError(f"shared keys can not be attended to with {', '.join(SPECIAL)}")
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    if shared is None:
+        return _alone(query, key, value, scale).transpose(1, 2).contiguous(), None
     own, own_sum = _causal(query, key, value, scale)
-    if shared is not None:
-        seen, seen_sum = full(query, shared.keys, shared.values, scale)
-        weight = (seen_sum - own_sum).sigmoid().unsqueeze(-1)
-        own = torch.lerp(own, seen, weight.to(own.dtype))
+    seen, seen_sum = full(query, shared.keys, shared.values, scale)
+    weight = (seen_sum - own_sum).sigmoid().unsqueeze(-1)
+    own = torch.lerp(own, seen, weight.to(own.dtype))
     return own.transpose(1, 2).contiguous(), None
 
 
@@ -219,6 +221,19 @@ def _is_plain(module: nn.Module, query: Tensor, key: Tensor, kwargs: dict[str, A
     )
 
 
+def _alone(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention of each row to itself, where no log-sum is wanted: one softmax in one pass."""
+    import torch
+
+    rows, heads, length, size = query.shape
+    key_heads = key.shape[1]
+    stacked = (query * scale).reshape(rows * key_heads, heads // key_heads * length, size)
+    products = _products(stacked, key.flatten(0, 1), rows * heads, length)
+    weights = _workspace(products.numel(), "weights").view(products.shape)
+    torch.softmax(products, dim=-1, out=weights)
+    return torch.bmm(weights, value.flatten(0, 1)).view(rows, heads, length, -1)
+
+
 def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Attention of each row to itself, and the log of its sum of exponentials, both per head."""
     import torch
@@ -278,14 +293,16 @@ def _future(length: int) -> Tensor:
     return torch.full((length, length), float("-inf")).triu_(1)
 
 
-_kept: list[Tensor] = []
+_kept = threading.local()  # batches are computed side by side
 
 
-def _workspace(size: int) -> Tensor:
+def _workspace(size: int, name: str = "products") -> Tensor:
     """Memory that is kept between calls: getting it afresh costs more than the products in it."""
     import torch
 
-    if not _kept or _kept[0].numel() < size:
+    kept: Tensor | None = getattr(_kept, name, None)
+    if kept is None or kept.numel() < size:
         with torch.inference_mode(False):  # so that it can be written to in either mode
-            _kept[:] = [torch.empty(size)]
-    return _kept[0][:size]
+            kept = torch.empty(size)
+        setattr(_kept, name, kept)
+    return kept[:size]

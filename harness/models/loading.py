@@ -59,6 +59,8 @@ class LoadedModel:
     Attributes:
         sentinel: a row and the NLL that it had when the model was fresh.
         shared_tokens: the longest prefix that rows were seen to share rightly, for each way.
+        side_by_side: whether batches computed at the same time were seen to have the numbers that
+            they have one after the other; None where nobody looked yet.
         written: for each way of writing rows together that was seen to be right: the longest row,
             and the largest difference of a log-probability.
         warnings: lines that a reader of its numbers has to know.
@@ -69,6 +71,7 @@ class LoadedModel:
     encoder: Encoder
     sentinel: tuple[Encoded, float] | None = None
     shared_tokens: dict[str, int] = field(default_factory=dict)
+    side_by_side: bool | None = None
     written: dict[str, tuple[int, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -120,7 +120,7 @@ def _judged(manifest: Manifest, groups: Sequence[Members]) -> dict[str, Any]:
 
 def _asked(manifest: Manifest) -> dict[str, Any]:
     """What was asked for, as it stands in the manifest."""
-    names = ("adaptbench", "task", "control", "recipe", "trial", "runs", "engine")
+    names = ("adaptbench", "task", "control", "recipe", "trial", "runs", "engine", "so_far")
     return {name: getattr(manifest, name) for name in names}
 
 

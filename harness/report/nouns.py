@@ -531,6 +531,7 @@ class Report:
     noise: tuple[Noise, ...]
     missing: tuple[Missing, ...]
     engine: EngineRecord | None = None
+    so_far: bool = False  # the run was going on when this was written
     gate: Gate | None = None
     warnings: tuple[str, ...] = ()  # of the rows, the models, the adapters and the prompts
 

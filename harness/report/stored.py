@@ -10,6 +10,7 @@ from harness.messages import say
 
 STORED: tuple[str, ...] = (
     say("not run"),
+    say("still to be computed"),
     say(
         "{path}: field {name} is not read ({rows} of {total} rows, first {place}); if it is part "
         "of the question, name it with --columns input={column}; --columns ignore={column} says "

@@ -47,6 +47,7 @@ def summary(report: Report) -> Json:
         "recipe": report.recipe,
         "trial": report.trial,
         "runs": report.runs,
+        "so_far": report.so_far,
         "engine": None if report.engine is None else asdict(report.engine),
         "precision": [{**asdict(one), **asdict(one.cost)} for one in report.precision],
         "unshared": [asdict(one) for one in report.unshared],

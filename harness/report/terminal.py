@@ -113,6 +113,21 @@ def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Pat
         writer.write_line(trouble, yellow=True)
 
 
+def show_so_far(writer: Writer, report: Report, files: Sequence[Path], here: Path) -> None:
+    """Show the main tables of a run that goes on, and where its report is.
+
+    Arguments are those of :func:`show_report`.
+    """
+    planned = len(report.cells) + len(report.missing)
+    for section in report.sections:
+        if section.groups:
+            title = f"so far, {len(report.cells)} of {planned} cells: {section.metric.title}"
+            writer.section(f"adaptbench: {title}", "-")
+            writer.write_line(table(report, section))
+    for path in files:
+        writer.write_line(_relative(path, here))
+
+
 def _missing(report: Report) -> list[str]:
     missing = report.missing
     if not missing:

@@ -166,6 +166,7 @@ class Manifest:
         labels: what people said of answers.
         published: metric's name → what was measured elsewhere, by name.
         engine: what computed it, if that was not the process that was started.
+        so_far: whether the run was going on when this was written.
     """
 
     adaptbench: str
@@ -184,6 +185,7 @@ class Manifest:
     labels: tuple[Label, ...] = ()
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     engine: EngineRecord | None = None
+    so_far: bool = False
 
 
 def row_digests(task: Task) -> dict[str, str]:

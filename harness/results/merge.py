@@ -34,7 +34,7 @@ def merge(folders: Sequence[Path], into: Path) -> None:
         run = _moved(read_manifest(folder), folder, into)
         merged = run if merged is None else _joined(merged, run, folder)
     assert merged is not None
-    write_manifest(into, replace(merged, runs=tuple(map(str, folders)), engine=None))
+    write_manifest(into, replace(merged, runs=tuple(map(str, folders)), engine=None, so_far=False))
 
 
 def _moved(manifest: Manifest, folder: Path, into: Path) -> Manifest:

@@ -35,6 +35,7 @@ from harness.run.asked import (
 )
 from harness.run.case import Case, as_suffix
 from harness.run.given import given_cases, is_given
+from harness.run.rounds import in_rounds
 from harness.run.ways import cases_of, distinct
 from harness.training.spec import leakage_line
 
@@ -46,7 +47,7 @@ class Plan:
     Attributes:
         options: what was asked for.
         task: the rows.
-        cases: in the order in which they run.
+        cases: in the order of the report.
         metrics: what is read from what is observed, the headline first.
         control: label and title of what the others are compared with.
         held_out: rows that choose decodings; they are neither shown nor trained on.
@@ -66,6 +67,11 @@ class Plan:
     @cached_property
     def by_id(self) -> dict[str, Case]:
         return {case.id: case for case in self.cases}
+
+    @cached_property
+    def rounds(self) -> tuple[tuple[Case, ...], ...]:
+        """The cases in the order in which they are measured: see :mod:`harness.run.rounds`."""
+        return in_rounds(self.cases)
 
     @property
     def evaluation_rows(self) -> tuple[Example, ...]:
@@ -96,7 +102,7 @@ def row_seed(seed: int, example_id: str) -> int:
 
 
 def make_plan(options: Options) -> Plan:
-    """Resolve every flag into cases, in the order in which they should run.
+    """Resolve every flag into cases.
 
     Raises:
         AdaptbenchError: one line naming the flag or the file, row and field.
@@ -161,7 +167,7 @@ def _control(options: Options, cases: Sequence[Case], titles: Mapping[str, str])
 
 
 def _by_model(cases: list[Case]) -> list[Case]:
-    """Order cases so that each model is loaded once: training runs last, then the judge."""
+    """Order cases by model and how it is loaded: training runs last, then judges."""
     first: dict[tuple[str, str, bool], int] = {}
     for case in cases:
         first.setdefault(_group(case), len(first))

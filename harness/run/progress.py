@@ -1,13 +1,15 @@
-"""What is being computed right now, on a terminal and nowhere else.
+"""What is being computed right now, and how long it will still take.
 
-The line is written behind whatever pytest has on the current line and erased again, so it never
-becomes part of the output.
+On a terminal, a line is written behind whatever pytest has on the current line and erased again,
+so it never becomes part of the output. Where the output is kept, as in CI, a finished cell gets a
+line.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import IO
 
 
@@ -74,6 +76,50 @@ class ProgressLine:
             if text.isascii() and len(text) <= room:
                 return text
         return ""
+
+
+class Remaining:
+    """How long what is left of a run will take, from what it has taken.
+
+    Args:
+        work: cell's id → how much work it is, in any unit.
+    """
+
+    def __init__(self, work: Mapping[str, float]) -> None:
+        self.work = dict(work)
+        self.total = len(self.work)
+        self._started = time.monotonic()
+        self._done = 0.0
+
+    def over(self, cell: str, computed: bool) -> None:
+        """Hear that a cell is over; only what was ``computed`` says how fast the run is."""
+        work = self.work.pop(cell, 0.0)
+        self._done += work if computed else 0.0
+
+    @property
+    def finished(self) -> int:
+        """How many cells are over."""
+        return self.total - len(self.work)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that are left; None where nothing was computed yet."""
+        if not self._done:
+            return None
+        return sum(self.work.values()) * (time.monotonic() - self._started) / self._done
+
+    def line(self, cell: str, seconds: float, rows: int | None) -> str:
+        """What is to be said of a finished cell.
+
+        Args:
+            cell: its id.
+            seconds: how long it took.
+            rows: how many it scored; None where it did more than that.
+        """
+        rate = "" if rows is None or not seconds else f", {rows / seconds:.1f} rows/s"
+        left = self.seconds if self.work else None
+        rest = "" if left is None else f", about {duration(left)} left"
+        return f"{cell}: {seconds:.1f} s{rate}; {self.finished} of {self.total} cells{rest}"
 
 
 def duration(seconds: float) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,10 @@ from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import free, is_out_of_memory
 from harness.records import COPIED, IN_PLACE, Scoring
-from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, plan_batches
+from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, even, plan_batches
 from harness.scoring.losses import batch_losses
 from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError, must_be_alone
+from harness.scoring.queue import MOST, BatchQueue, one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,25 +64,13 @@ class Scored:
     how: Scoring
 
 
-@dataclass
-class _Room:
-    """What was learnt of the memory that there is.
-
-    Attributes:
-        largest: batches of more tokens did not fit.
-        halved: how many batches did not.
-    """
-
-    largest: float = math.inf
-    halved: int = 0
-
-
 def fast(
     loaded: LoadedModel,
     rows: Sequence[Encoded],
     progress: Callable[[int], None],
     budget: Budget | None = None,
     share: bool = True,
+    workers: int | None = None,
 ) -> Scored:
     """NLL of every row: the reference's numbers, computed without repetition.
 
@@ -92,6 +80,7 @@ def fast(
         progress: called with the number of rows handed to the device so far.
         budget: what fits into a batch; by default, what suits the device.
         share: whether rows may share their prefix.
+        workers: how many batches are computed at a time; by default, one on each core.
 
     Raises:
         ModelError: a single row does not fit into memory.
@@ -101,36 +90,125 @@ def fast(
     budget = budget or BUDGETS[loaded.device.type]
     with torch.inference_mode():
         prefix, how = _share(loaded, rows) if share else (None, Scoring())
+        cell = _Cell(loaded, rows, prefix, budget)
         batches = _batches(loaded, rows, prefix, budget)
-        room = _Room()
-        # Losses stay on the device until the end: reading one would wait for all work before it.
-        parts: list[tuple[Batch, Tensor]] = []
+        workers = _workers(loaded, rows, batches) if workers is None else workers
         with short_row_attention(loaded.model):
-            for batch, losses in _losses_of_all(loaded, rows, batches, prefix, budget, room):
-                parts.append((batch, losses))
-                progress(sum(len(batch.rows) for batch, _ in parts))
+            parts, halved = cell.losses(batches, workers, progress)
+            if workers > 1 and not cell.repeats(*parts[-1]):
+                loaded.side_by_side = False
+                parts, halved = cell.losses(batches, 1, progress)
         tokens = _by_row(rows, parts)
         nlls = [part.sum().item() for part in tokens]
     return Scored(
         nlls,
         [part.tolist() for part in tokens],
-        replace(how, batches=len(batches), halved=room.halved),
+        replace(how, batches=len(batches), halved=halved),
     )
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What the batches of a cell have in common."""
+
+    loaded: LoadedModel
+    rows: Sequence[Encoded]
+    prefix: SharedPrefix | None
+    budget: Budget
+
+    def losses(
+        self, batches: Sequence[Batch], workers: int, progress: Callable[[int], None]
+    ) -> tuple[list[tuple[Batch, Tensor]], int]:
+        """Every batch with its losses, which stay on the device; how many did not fit.
+
+        Raises:
+            ModelError: a single row does not fit into memory.
+        """
+        queue = BatchQueue(batches, self._compute, self._halves, self._too_long)
+        parts: list[tuple[Batch, Tensor]] = []
+        try:
+            # Reading a loss would wait for all work before it.
+            for batch, losses in queue.losses(workers):
+                parts.append((batch, losses))
+                progress(sum(len(batch.rows) for batch, _ in parts))
+        finally:
+            if queue.first is not None:
+                self._warn(queue.first)
+        return parts, queue.halved
+
+    def repeats(self, batch: Batch, losses: Tensor) -> bool:
+        """Whether a batch that was computed beside others has the same losses on its own.
+
+        A model that keeps something of a forward in itself would spoil another one's. Looked at
+        once for each model.
+        """
+        import torch
+
+        if self.loaded.side_by_side is None:
+            with one_thread():
+                again = self._compute(batch)
+            same = again is not None and torch.equal(again.nan_to_num(), losses.nan_to_num())
+            self.loaded.side_by_side = same
+        return self.loaded.side_by_side
+
+    def _compute(self, batch: Batch) -> Tensor | None:
+        some = [self.rows[index] for index in batch.rows]
+        return _losses_if_they_fit(self.loaded, some, self.prefix, batch, self.budget)
+
+    def _halves(self, batch: Batch) -> tuple[Batch, Batch]:
+        skipped, middle = self.prefix.length if self.prefix else 0, len(batch.rows) // 2
+        one, other = (
+            Batch(half, max(len(self.rows[index]) for index in half) - skipped)
+            for half in (batch.rows[:middle], batch.rows[middle:])
+        )
+        return one, other
+
+    def _too_long(self, batch: Batch) -> str:
+        return _too_long(self.loaded, self.rows[batch.rows[0]])
+
+    def _warn(self, batch: Batch) -> None:
+        warnings.warn(
+            OutOfMemoryWarning(
+                f"{self.loaded.spec.name}: a batch of {len(batch.rows)} rows of {batch.width} "
+                f"tokens did not fit into memory; batches are halved"
+            ),
+            stacklevel=4,
+        )
 
 
 def _batches(
     loaded: LoadedModel, rows: Sequence[Encoded], prefix: SharedPrefix | None, budget: Budget
 ) -> list[Batch]:
     skipped = prefix.length if prefix else 0
-    if must_be_alone(loaded.model, max(map(len, rows))):
+    alone = must_be_alone(loaded.model, max(map(len, rows)))
+    if alone:
         budget = replace(budget, tokens=0)
-    return plan_batches(
+    batches = plan_batches(
         [len(row) - skipped for row in rows],
         [len(row.answer) for row in rows],
         skipped,
         loaded.model.get_output_embeddings().weight.shape[0],
         budget,
     )
+    if alone or loaded.device.type != "cpu":
+        return batches
+    most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    return [even(batch, (most or math.inf) - skipped) for batch in batches]
+
+
+def _workers(loaded: LoadedModel, rows: Sequence[Encoded], batches: Sequence[Batch]) -> int:
+    """How many batches may be computed at a time.
+
+    A model whose rows must be alone may keep what it knows of a row's length in itself, where a
+    second row would change it.
+    """
+    import torch
+
+    alone = loaded.side_by_side is False or must_be_alone(loaded.model, max(map(len, rows)))
+    if loaded.device.type != "cpu" or alone:
+        return 1
+    threads: int = torch.get_num_threads()
+    return min(threads, len(batches), MOST)
 
 
 def _by_row(rows: Sequence[Encoded], parts: Sequence[tuple[Batch, Tensor]]) -> list[Tensor]:
@@ -161,44 +239,6 @@ def whole_row(loaded: LoadedModel, row: Encoded) -> float:
         if losses is None:
             raise ModelError(_too_long(loaded, row))
         return float(losses.sum().item())
-
-
-def _losses_of_all(
-    loaded: LoadedModel,
-    rows: Sequence[Encoded],
-    batches: Sequence[Batch],
-    prefix: SharedPrefix | None,
-    budget: Budget,
-    room: _Room,
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Yield every batch with its losses; one that does not fit into memory is halved."""
-    waiting = deque(batches)
-    while waiting:
-        batch = waiting.popleft()
-        size = len(batch.rows) * batch.width
-        if size <= room.largest or len(batch.rows) == 1:
-            losses = _losses_if_they_fit(
-                loaded, [rows[index] for index in batch.rows], prefix, batch, budget
-            )
-            if losses is not None:
-                yield batch, losses
-                continue
-            room.largest = size / 2
-            room.halved += 1
-            if len(batch.rows) == 1:
-                raise ModelError(_too_long(loaded, rows[batch.rows[0]]))
-            if room.halved == 1:
-                warnings.warn(
-                    OutOfMemoryWarning(
-                        f"{loaded.spec.name}: a batch of {len(batch.rows)} rows of "
-                        f"{batch.width} tokens did not fit into memory; batches are halved"
-                    ),
-                    stacklevel=4,
-                )
-        middle = len(batch.rows) // 2
-        for half in (batch.rows[middle:], batch.rows[:middle]):
-            width = max(len(rows[index]) for index in half) - (prefix.length if prefix else 0)
-            waiting.appendleft(Batch(half, width))
 
 
 def _losses_if_they_fit(

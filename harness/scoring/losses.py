@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -123,10 +124,11 @@ def head_on(model: nn.Module, shape: torch.Size, positions: Tensor) -> Iterator[
         A list that is not empty once the head has been used this way.
     """
     used: list[bool] = []
+    ours = threading.get_ident()  # other batches go through the same head in other threads
 
     def select(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         hidden = arguments[0]
-        if hidden.shape[:2] != shape:
+        if threading.get_ident() != ours or hidden.shape[:2] != shape:
             return None
         used.append(True)
         return (hidden.flatten(0, 1).index_select(0, positions), *arguments[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def padding_ids_not_scored(patch: pytest.MonkeyPatch) -> None:
     _losses(patch, skip)
 
 
+def batches_that_disturb_each_other(patch: pytest.MonkeyPatch) -> None:
+    plain = fast._losses_if_they_fit
+
+    def disturbed(*given: Any) -> Any:
+        losses = plain(*given)
+        return losses if threading.current_thread() is threading.main_thread() else losses * 1.001
+
+    patch.setattr(fast, "_losses_if_they_fit", disturbed)
+
+
 def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:
     plain = fast.fast
 
@@ -146,6 +157,7 @@ def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:
         (one_position_off, "float64"),
         (padding_ids_not_scored, "padding_id_in_an_answer"),
         (rows_in_the_order_of_their_batches, "shuffled_rows"),
+        (batches_that_disturb_each_other, "one_core_or_several"),
         (an_adapter_that_stays, "adapter_on_then_off"),
     ],
 )

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness.run.progress import ProgressLine, duration
+from harness.run.progress import ProgressLine, Remaining, duration
 
 
 class Screen(io.StringIO):
@@ -93,3 +93,27 @@ def test_the_time_left_counts_from_where_it_went_on(monkeypatch: pytest.MonkeyPa
     line.update(0, "qlora-s0", 50, 100, "steps  loss 2.1")
     line.update(0, "qlora-s0", 60, 100, "steps  loss 2.0")
     assert "60/100 steps  loss 2.0  1.0/s  0:40 left" in screen.shown
+
+
+def test_what_is_left_follows_from_the_work_that_was_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    left = Remaining({"a": 1.0, "b": 1.0, "c": 4.0, "stored": 1.0, "d": 2.0})
+    assert left.seconds is None
+    left.over("stored", computed=False)  # says nothing of how fast the run is
+    assert left.seconds is None
+    now[0] += 10
+    left.over("a", computed=True)
+    assert left.seconds == 10 * (1 + 4 + 2)
+    assert left.line("a", 8.0, 4) == "a: 8.0 s, 0.5 rows/s; 2 of 5 cells, about 1:10 left"
+    now[0] += 30
+    left.over("c", computed=True)
+    assert left.seconds == pytest.approx(40 / 5 * 3)
+    assert left.line("c", 29.96, None) == "c: 30.0 s; 3 of 5 cells, about 0:24 left"
+    for name in "bd":
+        left.over(name, computed=True)
+    assert left.line("d", 0.0, 4) == "d: 0.0 s; 5 of 5 cells"
+    left.over("d", computed=True)  # a second test of the same cell
+    assert left.finished == 5

@@ -73,7 +73,7 @@ def test_batches_of_a_size_that_did_not_fit_are_not_tried(
     budget = replace(BUDGETS["cpu"], tokens=4 * length)
     tried = scarce(monkeypatch, 2 * length)
     with pytest.warns(OutOfMemoryWarning):
-        scored = fast(loaded, rows, QUIET, budget, share=False)
+        scored = fast(loaded, rows, QUIET, budget, share=False, workers=1)
     assert [size // length for size in tried] == [4] + [2] * 8
     assert scored.how.halved == 1
 

@@ -1,0 +1,7 @@
+"""A pytest plugin for which every round of a run is worth a report."""
+
+from __future__ import annotations
+
+from harness import session
+
+session.WORTH_A_REPORT = 0.0

@@ -1,0 +1,131 @@
+"""Batches computed side by side: the same bits, on as many cores as there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import ModelSpec
+from harness.models.loading import LoadedModel, load
+from harness.scoring import fast as module
+from harness.scoring.batches import Batch, Budget, even
+from harness.scoring.fast import fast
+from harness.scoring.queue import BatchQueue
+from tests.builders.models import make_llama
+from tests.builders.scoring import PREFIX, QUIET, encode
+
+SMALL = Budget(tokens=60, keys=1 << 12, logits=1 << 26, softmax=1 << 12)  # several batches
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedModel:
+    return load(ModelSpec("tiny", "tiny"), make_llama(tmp_path / "m"), None)
+
+
+@pytest.mark.parametrize("shared", ["", PREFIX])
+def test_the_bits_do_not_depend_on_the_number_of_cores(loaded: LoadedModel, shared: str) -> None:
+    rows = encode(loaded.encoder, shared=shared)
+    one = fast(loaded, rows, QUIET, SMALL, workers=1)
+    assert one.how.batches >= 3
+    for workers in (2, 3, 5):
+        many = fast(loaded, rows, QUIET, SMALL, workers=workers)
+        assert many.tokens == one.tokens
+        assert many.how == one.how
+    assert loaded.side_by_side is True
+
+
+def test_every_core_takes_batches_and_torch_has_its_threads_back(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    who: set[int] = set()
+    both = threading.Barrier(2, timeout=30)
+    plain = module._losses_if_they_fit
+
+    def noted(*given: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            if threading.get_ident() not in who:
+                who.add(threading.get_ident())
+                both.wait()  # until the other one has a batch, too
+            assert torch.get_num_threads() == 1
+        return plain(*given)
+
+    monkeypatch.setattr(module, "_losses_if_they_fit", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fast(loaded, encode(loaded.encoder), QUIET, SMALL)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(who) == 2
+
+
+def test_a_model_whose_batches_disturb_each_other_is_scored_one_after_the_other(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = module._losses_if_they_fit
+    rows = encode(loaded.encoder)
+    right = fast(loaded, rows, QUIET, SMALL, workers=1).tokens
+    elsewhere: list[int] = []
+
+    def disturbed(*given: Any) -> Any:
+        losses = plain(*given)
+        if threading.current_thread() is threading.main_thread():
+            return losses
+        elsewhere.append(1)
+        return losses * 1.001
+
+    monkeypatch.setattr(module, "_losses_if_they_fit", disturbed)
+    assert fast(loaded, rows, QUIET, SMALL, workers=2).tokens == right
+    assert elsewhere
+    assert loaded.side_by_side is False
+    assert module._workers(loaded, rows, [Batch((0,), 9)] * 9) == 1  # from now on
+
+
+def test_a_core_s_error_is_everybody_s(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "batch_losses", broken)
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fast(loaded, encode(loaded.encoder), QUIET, SMALL, share=False, workers=3)
+    assert threading.active_count() == before
+
+
+def test_no_core_goes_on_when_nobody_waits_any_more() -> None:
+    import torch
+
+    begun: list[Batch] = []
+
+    def compute(batch: Batch) -> Any:
+        begun.append(batch)
+        time.sleep(0.01)
+        return torch.zeros(1)
+
+    batches = [Batch((i,), 1) for i in range(1000)]
+    queue = BatchQueue(batches, compute, lambda batch: (batch, batch), str)
+    before = threading.active_count()
+    found = queue.losses(2)
+    next(found)
+    found.close()
+    assert len(begun) < 10
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "expected"),
+    [(1, 9, 12), (2, 9, 10), (3, 9, 12), (4, 9, 9), (5, 8, 8), (6, 7, 8), (3, 397, 397)],
+)
+def test_positions_of_a_batch_are_a_multiple_of_four(rows: int, width: int, expected: int) -> None:
+    batch = even(Batch(tuple(range(rows)), width), 397)
+    assert batch == Batch(tuple(range(rows)), expected)
+    assert rows * batch.width % 4 == 0 or batch.width == 397  # where there is room for it
