@@ -170,13 +170,14 @@ def _joined(text: str, piece: str, space: bool) -> str:
     assert end is not None
     assert start is not None
     last, first = text[: end.start()][-1:], piece[start.end() :][:1]
-    if _WIDE.match(last) and _WIDE.match(first):
-        space = False
-    elif (_HAN.match(last) and _LATIN.match(first)) or (_LATIN.match(last) and _HAN.match(first)):
-        space = True
-    if not space:
+    if space:
+        # Beside marks it stays: Markdown may need it to see them.
+        within = _WIDE.match(last) and _WIDE.match(first) and not (end[0] or start[0])
+        return text + piece if within else f"{text} {piece}"
+    pairs = ((_HAN, _LATIN), (_LATIN, _HAN))
+    if not any(one.match(last) and other.match(first) for one, other in pairs):
         return text + piece
-    if end[0]:  # marks that open here: within them, Markdown takes a space for no mark at all
+    if end[0]:  # marks that open here: the space belongs outside of them
         return f"{text[: end.start()]} {end[0]}{piece}"
     return f"{text}{start[0]} {piece[start.end() :]}"
 

@@ -157,6 +157,8 @@ def small(**more: object) -> Language:
         ", ": ("、",),
         "word": ("詞",),
         "bad {x}": ("壞 {y}",),
+        "**so far:** {x}": ("**至今：** {x}",),
+        "of **{x}**": ("是**{x}**的",),
     }
     return Language("xx", found, lambda number: 0)
 
@@ -166,6 +168,10 @@ def test_values_are_set_as_chinese_is() -> None:
     assert of(say("{x} is good", x="qlora")) == "qlora 好"
     assert of(say("{x} is good", x=say("word"))) == "詞好"
     assert of(listed(["a", say("word")])) == "a、詞"
+    assert of(say("**so far:** {x}", x=4)) == "**至今：** 4"
+    assert of(say("**so far:** {x}", x=say("word"))) == "**至今：** 詞"
+    assert of(say("of **{x}**", x="chrF2")) == "是 **chrF2** 的"
+    assert of(say("of **{x}**", x=say("word"))) == "是**詞**的"
     assert of(say_number(3, "one {count}", "many {count}")) == "3 個"
     assert say_number(3, "one {count}", "many {count}") == "many 3"
     assert capitalized(say("word")) == "Word"
