@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 ARGS ?=
 
-.PHONY: bench test gate speed gpu check format clean
+.PHONY: bench test gate speed gpu check format languages clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
@@ -42,6 +42,14 @@ check: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
+
+# Brings templates/languages/ up to what reports say now; new entries are empty, which is English.
+languages: $(VENV)/installed
+	mkdir -p build
+	$(BIN)/pybabel -q extract -F pyproject.toml -k say -k say_number:2,3 -k sayNumber:2,3 -k listed:2 --add-location=file -o build/reports.pot .
+	for po in templates/languages/*.po; do \
+		$(BIN)/pybabel -q update --ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date \
+			-w 100 -i build/reports.pot -o $$po -l $$(basename $$po .po | tr - _); done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

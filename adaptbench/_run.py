@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -50,6 +50,7 @@ class Run:
         measured: Mapping[str, Measurement],
         formats: tuple[str, ...] = (),
         templates: Path | None = None,
+        languages: tuple[str, ...] = ("en",),
     ) -> None:
         self.folder = folder
         self.measurements: dict[str, Measurement] = dict(measured)
@@ -59,6 +60,7 @@ class Run:
         self._manifest = manifest
         self._formats = formats
         self._templates = templates
+        self._languages = languages
 
     @cached_property
     def _metrics(self) -> list[Metric]:
@@ -83,26 +85,35 @@ class Run:
 
         return frame(self._content)
 
-    def report(self, path: str | os.PathLike[str] | None = None, gate: Gate | None = None) -> Path:
+    def report(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        gate: Gate | None = None,
+        lang: str | Sequence[str] | None = None,
+    ) -> Path:
         """Write ``report.md``, ``report.html`` and what belongs to them.
 
         Args:
             path: the folder to write into; by default the results directory.
             gate: what :meth:`gate` returned, to stand in the report.
+            lang: languages, as ``--lang`` takes them or in a list; ``zh-TW`` writes
+                ``report.zh-TW.md`` and ``report.zh-TW.html``. By default those of the run.
 
         Returns:
-            The path of the HTML file.
+            The path of the HTML file, in the first of the languages.
 
         Raises:
             StoreError: a file cannot be written.
-            OptionError: one of the user's templates does not work.
+            OptionError: there is no such language, or one of the user's templates does not work.
         """
+        from harness.report.language import suffixed
         from harness.report.publish import Style, publish
 
+        tags = self._languages if lang is None else _languages(lang)
         folder = self.folder if path is None else Path(path)
-        style = Style(self._formats, self._templates)
-        _, files = publish(folder, self._manifest, self.measurements, self._metrics, gate, style)
-        return next(file for file in files if file.name == "report.html")
+        style = Style(self._formats, self._templates, tags)
+        publish(folder, self._manifest, self.measurements, self._metrics, gate, style)
+        return folder / suffixed("report.html", tags[0])
 
     def gate(
         self,
@@ -270,7 +281,19 @@ def _measured(plan: Plan, progress: bool) -> Run:
     if failed and not measured:
         raise failed[0]
     options = plan.options
-    return Run(options.results_dir, manifest, measured, options.report, options.templates)
+    looks = options.report, options.templates, options.lang
+    return Run(options.results_dir, manifest, measured, *looks)
+
+
+def _languages(lang: str | Sequence[str]) -> tuple[str, ...]:
+    from harness.flag import OFFLINE
+
+    text = lang if isinstance(lang, str) else ",".join(lang)
+    try:
+        tags: tuple[str, ...] = OFFLINE["lang"].parse(text)
+    except ValueError as error:
+        raise OptionError(f"lang={lang!r}: expected {error}") from None
+    return tags
 
 
 def _measure_all(session: Session, progress: bool) -> list[AdaptbenchError]:

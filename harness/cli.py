@@ -117,7 +117,7 @@ def _add_report(commands: Commands) -> None:
         "--into", type=Path, metavar="DIR", help="where the report of several runs belongs"
     )
     _terms(made, required=False)
-    for name in ("report", "templates"):
+    for name in ("report", "lang", "templates"):
         flag = OFFLINE[name]
         made.add_argument(f"--{name}", metavar=flag.metavar, help=flag.help)
 
@@ -262,7 +262,8 @@ def _report(parsed: argparse.Namespace, writer: Plain) -> int:
     templates = _parsed("templates", parsed.templates)
     if templates is not None and not templates.is_dir():
         raise OptionError(f"--templates={templates}: no such folder")
-    style = Style(tuple(_parsed("report", parsed.report)), templates)
+    formats, tags = (tuple(_parsed(name, getattr(parsed, name))) for name in ("report", "lang"))
+    style = Style(formats, templates, tags)
     terms = _held_to(parsed)
     if parsed.into is None and len(parsed.results) > 1:
         raise OptionError("report: several results directories need --into=DIR for their report")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import parse
+from harness.places import languages
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ _OFFLINE = (
         (),
         "write the main table also as report.csv or report.tex: csv, latex",
         "NAMES",
+    ),
+    Flag(
+        "lang",
+        parse.choices(*languages()),
+        ("en",),
+        f"languages of the Markdown and HTML reports: {', '.join(languages())}; en is report.html, "
+        f"zh-TW is report.zh-TW.html. Those not named are not written, except to keep a report up "
+        f"to date that stands there already",
+        "TAGS",
     ),
     Flag(
         "templates",

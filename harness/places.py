@@ -72,3 +72,9 @@ def _is_file(path: Path) -> bool:
 
 
 TEMPLATES = shipped("templates")
+LANGUAGES = TEMPLATES / "languages"
+
+
+def languages() -> tuple[str, ...]:
+    """The tags of the languages that reports can be written in, English first."""
+    return ("en", *sorted(path.stem for path in LANGUAGES.glob("*.po")))

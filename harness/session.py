@@ -205,7 +205,7 @@ class Session:
             folder, options = self.bench.store.folder, self.plan.options
             metrics = self.plan.metrics
             self._judge(take(str(folder), manifest, measured, metrics), metrics)
-            style = Style(options.report, options.templates)
+            style = Style(options.report, options.templates, options.lang)
             self.report, self.files = publish(folder, manifest, measured, metrics, self.gate, style)
             self.files += self._write_predictions(measured)
         except AdaptbenchError as error:

@@ -15,7 +15,8 @@ from harness.plugins import find_strategies
 
 # Of how it was run and judged, not of what.
 ASIDE = (
-    *("results-dir", "predictions", "report", "templates", "fresh", "recipe", "set", "dry-run"),
+    *("results-dir", "predictions", "report", "lang", "templates", "fresh", "recipe", "set"),
+    "dry-run",
     *("baseline", "update-baseline", "tolerance", "gate-strict"),
     *("judge-concurrency", "judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
     *("engine", "engine-address", "slots", "gpus-per-model"),

@@ -322,6 +322,7 @@ FLAGS: tuple[Flag, ...] = (
         "DIR",
     ),
     OFFLINE["report"],
+    OFFLINE["lang"],
     OFFLINE["templates"],
     Flag("fresh", parse.switch, False, "ignore stored cells and compute every one again"),
     OFFLINE["baseline"],
@@ -397,7 +398,8 @@ HELP: dict[str, tuple[str, ...]] = {
         *("judge-rate", "judge-calls", "judge-tokens", "judge-dry-run"),
     ),
     "results and reports": (
-        *("dry-run", "results-dir", "fresh", "report", "templates", "scorer", "repeat-scoring"),
+        *("dry-run", "results-dir", "fresh", "report", "lang", "templates", "scorer"),
+        "repeat-scoring",
     ),
     "many machines": ("engine", "engine-address", "slots", "gpus-per-model"),
     "the gate": ("baseline", "update-baseline", "tolerance", "gate-strict"),

@@ -82,6 +82,7 @@ class Options:
     select_on: str | None = None
     results_dir: Path = BY_FIELD["results_dir"].default
     report: tuple[str, ...] = ()
+    lang: tuple[str, ...] = ("en",)
     templates: Path | None = None
     fresh: bool = False
     baseline: Path | None = None

@@ -13,6 +13,7 @@ from harness.errors import AdaptbenchError
 from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.verdict import FAILING, STATUSES, Gate, Terms, Verdict, regressed
 from harness.gate.words import Words
+from harness.messages import listed, say
 from harness.metrics.base import Metric
 from harness.results.baseline import read_baseline
 from harness.results.snapshot import Rows, Snapshot, Values, changes, differences
@@ -21,6 +22,7 @@ from harness.statistics.paired import ALPHA
 
 NOISE_FACTOR = 3  # the tolerance should be at least so many times the noise of scoring
 SHOWN = 3
+_JUDGES = {"judge": say("judge"), "rubric": say("rubric")}
 FLOOR = 1e-4  # two machines agree on a mean to this; a smaller change is none
 
 
@@ -125,32 +127,38 @@ def _before_numbers(name: str, current: Snapshot, baseline: Snapshot) -> list[Ve
     now = current.cells[name]
     if now.nonfinite:
         return [_not_finite(name, "", now.nonfinite, list(current.rows))]
-    return [Verdict(name, "NEW", "not in the baseline; --update-baseline adds it")]
+    return [Verdict(name, "NEW", say("not in the baseline; --update-baseline adds it"))]
 
 
 def _missing(name: str, current: Snapshot, baseline: Snapshot) -> Verdict:
-    reason = current.missing.get(name, "this run does not ask for it")
+    reason = current.missing.get(name, say("this run does not ask for it"))
     twins = [
         other
         for other, rows in current.cells.items()
         if other not in baseline.cells and rows.key == baseline.cells[name].key
     ]
-    hint = f"; {twins[0]} computes the same, so it was renamed" if twins else ""
-    return Verdict(
-        name,
-        "MISSING",
-        f"in the baseline, but not measured: {reason}{hint}; run it as it was, or accept the "
-        f"change with --update-baseline",
-        fails=True,
+    if twins:
+        reason = say(
+            "{reason}; {twin} computes the same, so it was renamed", reason=reason, twin=twins[0]
+        )
+    line = say(
+        "in the baseline, but not measured: {reason}; run it as it was, or accept the change with "
+        "--update-baseline",
+        reason=reason,
     )
+    return Verdict(name, "MISSING", line, fails=True)
 
 
 def _not_finite(
     name: str, metric: str, places: Sequence[int], ids: Sequence[str], unjudged: bool = False
 ) -> Verdict:
     shown = ", ".join(repr(ids[index]) for index in places[:SHOWN])
-    what = "are unjudged" if unjudged else "are not finite"
-    line = f"{len(places)} rows {what}: {shown}"
+    known = {"n": len(places), "rows": shown}
+    line = (
+        say("{n} rows are unjudged: {rows}", **known)
+        if unjudged
+        else say("{n} rows are not finite: {rows}", **known)
+    )
     return Verdict(name, "FAIL", line, fails=True, metric=metric)
 
 
@@ -165,13 +173,16 @@ def _before_comparing(
         return _not_finite(name, metric.name, ours.nonfinite, ids, metric.partial)
     judge = [what for what in ("judge", "rubric") if now.facts.get(what) != before.facts.get(what)]
     if metric.observes in ("rating", "preference") and judge:
-        line = (
-            f"the {' and the '.join(judge)} is another than in the baseline, and what two judges "
-            f"say can not be compared; --update-baseline begins anew"
+        line = say(
+            "the {what} is another than in the baseline, and what two judges say can not be "
+            "compared; --update-baseline begins anew",
+            what=listed((_JUDGES[one] for one in judge), " and the "),
         )
         return Verdict(name, "FAIL", line, fails=True, metric=metric.name)
     if theirs is None:
-        line = f"the metric {metric.name} is not in the baseline; --update-baseline adds it"
+        line = say(
+            "the metric {name} is not in the baseline; --update-baseline adds it", name=metric.name
+        )
         return Verdict(name, "NEW", line, metric=metric.name)
     return _other_denominators(name, metric, ours, theirs, ids, changes(now, before))
 
@@ -187,10 +198,14 @@ def _other_denominators(
     pairs = zip(ids, ours.denominators or (), theirs.denominators or (), strict=False)
     for row, new, old in pairs:
         if new != old:
-            line = (
-                f"row {row!r} has {new} scored tokens, in the baseline {old}: the tokenizer is "
-                f"another, and such values of {metric.noun} can not be compared; "
-                f"--update-baseline begins anew"
+            line = say(
+                "row {row} has {new} scored tokens, in the baseline {old}: the tokenizer is "
+                "another, and such values of {noun} can not be compared; --update-baseline begins "
+                "anew",
+                row=repr(row),
+                new=new,
+                old=old,
+                noun=metric.noun,
             )
             return Verdict(name, "FAIL", line, fails=True, metric=metric.name, changed=changed)
     return None
@@ -204,26 +219,15 @@ def _verdict(
     strict: bool,
     changed: tuple[str, ...],
 ) -> Verdict:
-    words, status, blind = Words(metric), *_status(metric, change, tolerance)
-    failed = status == "FAIL"
-    improved = status == "IMPROVED"
-    p = change.p_better if improved else change.p_worse
-    line = f"{words.tested} {words.effect(change.effect)}, adjusted p {words.p(p)}"
-    if status == "WARN" and metric.scale == "log":
-        line = f"{words.mean} {words.effect(change.mean_effect)}; {line}"
-    notes = [f"tolerance {words.tolerance(tolerance)}"] if failed else []
-    if status in ("FAIL", "WARN"):
-        notes += words.drivers(change.drivers)
-    elif status == "INCONCLUSIVE":
-        heavy = words.allowed(tolerance)
-        notes += words.drivers([part for part in change.drivers if part[1] > heavy])
-    if blind and not failed:
-        notes.append(words.unseen(change.detectable, change.rows_needed, tolerance))
-    note = "; ".join(notes)
+    words, (status, blind) = Words(metric), _status(metric, change, tolerance)
+    p = change.p_better if status == "IMPROVED" else change.p_worse
+    line = words.line(change, status, p)
+    notes = words.why(change, status, tolerance, blind)
+    note = listed(notes, "; ")
     return Verdict(
         cell=name,
         status=status,
-        line=f"{line}; {note}" if note else line,
+        line=listed((line, note), "; ") if note else line,
         metric=metric.name,
         note=note,
         fails=status in FAILING or (strict and blind),
@@ -262,7 +266,14 @@ def _notes(current: Snapshot, baseline: Snapshot, tolerance: float) -> list[str]
     if tolerance >= NOISE_FACTOR * noise:
         return []
     return [
-        f"--tolerance={100 * tolerance:g}% is less than {NOISE_FACTOR} times the noise of scoring: "
-        f"the geometric mean of {name} moves by {100 * noise:.2g} % when its rows are batched "
-        f"otherwise; a tolerance of {100 * NOISE_FACTOR * noise:.2g} % or more is above it"
+        say(
+            "--tolerance={tolerance}% is less than {times} times the noise of scoring: the "
+            "geometric mean of {cell} moves by {noise} % when its rows are batched otherwise; a "
+            "tolerance of {enough} % or more is above it",
+            tolerance=f"{100 * tolerance:g}",
+            times=NOISE_FACTOR,
+            cell=name,
+            noise=f"{100 * noise:.2g}",
+            enough=f"{100 * NOISE_FACTOR * noise:.2g}",
+        )
     ]

@@ -30,6 +30,7 @@ import numpy as np
 
 from harness.core import Example, Observed
 from harness.errors import MetricError, one_line
+from harness.messages import listed, say
 from harness.records import Answer, Likelihood, Measurement, Observation, Preference, Rating
 
 KINDS: dict[str, type[Any]] = {
@@ -164,7 +165,7 @@ class Metric:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    noun: ClassVar[str] = "value"
+    noun: ClassVar[str] = say("value")
     observes: ClassVar[Observed] = "likelihood"
     better: ClassVar[Literal["lower", "higher"]]
     scale: ClassVar[Literal["log", "linear"]] = "linear"
@@ -190,7 +191,8 @@ class Metric:
         named = isinstance(getattr(cls, "name", None), str)
         if named and not inherits and "headline" not in cls.__dict__:
             said = getattr(cls, "definition", {})  # checked when the metric is asked for
-            meaning = "; ".join(map(str, said.values() if isinstance(said, Mapping) else ()))
+            parts = said.values() if isinstance(said, Mapping) else ()
+            meaning = listed((one if isinstance(one, str) else str(one) for one in parts), "; ")
             cls.headline = Aggregate(cls.name, getattr(cls, "title", cls.name), meaning)
 
     def row(self, seen: Any, row: Example) -> float:

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics import sacre
 from harness.metrics.base import Aggregate, Array
 from harness.metrics.corpus import CorpusMetric
@@ -45,8 +46,10 @@ class Bleu(CorpusMetric):
     span = 100.0
     limits = (0.0, 100.0)
     definition: ClassVar = {
-        "bleu": "BLEU of words up to 4-grams, from counts summed over rows; where most letters of "
-        "the references are Chinese, every character is a word",
+        "bleu": say(
+            "BLEU of words up to 4-grams, from counts summed over rows; where most letters of "
+            "the references are Chinese, every character is a word"
+        ),
     }
     sums = (
         *("answer words", "reference words"),

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics import sacre
 from harness.metrics.base import Aggregate, Array
 from harness.metrics.corpus import CorpusMetric
@@ -37,8 +38,10 @@ class Chrf(CorpusMetric):
     span = 100.0
     limits = (0.0, 100.0)
     definition: ClassVar = {
-        "chrf": "F2 of character n-grams, n = 1 to 6, without whitespace, from counts summed over "
-        "rows; an empty answer counts as 0",
+        "chrf": say(
+            "F2 of character n-grams, n = 1 to 6, without whitespace, from counts summed over "
+            "rows; an empty answer counts as 0"
+        ),
     }
     sums = tuple(
         f"{of} {n}" for n in range(1, ORDERS + 1) for of in ("answer", "reference", "both")

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics import sacre
 from harness.metrics.anchors import source_of
 from harness.metrics.base import Aggregate, Metric
@@ -46,7 +47,7 @@ _MARKERS = re.compile(
 class _Fault(Metric):
     """A share of answers."""
 
-    noun = "fault"
+    noun = say("fault")
     pictured = False
     observes = "answer"
     limits = (0.0, 1.0)
@@ -68,9 +69,9 @@ class Empty(_Fault):
 
     name = "empty"
     needs_reference = False
-    title = "share of empty answers"
+    title = say("share of empty answers")
     definition: ClassVar = {
-        "empty": "share of answers of nothing but whitespace and characters that do not show",
+        "empty": say("share of answers of nothing but whitespace and characters that do not show"),
     }
 
     def has(self, seen: Answer, row: Example) -> bool:
@@ -82,9 +83,9 @@ class Truncated(_Fault):
 
     name = "truncated"
     needs_reference = False
-    title = "share of truncated answers"
+    title = say("share of truncated answers")
     definition: ClassVar = {
-        "truncated": "share of answers that ended at the limit of new tokens",
+        "truncated": say("share of answers that ended at the limit of new tokens"),
     }
 
     def row(self, seen: Answer, row: Example) -> float:
@@ -97,11 +98,15 @@ class Looping(_Fault):
 
     name = "looping"
     needs_reference = False
-    title = "share of looping answers"
+    title = say("share of looping answers")
     definition: ClassVar = {
-        "looping": f"share of answers that end in a phrase {TIMES} times or more in a row, "
-        f"over at least {LONG} characters and 1/{PART} of the "
-        f"answer; not where the reference does",
+        "looping": say(
+            "share of answers that end in a phrase {times} times or more in a row, over at least "
+            "{long} characters and 1/{part} of the answer; not where the reference does",
+            times=TIMES,
+            long=LONG,
+            part=PART,
+        ),
     }
 
     def has(self, seen: Answer, row: Example) -> bool:
@@ -113,10 +118,13 @@ class Copied(_Fault):
 
     name = "copied"
     needs_reference = False
-    title = "share of copied sources"
+    title = say("share of copied sources")
     definition: ClassVar = {
-        "copied": f"share of answers with a chrF2 of {SAME:g} or more against the text that the "
-        f"request is about; not where the reference has that",
+        "copied": say(
+            "share of answers with a chrF2 of {least} or more against the text that the "
+            "request is about; not where the reference has that",
+            least=f"{SAME:g}",
+        ),
     }
 
     def has(self, seen: Answer, row: Example) -> bool:
@@ -128,11 +136,13 @@ class WrongScript(_Fault):
     """The share of answers in another script than the reference's."""
 
     name = "wrong_script"
-    title = "share in the wrong script"
+    title = say("share in the wrong script")
     definition: ClassVar = {
-        "wrong_script": "share of answers of whose letters more than 10 % are in scripts that the "
-        "reference has no letter of, or more than 25 % of those that are Simplified or Traditional "
-        "only are not of the reference's kind",
+        "wrong_script": say(
+            "share of answers of whose letters more than 10 % are in scripts that the "
+            "reference has no letter of, or more than 25 % of those that are Simplified or "
+            "Traditional only are not of the reference's kind"
+        ),
     }
 
     def has(self, seen: Answer, row: Example) -> bool:
@@ -144,10 +154,12 @@ class Leaked(_Fault):
 
     name = "leaked"
     needs_reference = False
-    title = "share with leaked markers"
+    title = say("share with leaked markers")
     definition: ClassVar = {
-        "leaked": "share of answers with a marker of a chat template (<|im_start|>, [INST] …) or "
-        "a line that begins a turn (User:, ### Instruction: …); not where the reference has one",
+        "leaked": say(
+            "share of answers with a marker of a chat template (<|im_start|>, [INST] …) or "
+            "a line that begins a turn (User:, ### Instruction: …); not where the reference has one"
+        ),
     }
 
     def has(self, seen: Answer, row: Example) -> bool:

@@ -6,6 +6,7 @@ import unicodedata
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.records import Answer
 
@@ -14,14 +15,16 @@ class Exact(Metric):
     """The share of answers that equal their reference once both are normalized."""
 
     name = "exact"
-    title = "exact match"
-    noun = "exact match"
+    title = say("exact match")
+    noun = title
     observes = "answer"
     limits = (0.0, 1.0)
     better = "higher"
     definition: ClassVar = {
-        "exact": "share of answers equal to their reference after Unicode NFKC and without "
-        "whitespace at both ends; an empty answer is never equal",
+        "exact": say(
+            "share of answers equal to their reference after Unicode NFKC and without "
+            "whitespace at both ends; an empty answer is never equal"
+        ),
     }
     headline = Aggregate("exact", title, definition["exact"], digits=3)
 

@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.records import Preference, Rating
 
 SCALE = "scale"  # the part of the definition that says which values there are
-UNJUDGED = Aggregate("unjudged", "unjudged", "share of answers without a verdict", 3)
+UNJUDGED = Aggregate("unjudged", say("unjudged"), say("share of answers without a verdict"), 3)
 MASS = Aggregate(
     "menu_mass",
-    "menu mass",
-    "mean probability that a local judge gives to its menu at all; near 1 where it means to answer "
-    "as it is asked to",
+    say("menu mass"),
+    say(
+        "mean probability that a local judge gives to its menu at all; near 1 where it means to "
+        "answer as it is asked to"
+    ),
     3,
 )
 
@@ -30,17 +33,23 @@ class Judge(Metric):
     """The mean score of a judge; more is better."""
 
     name = "judge"
-    title = "judge's score"
-    noun = "score"
+    title = say("judge's score")
+    noun = say("score")
     observes = "rating"
     better = "higher"
     span = 5.0
     partial = True
-    definition: ClassVar = {"judge": "mean over rows of the judge's score, on its rubric's scale"}
-    headline = Aggregate("judge", "judge's score", definition["judge"])
+    definition: ClassVar = {
+        "judge": say("mean over rows of the judge's score, on its rubric's scale")
+    }
+    headline = Aggregate("judge", title, definition["judge"])
     more = (
         UNJUDGED,
-        Aggregate("judge_worst", "unjudged as worst", "the same, unjudged answers as the worst"),
+        Aggregate(
+            "judge_worst",
+            say("unjudged as worst"),
+            say("the same, unjudged answers as the worst"),
+        ),
         MASS,
     )
     columns = ("menu_mass",)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.records import Answer
 
@@ -24,8 +25,8 @@ class LengthRatio(Metric):
     """The mean factor by which answers are longer or shorter than their references."""
 
     name = "length_ratio"
-    title = "mean length factor"
-    noun = "length factor"
+    title = say("mean length factor")
+    noun = say("length factor")
     observes = "answer"
     better = "lower"
     scale = "log"
@@ -36,17 +37,21 @@ class LengthRatio(Metric):
     headline = Aggregate(
         "length_factor",
         title,
-        "mean over rows of how many times longer or shorter an answer is than its reference; 1 is "
-        "as long",
+        say(
+            "mean over rows of how many times longer or shorter an answer is than its reference; "
+            "1 is as long"
+        ),
     )
     more = (
         Aggregate(
-            "geometric_length_factor", "geometric", "exp of the mean of |ln((a + 1) / (r + 1))|"
+            "geometric_length_factor",
+            say("geometric"),
+            say("exp of the mean of |ln((a + 1) / (r + 1))|"),
         ),
         Aggregate(
             "length_ratio",
-            "answers/references",
-            "characters of all answers / characters of all references",
+            say("answers/references"),
+            say("characters of all answers / characters of all references"),
         ),
     )
     columns = ("length_ratio",)

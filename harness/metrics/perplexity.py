@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.records import Likelihood, Observation
 
@@ -28,8 +29,8 @@ class Perplexity(Metric):
     """How surprised a model is by the reference answers: exp(NLL / scored tokens) of each row."""
 
     name = "perplexity"
-    title = "mean perplexity"
-    noun = "perplexity"
+    title = say("mean perplexity")
+    noun = say("perplexity")
     better = "lower"
     scale = "log"
     # A baseline of another definition is not compared with.
@@ -41,22 +42,24 @@ class Perplexity(Metric):
     }
     headline = Aggregate(
         "mean_perplexity",
-        "mean perplexity",
-        "arithmetic mean of the rows' perplexities, exp(NLL / scored tokens); scored are the "
-        "answer's tokens and the EOS",
+        title,
+        say(
+            "arithmetic mean of the rows' perplexities, exp(NLL / scored tokens); scored are the "
+            "answer's tokens and the EOS"
+        ),
     )
     more = (
         Aggregate(
             "geometric_mean_perplexity",
-            "geometric",
-            "exp of the mean over rows of NLL / scored tokens",
+            say("geometric"),
+            say("exp of the mean over rows of NLL / scored tokens"),
         ),
-        Aggregate("median_perplexity", "median", "median of the rows' perplexities"),
-        Aggregate("token_perplexity", "by token", "exp(total NLL / total scored tokens)"),
+        Aggregate("median_perplexity", say("median"), say("median of the rows' perplexities")),
+        Aggregate("token_perplexity", say("by token"), say("exp(total NLL / total scored tokens)")),
         Aggregate(
             "bits_per_byte",
-            "bits/byte",
-            "total NLL in bits / total UTF-8 bytes of the answers",
+            say("bits/byte"),
+            say("total NLL in bits / total UTF-8 bytes of the answers"),
             digits=3,
         ),
     )
@@ -64,10 +67,14 @@ class Perplexity(Metric):
     center = "geometric_mean_perplexity"
     total = "bits_per_byte"
     notes = (
-        "Perplexities of models with different tokenizers can not be compared; of these metrics "
-        "only bits per byte can.",
-        "The mean is heavy-tailed: a few hard rows can move it. The geometric mean and the median "
-        "stand beside it for that reason.",
+        say(
+            "Perplexities of models with different tokenizers can not be compared; of these "
+            "metrics only bits per byte can."
+        ),
+        say(
+            "The mean is heavy-tailed: a few hard rows can move it. The geometric mean and the "
+            "median stand beside it for that reason."
+        ),
     )
 
     def row(self, seen: Likelihood, row: Example) -> float:

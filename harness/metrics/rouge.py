@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.metrics.language import mostly_cjk
 from harness.records import Answer
@@ -21,18 +22,22 @@ class Rouge(Metric):
     """The mean over rows of ROUGE-L's F1, 0 to 100."""
 
     name = "rouge"
-    title = "mean ROUGE-L"
+    title = say("mean ROUGE-L")
     noun = "ROUGE-L"
     observes = "answer"
     better = "higher"
     span = 100.0
     limits = (0.0, 100.0)
     definition: ClassVar = {
-        "rouge": "F1 of the longest common subsequence of answer and reference, of characters "
-        "without whitespace where most letters of the reference are Chinese, else of words between "
-        "whitespace; an empty answer has 0",
+        "rouge": say(
+            "F1 of the longest common subsequence of answer and reference, of characters "
+            "without whitespace where most letters of the reference are Chinese, else of words "
+            "between whitespace; an empty answer has 0"
+        ),
     }
-    headline = Aggregate("rouge", title, f"mean over rows of the {definition['rouge']}")
+    headline = Aggregate(
+        "rouge", title, say("mean over rows of the {what}", what=definition["rouge"])
+    )
 
     def row(self, seen: Answer, row: Example) -> float:
         split = _characters if mostly_cjk([row.output]) else str.split

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.base import Aggregate, Metric
 from harness.metrics.judged import MASS, UNJUDGED, masses, mean
 from harness.records import Preference
@@ -21,8 +22,8 @@ class WinRate(Metric):
     """The share of rows that a system wins; more is better, ½ is no difference."""
 
     name = "win_rate"
-    title = "win rate"
-    noun = "win rate"
+    title = say("win rate")
+    noun = title
     observes = "preference"
     better = "higher"
     limits = (0.0, 1.0)
@@ -30,22 +31,28 @@ class WinRate(Metric):
     null = 0.5
     pictured = False
     definition: ClassVar = {
-        "win_rate": "mean over rows: 1 where the judge prefers the answer in both orders, 0 where "
-        "it prefers the other in both, ½ otherwise"
+        "win_rate": say(
+            "mean over rows: 1 where the judge prefers the answer in both orders, 0 where "
+            "it prefers the other in both, ½ otherwise"
+        )
     }
-    headline = Aggregate("win_rate", "win rate", definition["win_rate"], 3)
+    headline = Aggregate("win_rate", title, definition["win_rate"], 3)
     more = (
-        Aggregate("wins", "wins", "share of rows that are won in both orders", 3),
-        Aggregate("losses", "losses", "share of rows that are lost in both orders", 3),
-        Aggregate("flips", "flips", "share of rows whose verdict changes with the order", 3),
+        Aggregate("wins", say("wins"), say("share of rows that are won in both orders"), 3),
+        Aggregate("losses", say("losses"), say("share of rows that are lost in both orders"), 3),
+        Aggregate(
+            "flips", say("flips"), say("share of rows whose verdict changes with the order"), 3
+        ),
         Aggregate(
             "first_slot",
-            "first slot",
-            "share of verdicts for the answer that stands first; ½ of a judge that reads",
+            say("first slot"),
+            say("share of verdicts for the answer that stands first; ½ of a judge that reads"),
             3,
         ),
         UNJUDGED,
-        Aggregate("win_rate_worst", "unjudged as lost", "the same, unjudged rows as lost", 3),
+        Aggregate(
+            "win_rate_worst", say("unjudged as lost"), say("the same, unjudged rows as lost"), 3
+        ),
         MASS,
     )
     columns = ("wins", "losses", "flips")

@@ -7,6 +7,7 @@ from functools import cache
 from statistics import fmean
 
 from harness.core import Example
+from harness.messages import say
 from harness.metrics.anchors import copy_source, reference
 from harness.metrics.base import Metric, reading
 from harness.metrics.find import GROUPS, select_metrics
@@ -15,7 +16,7 @@ from harness.report.members import Members
 from harness.report.nouns import Anchor, Degeneration, SampleRow, Written, finite
 
 SAMPLED = 5  # rows whose answers are shown
-FLOOR, CEILING = "copy the source", "the reference"
+FLOOR, CEILING = say("copy the source"), say("the reference")
 
 
 def anchors(metric: Metric, rows: Sequence[Example]) -> tuple[Anchor, ...]:

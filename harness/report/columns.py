@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.gate.verdict import Gate, Verdict
 from harness.gate.words import Words
+from harness.messages import listed, say
 from harness.metrics.base import Effect, Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.report.formatting import (
@@ -23,6 +24,7 @@ from harness.report.formatting import (
     plus_minus,
 )
 from harness.report.nouns import (
+    FIELDS,
     VARYING,
     Anchor,
     CellFacts,
@@ -31,6 +33,7 @@ from harness.report.nouns import (
     GroupResult,
     Report,
     Section,
+    called,
 )
 from harness.statistics.paired import ALPHA
 from harness.statistics.uncertainty import Comparison
@@ -57,7 +60,7 @@ class Shown:
 
 def joined(shown: Shown) -> str:
     """Both lines as one."""
-    return f"{shown.text} {shown.small}" if shown.small else shown.text
+    return listed((shown.text, shown.small), " ") if shown.small else shown.text
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def body(section: Section, shown: Sequence[Column]) -> list[list[Shown]]:
 def _anchored(section: Section, anchor: Anchor, column: Column) -> Shown:
     """What a column shows of the floor or the ceiling: its name, and the headline."""
     if column.name == "strategy":
-        return Shown(anchor.name + " (published)" * anchor.published, css="anchor")
+        name = say("{name} (published)", name=anchor.name) if anchor.published else anchor.name
+        return Shown(name, css="anchor")
     if column.name in ("mean", "mean and interval"):
         digits = section.metric.headline.digits
         return Shown(number(anchor.value, digits), sort=anchor.value, css="anchor")
@@ -162,31 +166,31 @@ def all_columns(report: Report, section: Section) -> list[Column]:
     """Every column that a table of results can have."""
     metric, control = section.metric, versus(report, section)
     return [
-        Column("strategy", "strategy", _strategy, numeric=False),
-        *(Column(name, name, _field(name), numeric=False) for name in VARYING),
-        Column("gate", "gate", _gate, numeric=False),
+        Column("strategy", say("strategy"), _strategy, numeric=False),
+        *(Column(name, FIELDS[name], _field(name), numeric=False) for name in VARYING),
+        Column("gate", say("gate"), _gate, numeric=False),
         Column("k", "k", lambda line: _count(line.group.k)),
-        Column("seed count", "seeds", _seed_count),
-        Column("seeds", "seeds", _seeds, numeric=False),
+        Column("seed count", say("seeds"), _seed_count),
+        Column("seeds", say("seeds"), _seeds, numeric=False),
         *_of_means(metric),
         Column(
             "versus",
-            f"vs {control}",
+            say("vs {control}", control=control),
             lambda line: _versus(metric, line.result.comparison),
             small="95 %",
         ),
         Column("p", "p", _p, titles={"latex": "$p$"}),
         *(_aggregate(metric, one.name) for one in metric.more),
-        Column("tokens", "prompt tokens", _tokens),
-        Column("nonfinite", "not finite", lambda line: _count(line.result.nonfinite)),
-        Column("training", "training", _training, small="tokens, seconds"),
+        Column("tokens", say("prompt tokens"), _tokens),
+        Column("nonfinite", say("not finite"), lambda line: _count(line.result.nonfinite)),
+        Column("training", say("training"), _training, small=say("tokens, seconds")),
     ]
 
 
 def versus(report: Report, section: Section) -> str:
     """What the values of a section are compared with."""
     null = section.metric.null
-    return report.control.title if null is None else f"{null:g}"
+    return called(report.control) if null is None else f"{null:g}"
 
 
 def _of_means(metric: Metric) -> list[Column]:
@@ -200,7 +204,7 @@ def _of_means(metric: Metric) -> list[Column]:
         shown = mean(line)
         return Shown(shown.text, _below(line.result.interval, digits), shown.sort, shown.css)
 
-    title = f"{metric.title} ± std"
+    title = say("{title} ± std", title=metric.title)
     found = [
         Column("mean", title, mean, titles={"terminal": "mean ± std", "latex": metric.title}),
         Column("mean and interval", title, both, small="95 %"),
@@ -220,7 +224,7 @@ def _of_means(metric: Metric) -> list[Column]:
         below = _below(line.result.center_interval, center.digits)
         return Shown(number(known, center.digits), below, known)
 
-    titles = {"html": f"{center.title} mean"}
+    titles = {"html": say("{kind} mean", kind=center.title)}
     return [
         *found,
         Column("center", center.title, lambda line: Shown(value(line).text)),
@@ -261,7 +265,7 @@ def _count(value: int) -> Shown:
 def _seed_count(line: Line) -> Shown:
     group = line.group
     if group.n_seeds < group.n_seeds_planned:
-        return Shown(f"{group.n_seeds} of {group.n_seeds_planned}")
+        return Shown(_of(group.n_seeds, group.n_seeds_planned))
     return Shown(str(group.n_seeds) if group.seeds else NONE)
 
 
@@ -269,8 +273,13 @@ def _seeds(line: Line) -> Shown:
     group = line.group
     text = ", ".join(map(str, group.seeds)) or NONE
     if group.n_seeds < group.n_seeds_planned:
-        text += f" ({group.n_seeds} of {group.n_seeds_planned})"
+        some = _of(group.n_seeds, group.n_seeds_planned)
+        text = say("{seeds} ({some})", seeds=text, some=some)
     return Shown(text, sort=group.n_seeds)
+
+
+def _of(some: int, every: int) -> str:
+    return say("{some} of {every}", some=some, every=every)
 
 
 def _versus(metric: Metric, found: Comparison | None) -> Shown:
@@ -328,20 +337,20 @@ def cell_columns(report: Report, section: Section, *, apart: bool) -> list[CellC
     """
     metric = section.metric
     found = [
-        CellColumn("cell", lambda cell, _: Shown(cell.id), numeric=False),
+        CellColumn(say("cell"), lambda cell, _: Shown(cell.id), numeric=False),
         CellColumn("k", lambda cell, _: _count(cell.k)),
-        CellColumn("select", lambda cell, _: Shown(cell.select or NONE), numeric=False),
-        CellColumn("seed", lambda cell, _: Shown(_seed(cell.seed), sort=cell.seed)),
+        CellColumn(say("select"), lambda cell, _: Shown(cell.select or NONE), numeric=False),
+        CellColumn(say("seed"), lambda cell, _: Shown(_seed(cell.seed), sort=cell.seed)),
         CellColumn("n", lambda cell, _: _count(cell.n)),
     ]
     if report.gate is not None and not apart:
-        found.insert(1, CellColumn("gate", _cell_gate, numeric=False))
+        found.insert(1, CellColumn(say("gate"), _cell_gate, numeric=False))
     for one in metric.all:
         found += _cell_aggregate(metric, one.name, apart)
     return [
         *found,
-        CellColumn("not finite", lambda _, result: _count(result.nonfinite)),
-        CellColumn("key", lambda cell, _: Shown(cell.key[:12]), numeric=False, code=True),
+        CellColumn(say("not finite"), lambda _, result: _count(result.nonfinite)),
+        CellColumn(say("key"), lambda cell, _: Shown(cell.key[:12]), numeric=False, code=True),
     ]
 
 
@@ -366,7 +375,7 @@ def _cell_aggregate(metric: Metric, name: str, apart: bool) -> list[CellColumn]:
         return Shown(number(value, one.digits), small, value, css)
 
     bounded = first or name == metric.center
-    title = "mean" if first and not isinstance(metric, CorpusMetric) else one.title
+    title = say("mean") if first and not isinstance(metric, CorpusMetric) else one.title
     below = "95 %" if bounded and not apart else ""
     column = CellColumn(title, show, small=below)
     if not bounded or not apart:
@@ -392,7 +401,7 @@ class VerdictLine:
 
 def verdict_columns(metrics: Sequence[Metric]) -> str:
     """What the column of effects is called."""
-    return " or ".join(dict.fromkeys(Words(metric).tested for metric in metrics))
+    return listed(dict.fromkeys(Words(metric).tested for metric in metrics), " or ")
 
 
 def verdict_table(gate: Gate, metrics: Sequence[Metric]) -> list[VerdictLine]:

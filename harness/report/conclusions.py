@@ -8,18 +8,22 @@ that lies on one side of no change.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.metrics.base import Array, Effect, Metric
+from harness.messages import listed, say
+from harness.metrics.base import Aggregate, Array, Effect, Metric
 from harness.report.formatting import number
-from harness.report.nouns import GIVEN, Group, GroupResult
+from harness.report.nouns import GIVEN, Group, GroupResult, called
 from harness.results.manifest import Control
 from harness.statistics.paired import ALPHA
 from harness.statistics.uncertainty import Comparison, compare_groups
 
 Place = tuple[str, str, str]  # model, prompt, decoding
 Denominators = tuple[int, ...] | None
+SURE, NOT_SURE = say("sure"), say("not sure")
+THESE_SEEDS = say("sure for these seeds only")
+UNTRUSTED = say("by a judge that is not trusted")
 
 
 @dataclass(frozen=True)
@@ -73,25 +77,26 @@ def conclusions(
         denominators: each group's; None where the metric has none.
         trusted: whether anything may be called sure; not by a judge that failed its examination.
     """
-    say = _Sentences(metric, control, trusted)
+    words = _Sentences(metric, control, trusted)
     entries = [_Entry(*each) for each in zip(results, tested, strict=True)]
     places = list(dict.fromkeys(_place(entry.group) for entry in entries))
     if metric.null is not None:
-        return [_where(_place(one.group), places) + say.wins(one) for one in entries]
-    found = []
+        return [_told(_where(_place(one.group), places), words.wins(one)) for one in entries]
+    found: list[str] = []
     for place in places:
         members = [entry for entry in entries if _place(entry.group) == place]
         usable = [entry for entry in members if entry.result.mean is not None]
         where = _where(place, places)
         if not usable:
-            found.append(f"{where}No strategy has a finite {metric.noun}.")
+            nothing = say("No strategy has a finite {noun}.", noun=metric.noun)
+            found.append(_told(where, nothing))
             continue
         if len(usable) > 1 and len({entry.tested.mean(axis=0).tobytes() for entry in usable}) == 1:
             continue  # every row alike, such as no fault at all: nothing to tell
-        found += [where + text for text in say.best(usable)]
-        found += [where + text for text in say.more_shots(usable)]
-    found += say.decodings(entries)
-    return found + say.across_models(entries, denominators)
+        found += [_told(where, text) for text in words.best(usable)]
+        found += [_told(where, text) for text in words.more_shots(usable)]
+    found += words.decodings(entries)
+    return found + words.across_models(entries, denominators)
 
 
 def pays_off(
@@ -116,11 +121,17 @@ def pays_off(
     first: dict[tuple[str, ...], BreakEven] = {}
     for entry in sorted(found, key=rank):
         first.setdefault((entry.model, entry.prompt, entry.decoding, entry.label), entry)
-    return [
-        f"{_where(place, places)}Counted in tokens, the training of {entry.label} is paid for "
-        f"after {entry.queries:,} queries by the shorter prompts, against {entry.against}."
-        for (*place, _), entry in first.items()
-    ]
+    return [_told(_where(place, places), _paid(entry)) for (*place, _), entry in first.items()]
+
+
+def _paid(entry: BreakEven) -> str:
+    return say(
+        "Counted in tokens, the training of {label} is paid for after {queries} queries by the "
+        "shorter prompts, against {against}.",
+        label=entry.label,
+        queries=f"{entry.queries:,}",
+        against=entry.against,
+    )
 
 
 def _kind(group: Group) -> str:
@@ -137,7 +148,12 @@ def _where(place: Sequence[str], places: Sequence[Sequence[str]]) -> str:
     parts = [
         value for index, value in enumerate(place) if len({other[index] for other in places}) > 1
     ]
-    return f"{', '.join(parts)}: " if parts else ""
+    return ", ".join(parts)
+
+
+def _told(where: str, sentence: str) -> str:
+    """A sentence with what it is about before it, if anything."""
+    return say("{where}: {sentence}", where=where, sentence=sentence) if where else sentence
 
 
 @dataclass(frozen=True)
@@ -151,53 +167,77 @@ class _Sentences:
     def _sure(self, found: Comparison) -> str:
         """How sure a comparison is; nothing is by a judge that is not to be trusted."""
         sure = sureness(found)
-        return sure if self.trusted or sure == "not sure" else "by a judge that is not trusted"
+        return sure if self.trusted or sure == NOT_SURE else UNTRUSTED
 
     def best(self, entries: Sequence[_Entry]) -> list[str]:
         """Which group is the best, and how surely."""
         best = self._first(entries)
-        title, shown = self.metric.title, number(best.mean, self.metric.headline.digits)
-        extreme = "lowest" if self.metric.better == "lower" else "highest"
-        label = best.group.label
+        shown = number(best.mean, self.metric.headline.digits)
+        known = {"label": best.group.label, "title": self.metric.title, "value": shown}
         others = [entry for entry in entries if _kind(entry.group) != _kind(best.group)]
         if not others:
-            return [f"{label}: {title} {shown}; there is nothing to compare with."]
+            return [say("{label}: {title} {value}; there is nothing to compare with.", **known)]
         if best.result.comparison is None:
             if best.group.label == self.control.label:
                 closest = self._first(others)
-                text = f"Nothing beats {label}, {title} {shown}"
-                return [f"{text}: {closest.group.label} is {self._against(closest)}."]
+                return [
+                    say(
+                        "Nothing beats {label}, {title} {value}: {other} is {how}.",
+                        **known,
+                        other=closest.group.label,
+                        how=self._against(closest),
+                    )
+                ]
+            control = called(self.control)
             return [
-                f"{label} has the {extreme} {title}, {shown}; there is no {self.control.title} to "
-                f"say how sure that is."
+                say(
+                    "{best}; there is no {control} to say how sure that is.",
+                    best=self._extreme(known),
+                    control=control,
+                )
             ]
-        found = [f"{label} has the {extreme} {title}, {shown}: row by row {self._against(best)}."]
+        how = self._against(best)
+        found: list[str] = [say("{best}: row by row {how}.", best=self._extreme(known), how=how)]
         compared = [entry for entry in others if entry.result.comparison is not None]
         if compared:
-            second = self._first(compared)
-            mean = number(second.mean, self.metric.headline.digits)
-            found.append(
-                f"{second.group.label}, the best of the others ({mean}), is "
-                f"{self._against(second)}."
-            )
+            found.append(self._second(self._first(compared)))
         return found
+
+    def _extreme(self, known: Mapping[str, str]) -> str:
+        if self.metric.better == "lower":
+            return say("{label} has the lowest {title}, {value}", **known)
+        return say("{label} has the highest {title}, {value}", **known)
+
+    def _second(self, second: _Entry) -> str:
+        return say(
+            "{label}, the best of the others ({value}), is {how}.",
+            label=second.group.label,
+            value=number(second.mean, self.metric.headline.digits),
+            how=self._against(second),
+        )
 
     def wins(self, entry: _Entry) -> str:
         """How often a group wins against another, and how surely that is no half."""
-        label, against = entry.group.label, entry.group.against
+        known = {"label": entry.group.label, "against": entry.group.against}
         found = entry.result.comparison
         if entry.result.mean is None or found is None:
-            return f"{label} against {against}: too few rows have a verdict."
+            return say("{label} against {against}: too few rows have a verdict.", **known)
         half = self.metric.null or 0.0
         rate, low, high = (
             f"{100 * (half + value):.0f}"
             for value in (found.widest.estimate, found.widest.low, found.widest.high)
         )
         sure = self._sure(found)
-        told = f"{rate} % of rows [{low}, {high}]"
-        if sure == "not sure":
-            return f"{label} is not shown to win more or less than half against {against}: {told}."
-        return f"{label} wins {told} against {against}, {sure}."
+        known |= {"rate": f"{rate} %", "limits": f"[{low}, {high}]"}
+        if sure == NOT_SURE:
+            return say(
+                "{label} is not shown to win more or less than half against {against}: {rate} of "
+                "rows {limits}.",
+                **known,
+            )
+        return say(
+            "{label} wins {rate} of rows {limits} against {against}, {sure}.", **known, sure=sure
+        )
 
     def more_shots(self, entries: Sequence[_Entry]) -> list[str]:
         """Whether the most demonstrations are better than the fewest, for each way of choosing."""
@@ -220,11 +260,18 @@ class _Sentences:
         ]
 
     def _shots(self, most: Group, fewest: Group, facts: Comparison) -> str:
-        other, sure = f"{fewest.k}-shot", self._sure(facts)
-        if sure == "not sure":
-            change = self._change(facts.widest, "it")
-            return f"{most.label} is not shown to differ from {other}: {change}."
-        return f"{most.label} is {self._change(facts.widest, other)}, {sure}."
+        other, sure = say("{k}-shot", k=fewest.k), self._sure(facts)
+        if sure == NOT_SURE:
+            it = say("it")
+            change = self._change(facts.widest, it)
+            return say(
+                "{label} is not shown to differ from {other}: {change}.",
+                label=most.label,
+                other=other,
+                change=change,
+            )
+        change = self._change(facts.widest, other)
+        return say("{label} is {change}, {sure}.", label=most.label, change=change, sure=sure)
 
     def decodings(self, entries: Sequence[_Entry]) -> list[str]:
         """How each decoding compares with the best one, for the best strategy of each prompt."""
@@ -256,11 +303,14 @@ class _Sentences:
     ) -> str:
         place = best.group.model, best.group.prompt
         where = _where(place, ways)
-        change = self._change(facts.widest, best.group.decoding)
-        return (
-            f"{where}With {best.group.label}, {other.group.decoding} is {change}, "
-            f"{self._sure(facts)}."
+        sentence = say(
+            "With {label}, {decoding} is {change}, {sure}.",
+            label=best.group.label,
+            decoding=other.group.decoding,
+            change=self._change(facts.widest, best.group.decoding),
+            sure=self._sure(facts),
         )
+        return _told(where, sentence)
 
     def across_models(
         self, entries: Sequence[_Entry], denominators: Sequence[Denominators]
@@ -285,16 +335,24 @@ class _Sentences:
             known = best.setdefault(entry.group.model, entry)
             if value(entry) < value(known):
                 best[entry.group.model] = entry
-        shown = "; ".join(
-            f"{entry.group.model} "
-            f"{number(entry.result.aggregates[total.name].mean, total.digits)} "
-            f"({entry.group.label})"
-            for entry in sorted(best.values(), key=value)
-        )
+        told = [self._of_model(entry, total) for entry in sorted(best.values(), key=value)]
+        shown = listed(told, "; ")
         return [
-            f"The models' tokenizers differ, so only {total.name.replace('_', ' ')} compare them. "
-            f"The best of each: {shown}."
+            say(
+                "The models' tokenizers differ, so only {total} compare them. The best of each: "
+                "{best}.",
+                total=_plural(total.name),
+                best=shown,
+            )
         ]
+
+    def _of_model(self, entry: _Entry, total: Aggregate) -> str:
+        return say(
+            "{model} {value} ({label})",
+            model=entry.group.model,
+            value=number(entry.result.aggregates[total.name].mean, total.digits),
+            label=entry.group.label,
+        )
 
     def _first(self, entries: Sequence[_Entry]) -> _Entry:
         return min(entries, key=lambda entry: self.metric.worsening * entry.mean)
@@ -302,7 +360,8 @@ class _Sentences:
     def _against(self, entry: _Entry) -> str:
         found = entry.result.comparison
         assert found is not None
-        return f"{self._change(found.widest, self.control.title)}, {self._sure(found)}"
+        change = self._change(found.widest, called(self.control))
+        return say("{change}, {sure}", change=change, sure=self._sure(found))
 
     def _change(self, effect: Effect, other: str) -> str:
         """``58 % below zero-shot [55, 60]``: of geometric means, or of a difference."""
@@ -312,10 +371,22 @@ class _Sentences:
             factor, unit, show = 1.0, "", _digits
         estimate, low, high = (factor * x for x in (effect.estimate, effect.low, effect.high))
         if estimate < 0:
-            word, limits, size = "below", (-high, -low), -estimate
+            limits, size = (-high, -low), -estimate
         else:
-            word, limits, size = "above", (low, high), estimate
-        return f"{show(size)}{unit} {word} {other} [{', '.join(map(show, limits))}]"
+            limits, size = (low, high), estimate
+        known = {
+            "size": f"{show(size)}{unit}",
+            "other": other,
+            "limits": f"[{', '.join(map(show, limits))}]",
+        }
+        if estimate < 0:
+            return say("{size} below {other} {limits}", **known)
+        return say("{size} above {other} {limits}", **known)
+
+
+def _plural(total: str) -> str:
+    """What the totals of a metric are called where several are compared."""
+    return say("bits per byte") if total == "bits_per_byte" else total.replace("_", " ")
 
 
 def _short(value: float) -> str:
@@ -330,7 +401,7 @@ def _digits(value: float) -> str:
 def sureness(found: Comparison) -> str:
     """``sure``, ``sure for these seeds only``, or ``not sure``."""
     if not found.p < ALPHA:
-        return "not sure"
+        return NOT_SURE
     if found.widest.low <= 0 <= found.widest.high:
-        return "sure for these seeds only" if found.seeds_effect else "not sure"
-    return "sure"
+        return THESE_SEEDS if found.seeds_effect else NOT_SURE
+    return SURE

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.gate.verdict import Gate
+from harness.messages import listed, say, say_number
 from harness.metrics.base import Effect, Metric
 from harness.results.snapshot import Difference
+from harness.statistics.exams import kind
 from harness.statistics.unseen import detectable_rate
 
 NA = "n/a"
@@ -103,9 +105,12 @@ def percent_of(value: float | None) -> str:
 
 def difference(entry: Difference) -> str:
     """What is not as it was, in one line."""
-    values = "others" if entry.before is None else f"{entry.before} → {entry.after}"
-    cells = f"{entry.cells} cell{'s' if entry.cells > 1 else ''}"
-    return visible(f"{entry.what}: {values} ({cells})")
+    known = {"what": visible(entry.what), "values": say("others")}
+    if entry.before is not None:
+        known["values"] = visible(f"{entry.before} → {entry.after}")
+    return say_number(
+        entry.cells, "{what}: {values} ({count} cell)", "{what}: {values} ({count} cells)", **known
+    )
 
 
 def share(value: float) -> str:
@@ -122,7 +127,7 @@ def p_value(value: float | None) -> str:
 
 def flat(settings: Mapping[str, Any]) -> str:
     """``a = 1, b = 2`` of a mapping."""
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return listed(listed((name, f"{value}"), " = ") for name, value in settings.items())
 
 
 def verdict_lines(gate: Gate, baseline: str) -> list[tuple[str, str]]:
@@ -166,17 +171,45 @@ def unseen_rate(rows: int) -> str:
     if rows < 2:
         return ""
     found = detectable_rate(rows)
-    return (
-        f"With {rows} rows, a win rate is known to ±{100 * found.half_width:.1f} points at worst, "
-        f"and one that is {100 * found.detectable:.1f} points from a half is found four times of "
-        f"five."
+    return say(
+        "With {rows} rows, a win rate is known to ±{half} points at worst, and one that is "
+        "{detectable} points from a half is found four times of five.",
+        rows=rows,
+        half=f"{100 * found.half_width:.1f}",
+        detectable=f"{100 * found.detectable:.1f}",
     )
+
+
+def better(metric: Metric) -> str:
+    """Which direction is better."""
+    return say("lower is better") if metric.better == "lower" else say("higher is better")
+
+
+FAULTS: Mapping[str, str] = {
+    "empty": say("empty"),
+    "truncated": say("truncated"),
+    "looping": say("looping"),
+    "copied": say("copied"),
+    "wrong_script": say("wrong script"),
+    "leaked": say("leaked"),
+}
+
+
+def fault(name: str) -> str:
+    """What the metric of a fault is called in a column."""
+    return FAULTS.get(name, name.replace("_", " "))
+
+
+def kinds(names: str) -> str:
+    """``better > worse`` of an examination in words."""
+    return listed(map(kind, names.split(" > ")), " > ")
 
 
 FILTERS = {
     one.__name__: one
     for one in (
         number, percent, plus_minus, flat, visible, lines, indented, interval, relative, change,
-        percent_of, share, p_value, difference, filled, rate, rates, unseen_rate,
+        percent_of, share, p_value, difference, filled, rate, rates, unseen_rate, fault, kind,
+        kinds,
     )
 }  # fmt: skip

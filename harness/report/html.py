@@ -19,9 +19,19 @@ from harness.metrics.base import Metric
 from harness.metrics.corpus import CorpusMetric
 from harness.places import TEMPLATES
 from harness.report.figures.nouns import Table
-from harness.report.formatting import FILTERS, number, visible
+from harness.report.formatting import FAULTS, FILTERS, number, visible
+from harness.report.language import ENGLISH, Language, translate, translated
 from harness.report.markdown import Figures, known_to_templates
-from harness.report.nouns import Explorer, ExplorerCell, ExplorerRow, Group, Report, Section, named
+from harness.report.nouns import (
+    FIELDS,
+    Explorer,
+    ExplorerCell,
+    ExplorerRow,
+    Group,
+    Report,
+    Section,
+    named,
+)
 
 STYLE, SCRIPT = "html/style.css", "html/script.js"
 POLICY = (
@@ -31,6 +41,7 @@ POLICY = (
 OF_TRAININGS = ("curve", "rows")  # figures that stand with their training
 ORDER = ("k", "distribution", "rowwise", "cost")  # the others; what is not named here comes last
 FEW = 100  # characters that are faster replaced one after the other
+_SAID = re.compile(r'\bsay(?:Number)?\((?:\w+, )?"([^"]*)"')
 _HAN = re.compile("[\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff𠀀-\U0003ffff]")
 
 Tables = Mapping[str, Table]
@@ -41,6 +52,7 @@ def page(
     figures: Figures,
     tables: Tables | None = None,
     overrides: Path | None = None,
+    language: Language = ENGLISH,
 ) -> str:
     """Render the report.
 
@@ -49,13 +61,15 @@ def page(
         figures: name → (heading, SVG to stand inside HTML).
         tables: a figure's name → the numbers behind it.
         overrides: a folder laid out as ``templates/`` is; its files come before ours.
+        language: what it is written in.
     """
     from markupsafe import Markup
 
-    environment = _environment(overrides)
+    environment = _environment(overrides, language)
     style, script = (_source(environment, name) for name in (STYLE, SCRIPT))
     known = {
         **known_to_templates(report),
+        "language": language.tag,
         "trained": any(group.training_tokens for group in report.groups),
         # Made by our own drawing code, which escapes what it is given.
         "figures": {name: (text, Markup(svg)) for name, (text, svg) in figures.items()},  # noqa: S704
@@ -66,26 +80,30 @@ def page(
         "policy": Markup(POLICY.format(digest(script))),  # noqa: S704
         "style": Markup(style),  # noqa: S704
         "script": Markup(script),  # noqa: S704
-        "data": Markup(block(_data(report))),  # noqa: S704
+        "data": Markup(block(_data(report, language, script))),  # noqa: S704
     }
     text: str = environment.get_template("report.html.j2").render(known)
     return text
 
 
-def _environment(overrides: Path | None) -> Any:
+def _environment(overrides: Path | None, language: Language) -> Any:
     """Jinja's, with our filters, over the user's templates and ours."""
     import jinja2
+    from markupsafe import escape
 
     folders = [folder for folder in (overrides, TEMPLATES) if folder is not None]
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
+        finalize=language.of,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(FILTERS, lang=lang, sortable=sortable, shown=shown)
+    environment.filters.update(translated(FILTERS, language), lang=lang, sortable=sortable)
+    environment.filters.update(translated({"shown": shown}, language))
+    translate(environment, language, escape)
     environment.tests["of_any"] = of_any
     return environment
 
@@ -95,17 +113,18 @@ def _source(environment: Any, name: str) -> str:
     return source
 
 
-def _data(report: Report) -> dict[str, Any]:
-    """What the page's script paints."""
+def _data(report: Report, language: Language, script: str) -> dict[str, Any]:
+    """What the page's script paints, and the words that it says in another language."""
     explorer = report.explorer
     return {
         **_plain(explorer),
         "rows": [_plain(row) for row in explorer.rows],
-        "cells": [_plain(cell) for cell in explorer.cells],
+        "cells": [_cell(cell, language) for cell in explorer.cells],
+        "strings": tuple(map(language.of, explorer.strings)),
         "metrics": [
             {
-                "title": section.metric.title,
-                "noun": section.metric.noun,
+                "title": language.of(section.metric.title),
+                "noun": language.of(section.metric.noun),
                 "relative": section.metric.scale == "log",
                 "sign": section.metric.worsening,
                 "observes": section.metric.observes,
@@ -115,7 +134,26 @@ def _data(report: Report) -> dict[str, Any]:
             }
             for section in report.sections
         ],
+        **({"words": words(script, language)} if language.texts else {}),
     }
+
+
+def words(script: str, language: Language) -> dict[str, Sequence[str]]:
+    """What a script says, by ``say("…")`` and ``sayNumber(n, "…", "…")``: English → all forms."""
+    said = {*_SAID.findall(script), *map(str, FIELDS), *FAULTS.values()}
+    return {one: language.texts[one] for one in sorted(said) if one in language.texts}
+
+
+def _cell(cell: ExplorerCell, language: Language) -> dict[str, Any]:
+    """A cell, with what it says of answers and prompts in the language."""
+    plain = _plain(cell)
+    if not language.texts:
+        return plain
+    told = tuple(
+        tuple((place, language.of(how), tokens) for place, how, tokens in row)
+        for row in cell.answers
+    )
+    return {**plain, "answers": told, "note": language.of(cell.note)}
 
 
 def digest(script: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
+from harness.messages import say
 from harness.naming import slug
 from harness.records import Measurement, TrainingRecord
+from harness.report.language import ENGLISH, Language
 from harness.report.nouns import Curve, CurvePoint, StageFacts, Training, finite
 from harness.results.manifest import Entry
 
@@ -87,27 +89,39 @@ def _curve(seed: int | None, record: TrainingRecord) -> Curve:
     )
 
 
-def draw(entries: Sequence[Training], scored_pool: Mapping[str, tuple[int, float]]) -> Figures:
+def draw(
+    entries: Sequence[Training],
+    scored_pool: Mapping[str, tuple[int, float]],
+    language: Language = ENGLISH,
+) -> Figures:
     """Draw each training run's learning curve, and which rows of the pool it chose.
 
     Args:
         entries: what :func:`training_runs` returned.
         scored_pool: id → (characters of the output, score); empty where not all have a score.
+        language: what the pictures say.
     """
     from harness.report.figures.training import learning_curve, length_against_score
 
     found = {}
     for entry in entries:
-        title = f"{entry.label} on {entry.model} ({entry.quantization}, {entry.prompt})"
+        title = say(
+            "{label} on {model} ({quantization}, {prompt})",
+            label=entry.label,
+            model=entry.model,
+            quantization=entry.quantization,
+            prompt=entry.prompt,
+        )
         runs = [asdict(run) for run in entry.runs]
-        svg = learning_curve(entry.slug, title, runs, entry.select_on)
-        found[f"curve-{entry.slug}"] = f"Learning curve of {title}", svg
+        svg = learning_curve(entry.slug, language.of(title), runs, entry.select_on, language)
+        heading = language.of(say("Learning curve of {title}", title=title))
+        found[f"curve-{entry.slug}"] = heading, svg
         if entry.ids is not None and scored_pool:
             chosen = set(entry.ids)
             points = [(float(n), score, id_ in chosen) for id_, (n, score) in scored_pool.items()]
-            heading = f"Rows chosen for {title}"
+            heading = language.of(say("Rows chosen for {title}", title=title))
             found[f"rows-{entry.slug}"] = (
                 heading,
-                length_against_score(entry.slug, heading, points),
+                length_against_score(entry.slug, language.of(heading), points, language),
             )
     return found

@@ -16,8 +16,9 @@ from harness.report.columns import (
     verdict_table,
     versus,
 )
-from harness.report.formatting import FILTERS, in_markdown
-from harness.report.nouns import Report
+from harness.report.formatting import FILTERS, better, in_markdown
+from harness.report.language import ENGLISH, Language, suffixed, translate, translated
+from harness.report.nouns import Report, called
 from harness.report.recipes import to_toml
 
 Figures = Mapping[str, tuple[str, str]]  # name → (heading, SVG to stand inside HTML)
@@ -44,11 +45,17 @@ def known_to_templates(report: Report) -> dict[str, object]:
         "versus": versus,
         "verdicts": verdict_table(gate, metrics) if gate and not gate.problem else [],
         "tested": verdict_columns(metrics),
+        "called": called,
+        "better": better,
     }
 
 
 def render(
-    template: str, report: Report, figures: Figures | None = None, overrides: Path | None = None
+    template: str,
+    report: Report,
+    figures: Figures | None = None,
+    overrides: Path | None = None,
+    language: Language = ENGLISH,
 ) -> str:
     """Render one of the Markdown templates.
 
@@ -57,17 +64,20 @@ def render(
         report: what it says.
         figures: name → (heading, SVG).
         overrides: a folder whose files stand in for the project's templates.
+        language: what it is written in.
     """
     import jinja2
 
     environment = jinja2.Environment(  # noqa: S701  # Markdown has an escaping of its own
         loader=jinja2.FileSystemLoader([*([overrides] if overrides else []), TEMPLATES]),
         undefined=jinja2.StrictUndefined,
-        finalize=in_markdown,
+        finalize=lambda value: in_markdown(language.of(value)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(FILTERS)
-    known = known_to_templates(report)
-    return environment.get_template(template).render(**known, figures=figures or {})
+    environment.filters.update(translated(FILTERS, language))
+    environment.filters["file"] = lambda name: suffixed(f"{name}.svg", language.tag)
+    translate(environment, language, in_markdown)
+    known = {**known_to_templates(report), "figures": figures or {}, "language": language.tag}
+    return environment.get_template(template).render(known)

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.core import DecodingSpec, ModelSpec, PromptTemplate
 from harness.gate.verdict import Gate
+from harness.messages import say
 from harness.metrics.base import Metric
 from harness.records import Precision, Repetition, Writing
 from harness.results.manifest import ChoiceRecord, Control, EngineRecord, TaskRecord
@@ -190,7 +191,7 @@ class Section:
         """
         groups = [result.group for result in self.groups]
         return {
-            name: groups[0].value(name)
+            FIELDS[name]: groups[0].value(name)
             for name in VARYING
             if len({group.value(name) for group in groups}) == 1 and groups[0].value(name)
         }
@@ -305,8 +306,11 @@ class JudgeFacts:
         if not any(self.tokens):
             return ""
         read, written = self.tokens
-        return (
-            f"Its verdicts took {self.calls:,} calls, {read:,} tokens read and {written:,} written."
+        return say(
+            "Its verdicts took {calls} calls, {read} tokens read and {written} written.",
+            calls=f"{self.calls:,}",
+            read=f"{read:,}",
+            written=f"{written:,}",
         )
 
 
@@ -554,9 +558,27 @@ class Report:
         return [entry for entry in self.trainings if entry.select_on == "test"]
 
 
+ZERO_SHOT = say("zero-shot")
 GIVEN = "predictions"  # the strategy of answers in files
-VARYING = ("model", "quantization", "dtype", "prompt", "decoding", "against")
+# Field → what it is called, which in English is the same.
+FIELDS: Mapping[str, str] = {
+    one: one
+    for one in (
+        say("model"),
+        say("quantization"),
+        say("dtype"),
+        say("prompt"),
+        say("decoding"),
+        say("against"),
+    )
+}
+VARYING = tuple(map(str, FIELDS))
 NAMED = ("model", "quantization", "dtype", "prompt", "label", "against", "decoding")
+
+
+def called(control: Control) -> str:
+    """The control's name in sentences."""
+    return ZERO_SHOT if control.title == ZERO_SHOT else control.title
 
 
 def named(one: Group | CellFacts | ExplorerCell) -> tuple[str, ...]:

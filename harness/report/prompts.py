@@ -14,6 +14,7 @@ from functools import partial
 
 from harness.core import Example, PromptTemplate
 from harness.errors import PromptError
+from harness.messages import Message, listed, say
 from harness.prompts.rendering import ChatTemplate, Part, fill, parts, skeleton
 from harness.records import Measurement
 from harness.results.manifest import Manifest
@@ -22,13 +23,13 @@ Piece = tuple[str, int, int]  # kind, and label and text as places
 Pieces = tuple[Piece, ...]
 Kept = tuple[tuple[str, str], ...]  # what the tokenizer's template made of markers
 KINDS = {
-    "system": "preamble",
-    "demonstration": "demonstration",
-    "history": "earlier turn",
-    "query": "question",
-    "template": "chat template",
+    "system": say("preamble"),
+    "demonstration": say("demonstration"),
+    "history": say("earlier turn"),
+    "query": say("question"),
+    "template": say("chat template"),
 }
-NO_TEMPLATE = "What the chat template puts around the turns was not kept."
+NO_TEMPLATE = say("What the chat template puts around the turns was not kept.")
 PROBE = "\u2003?{number}\u2003"  # a question of which a chat template trims what it trims of any
 
 
@@ -36,16 +37,19 @@ class Strings:
     """Texts by their places, each kept once."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._places: dict[tuple[str, bool], int] = {}
 
     def place(self, text: str) -> int:
-        """Where the text stands; it is added if it is new."""
-        return self._places.setdefault(text, len(self._places))
+        """Where the text stands; it is added if it is new.
+
+        A message is another text than the same words in a row, which are not translated.
+        """
+        return self._places.setdefault((text, isinstance(text, Message)), len(self._places))
 
     @property
     def all(self) -> tuple[str, ...]:
         """The texts in order."""
-        return tuple(self._places)
+        return tuple(text for text, _ in self._places)
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,14 @@ class Prompts:
     ) -> tuple[list[Pieces], str]:
         """The pieces of each row's prompt, and what is not known of them."""
         if template is None:
-            return [], "The prompt was not kept."
+            return [], say("The prompt was not kept.")
         # Of several draws, whichever.
         first = {one.id: one.demo_ids for one in reversed(measurement.observations)}
         names = [first[one] for one in dict.fromkeys(one.id for one in measurement.observations)]
         times = Counter(names)
         lost = sorted({name for some in times for name in some} - self.known.keys())
         if lost:
-            return [], f"Not kept: the demonstrations {', '.join(lost)}."
+            return [], say("Not kept: the demonstrations {ids}.", ids=", ".join(lost))
         kept = tuple(measurement.skeletons.items()) if template.chat else ()
         found, framed = [], True
         for row, shown in zip(self.rows, names, strict=True):
@@ -151,12 +155,13 @@ class Prompts:
         return tuple(self._piece(part, template.chat) for part in made)
 
     def _piece(self, part: Part, chat: bool) -> Piece:
-        words = [KINDS[part.kind]]
+        words: list[str] = [KINDS[part.kind]]
         if part.kind == "demonstration":
             words.append(part.row or "")
         if chat and part.role:
             words.append(part.role)
-        return part.kind, self.strings.place(" · ".join(words)), self.strings.place(part.text)
+        label = listed(words, " · ")
+        return part.kind, self.strings.place(label), self.strings.place(part.text)
 
 
 def _question(template: PromptTemplate, probed: Part, instruction: str) -> Part:

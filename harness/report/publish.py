@@ -12,11 +12,13 @@ from harness.files import write_atomically
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric
+from harness.places import languages
 from harness.records import Measurement
 from harness.report.conclusions import pays_off
 from harness.report.content import build
 from harness.report.figures.svg import standalone
 from harness.report.html import Tables
+from harness.report.language import ENGLISH, Language, suffixed, written
 from harness.report.learning import draw
 from harness.report.markdown import Figures
 from harness.report.nouns import Report
@@ -26,6 +28,8 @@ from harness.results.manifest import Manifest
 from harness.results.reading import metrics_of, read_run
 from harness.results.snapshot import take
 
+Drawn = tuple[Language, Figures, Tables]
+
 
 @dataclass(frozen=True)
 class Style:
@@ -34,10 +38,12 @@ class Style:
     Attributes:
         formats: ``csv`` and ``latex``, of the main table.
         templates: a folder whose files stand in for the project's own.
+        languages: tags of the languages of the Markdown and HTML reports.
     """
 
     formats: tuple[str, ...] = ()
     templates: Path | None = None
+    languages: tuple[str, ...] = (ENGLISH.tag,)
 
 
 def compose(
@@ -92,22 +98,30 @@ def publish(
     from harness.report.figures.select import pictures
 
     report = compose(manifest, measured, metrics, gate)
+    drawn: list[Drawn] = []
     with keeping():
-        pictured, tables = pictures(report)
-        figures = {**pictured, **draw(report.trainings, manifest.scored_pool)}
-    return report, write(folder, report, figures, tables, style)
+        for language in _languages(folder, style):
+            pictured, tables = pictures(report, language)
+            trained = draw(report.trainings, manifest.scored_pool, language)
+            drawn.append((language, {**pictured, **trained}, tables))
+    return report, write(folder, report, drawn, style)
+
+
+def _languages(folder: Path, style: Style) -> Sequence[Language]:
+    """Those asked for, and those of reports that stand there: none is left out of date."""
+    there = (tag for tag in languages() if (folder / suffixed("report.html", tag)).exists())
+    return written((*style.languages, *there))
 
 
 def write(
-    folder: Path, report: Report, figures: Figures, tables: Tables, style: Style = Style()
+    folder: Path, report: Report, drawn: Sequence[Drawn], style: Style = Style()
 ) -> list[Path]:
     """Write a report's files, each atomically; all of them are made before the first is written.
 
     Args:
         folder: the results directory.
         report: what they say.
-        figures: name → (heading, SVG).
-        tables: name of a figure → the numbers behind it.
+        drawn: each language with its figures, name → (heading, SVG), and the numbers behind them.
         style: how it is written.
 
     Returns:
@@ -120,21 +134,25 @@ def write(
     plain = json.dumps(summary(report), ensure_ascii=False, indent=1, allow_nan=False)
     first = {
         "summary.json": plain + "\n",
-        **_rendered(report, figures, tables, style.templates),
-        **_tables(report, style.formats),
     }
-    others = {f"figures/{name}.svg": standalone(svg) for name, (_, svg) in figures.items()}
-    others["recipe.toml"] = to_toml(report.recipe)
+    others = {"recipe.toml": to_toml(report.recipe)}
+    for language, figures, tables in drawn:
+        first |= _rendered(report, figures, tables, style.templates, language)
+        others |= {
+            f"figures/{suffixed(f'{name}.svg', language.tag)}": standalone(svg)
+            for name, (_, svg) in figures.items()
+        }
+    first |= _tables(report, style.formats)
     for name, text in {**others, **first}.items():
         write_atomically(folder / name, text)
     for path in (folder / "figures").glob("*.svg"):
-        if path.stem not in figures:  # of an earlier report
+        if f"figures/{path.name}" not in others:  # of an earlier report
             path.unlink(missing_ok=True)
     return [folder / name for name in first]
 
 
 def _rendered(
-    report: Report, figures: Figures, tables: Tables, templates: Path | None
+    report: Report, figures: Figures, tables: Tables, templates: Path | None, language: Language
 ) -> dict[str, str]:
     from jinja2 import TemplateError
 
@@ -143,8 +161,12 @@ def _rendered(
 
     try:
         return {
-            "report.md": render("report.md.j2", report, figures, templates),
-            "report.html": page(report, figures, tables, templates),
+            suffixed("report.md", language.tag): render(
+                "report.md.j2", report, figures, templates, language
+            ),
+            suffixed("report.html", language.tag): page(
+                report, figures, tables, templates, language
+            ),
         }
     except TemplateError as error:
         if templates is None:

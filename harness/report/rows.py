@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.core import Example
+from harness.messages import listed, say
 from harness.metrics.base import Metric, reading
 from harness.records import Measurement, Preference, Rating, Ruling
 from harness.report.answers import faults
@@ -91,31 +92,43 @@ def _values(
 def _said(rated: Rating) -> str:
     """What a judge says of an answer, in words."""
     if rated.value is None:
-        return f"unjudged: {rated.ruling.reason}"
-    return f"score {rated.value:.2f}; judged {_ruled(rated.ruling)}"
+        return say("unjudged: {reason}", reason=rated.ruling.reason)
+    return say(
+        "score {score}; judged {verdict}",
+        score=f"{rated.value:.2f}",
+        verdict=_ruled(rated.ruling),
+    )
 
 
 def _ruled(ruling: Ruling) -> str:
     """A verdict, and what there is to know of it."""
     if ruling.value is None:
-        return f"nothing ({ruling.reason})"
+        return say("nothing ({reason})", reason=ruling.reason)
     if ruling.why:
-        return f"{ruling.said}, because: {ruling.why}"
+        return say("{verdict}, because: {why}", verdict=ruling.said, why=ruling.why)
     if not ruling.probabilities:
         return ruling.said
-    spread = "" if ruling.spread is None else f", spread {ruling.spread:.2f}"
-    return f"{ruling.said} with {100 * max(ruling.probabilities):.0f} %{spread}"
+    known = {"verdict": ruling.said, "share": f"{100 * max(ruling.probabilities):.0f} %"}
+    if ruling.spread is None:
+        return say("{verdict} with {share}", **known)
+    return say("{verdict} with {share}, spread {spread}", **known, spread=f"{ruling.spread:.2f}")
 
 
-OUTCOMES = {1.0: "wins", 0.0: "loses", 0.5: "half a win"}
+ENDED: Mapping[str, str] = {
+    one: one for one in (say("stop token"), say("stop string"), say("limit"))
+}
+OUTCOMES = {1.0: say("wins"), 0.0: say("loses"), 0.5: say("half a win")}
 
 
 def _compared(one: Preference) -> str:
     """What a judge says of an answer and another, in words."""
-    outcome = "unjudged" if one.value is None else OUTCOMES.get(one.value, f"{one.value:g}")
-    return (
-        f"{outcome}; standing first (A), the verdict is {_ruled(one.first)}; standing second (B), "
-        f"it is {_ruled(one.second)}"
+    outcome = say("unjudged") if one.value is None else OUTCOMES.get(one.value, f"{one.value:g}")
+    return say(
+        "{outcome}; standing first (A), the verdict is {first}; standing second (B), it is "
+        "{second}",
+        outcome=outcome,
+        first=_ruled(one.first),
+        second=_ruled(one.second),
     )
 
 
@@ -128,13 +141,16 @@ def _answers(
     """
     found: dict[str, list[tuple[int, str, int]]] = {}
     for one in measurement.answers:
-        ended = f"ended: {one.ended} {one.stop}".strip() if one.ended else "end not known"
+        ended = say("end not known")
+        if one.ended:
+            how = ENDED.get(one.ended, one.ended)
+            ended = say("ended: {how}", how=listed((how, one.stop), " ") if one.stop else how)
         found.setdefault(one.id, []).append((strings.place(one.text), ended, one.n_tokens))
     for rated in measurement.ratings:
         found.setdefault(rated.id, []).append((strings.place(rated.text), _said(rated), 0))
     judge = measurement.cell.judge
     for pair in measurement.preferences:
-        other = f"the other answer, {judge.against if judge else ''}"
+        other = say("the other answer, {system}", system=judge.against if judge else "")
         found.setdefault(pair.id, []).extend(
             [
                 (strings.place(pair.text), _compared(pair), 0),

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from harness.messages import listed, say
 from harness.metrics.base import Array
 from harness.records import ExamScores
 from harness.statistics.agreement import paired_auc
@@ -66,30 +67,42 @@ class Exam:
             return ""
         flips, first = self.order.flips, self.order.first
         if first.low > SLOT:
-            return f"the answer that stands first wins {percent(first)} of verdicts"
+            return say(
+                "the answer that stands first wins {share} of verdicts", share=percent(first)
+            )
         if first.high < 1 - SLOT:
             second = Interval(1 - first.estimate, 1 - first.high, 1 - first.low)
-            return f"the answer that stands second wins {percent(second)} of verdicts"
+            return say(
+                "the answer that stands second wins {share} of verdicts", share=percent(second)
+            )
         if flips.estimate > FLIPS and flips.low > SURE_FLIPS:
-            return f"{percent(flips)} of pairs get another verdict in the other order"
+            return say(
+                "{share} of pairs get another verdict in the other order", share=percent(flips)
+            )
         return ""
 
     @property
     def failures(self) -> list[str]:
         """What is wrong with the judge, in clauses; nothing if it may be believed."""
-        found = ["it follows the order"] if self.follows else []
+        found: list[str] = [say("it follows the order")] if self.follows else []
         if self.unjudged > UNJUDGED:
-            found.append(f"it leaves {100 * self.unjudged:.0f} % of its examination unjudged")
+            share = f"{100 * self.unjudged:.0f} %"
+            found.append(say("it leaves {share} of its examination unjudged", share=share))
         if self.missing:
-            found.append(f"it judges too few answers of a kind ({', '.join(self.missing)})")
+            kinds = listed(map(kind, self.missing))
+            found.append(say("it judges too few answers of a kind ({kinds})", kinds=kinds))
         found += [
-            f"it puts the reference above {_article(step)} answer on {percent(one)} of rows only"
+            say(
+                "it puts the reference above {other} answer on {share} of rows only",
+                other=_article(step),
+                share=percent(one),
+            )
             for step, one in self.beats.items()
             if one.low < FLOOR and one.estimate < PLAIN
         ]
         fooled = [name for name, one in self.canaries.items() if one.estimate < FLOOR]
         if fooled:
-            found.append(f"it is fooled by fixed strings ({', '.join(fooled)})")
+            found.append(say("it is fooled by fixed strings ({names})", names=listed(fooled)))
         return found + (self.people.failures if self.people else [])
 
     @property
@@ -100,35 +113,79 @@ class Exam:
     @property
     def sentences(self) -> list[str]:
         """What the examination says of the judge."""
-        lines = [f"It follows the order: {self.follows}."] if self.follows else []
+        lines = self._of_order_and_reference()
+        if self.length and self.length.low > 0.5:
+            lines.append(
+                say(
+                    "It prefers length: padding alone wins {share} of rows against the same "
+                    "answer.",
+                    share=percent(self.length),
+                )
+            )
+        if 0 < self.unjudged <= UNJUDGED:
+            share = f"{100 * self.unjudged:.1f} %"
+            lines.append(say("It leaves {share} of its examination unjudged.", share=share))
+        lines += self.people.sentences if self.people else []
+        if self.trusted:
+            lines.append(say("No fixed string fools it."))
+        else:
+            why = listed(self.failures, "; ")
+            lines.append(say("Nothing it says is called sure: {why}.", why=why))
+        return lines
+
+    def _of_order_and_reference(self) -> list[str]:
+        lines: list[str] = []
+        if self.follows:
+            lines.append(say("It follows the order: {how}.", how=self.follows))
         if self.beats:
             worst = min(self.beats.items(), key=lambda pair: pair[1].estimate)
             lines.append(
-                f"The judge puts the reference above {_article(worst[0])} answer on "
-                f"{percent(worst[1])} of rows, the least of {len(self.beats)} such checks."
+                say(
+                    "The judge puts the reference above {other} answer on {share} of rows, the "
+                    "least of {checks} such checks.",
+                    other=_article(worst[0]),
+                    share=percent(worst[1]),
+                    checks=len(self.beats),
+                )
             )
         if self.order and not self.follows:
             lines.append(
-                f"In the other order {percent(self.order.flips)} of pairs get another verdict; the "
-                f"answer that stands first wins {percent(self.order.first)} of verdicts."
+                say(
+                    "In the other order {flips} of pairs get another verdict; the answer that "
+                    "stands first wins {first} of verdicts.",
+                    flips=percent(self.order.flips),
+                    first=percent(self.order.first),
+                )
             )
-        if self.length and self.length.low > 0.5:
-            lines.append(
-                f"It prefers length: padding alone wins {percent(self.length)} of rows against "
-                f"the same answer."
-            )
-        if 0 < self.unjudged <= UNJUDGED:
-            lines.append(f"It leaves {100 * self.unjudged:.1f} % of its examination unjudged.")
-        lines += self.people.sentences if self.people else []
-        if self.trusted:
-            lines.append("No fixed string fools it.")
-        else:
-            lines.append(f"Nothing it says is called sure: {'; '.join(self.failures)}.")
         return lines
 
 
+_CALLED: Mapping[str, str] = {
+    one: one
+    for one in (
+        say("reference"),
+        say("truncated"),
+        say("shuffled"),
+        say("another row's"),
+        say("empty"),
+        say("padded"),
+    )
+}
+_WITH_ARTICLE: Mapping[str, str] = {
+    "truncated": say("a truncated"),
+    "shuffled": say("a shuffled"),
+    "another row's": say("another row's"),
+    "empty": say("an empty"),
+}
+
+
+def kind(name: str) -> str:
+    """What a kind of answer is called; a fixed string is called by its name."""
+    return _CALLED.get(name, name)
+
+
 def _article(step: str) -> str:
-    return {"empty": "an empty", "another row's": "another row's"}.get(step, f"a {step}")
+    return _WITH_ARTICLE.get(step, step)
 
 
 def examine(found: ExamScores) -> Exam:

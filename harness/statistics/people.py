@@ -14,11 +14,12 @@ AlpacaEval's people, where one person agrees with the others on 66 %: Dubois et 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.messages import listed, say
 from harness.metrics.base import Array
 from harness.records import LabelledScore
 from harness.statistics.agreement import agreement, alpha, bootstrapped, kappa, spearman
@@ -54,36 +55,51 @@ class AgreementWithPeople:
     @property
     def failures(self) -> list[str]:
         """Why the judge is not to be believed; nothing if it may be."""
-        found = []
+        found: list[str] = []
         if self.kappa is not None and self.kappa.low <= 0:
-            found.append("its agreement with people cannot be told from chance")
+            found.append(say("its agreement with people cannot be told from chance"))
         if self.longer is not None and self.agreement.high < self.longer.estimate:
-            found.append("it agrees with people less than taking the longer answer would")
+            found.append(say("it agrees with people less than taking the longer answer would"))
         return found
 
     @property
     def sentences(self) -> list[str]:
         """What is to be said of it."""
-        what = "answers" if self.longer is None else "pairs"
-        more = [
-            f"{name} {number(one)}"
-            for name, one in (("κ", self.kappa), ("α", self.alpha), ("Spearman’s ρ", self.spearman))
-            if one is not None
-        ]
-        lines = [
-            f"Of {self.n} {what} that people judged it says what they say of "
-            f"{percent(self.agreement)}{': ' if more else ''}{', '.join(more)}."
-        ]
+        what = say("answers") if self.longer is None else say("pairs")
+        kinds = (("κ", self.kappa), ("α", self.alpha), (say("Spearman’s ρ"), self.spearman))
+        more = [listed((name, number(one)), " ") for name, one in kinds if one is not None]
+        known = {"n": self.n, "what": what, "share": percent(self.agreement)}
+        lines: list[str] = [self._agreement(known, more)]
         if self.longer is not None and self.first is not None:
             lines.append(
-                f"Taking the longer answer agrees with people on {percent(self.longer)}, taking "
-                f"the first on {percent(self.first)}."
+                say(
+                    "Taking the longer answer agrees with people on {longer}, taking the first on "
+                    "{first}.",
+                    longer=percent(self.longer),
+                    first=percent(self.first),
+                )
             )
         if self.length is not None:
-            lines.append(f"The answer’s length alone has ρ {number(self.length)} with people.")
+            lines.append(
+                say(
+                    "The answer’s length alone has ρ {value} with people.",
+                    value=number(self.length),
+                )
+            )
         if self.unjudged:
-            lines.append(f"{self.unjudged} more {what} it left unjudged.")
+            lines.append(say("{n} more {what} it left unjudged.", n=self.unjudged, what=what))
         return lines
+
+    def _agreement(self, known: Mapping[str, object], more: Sequence[str]) -> str:
+        if not more:
+            return say(
+                "Of {n} {what} that people judged it says what they say of {share}.", **known
+            )
+        return say(
+            "Of {n} {what} that people judged it says what they say of {share}: {more}.",
+            **known,
+            more=listed(more),
+        )
 
 
 def percent(one: Interval) -> str:

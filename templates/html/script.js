@@ -9,6 +9,25 @@ const make = (tag, attributes, ...children) => {
   return node;
 };
 
+const data = JSON.parse(document.getElementById("data").textContent);
+
+// ---------------------------------------------------------------- words
+
+// English, or what the page's data have for it, with values in the place of {name}.
+// Between Chinese and Latin there is a space.
+const between = (one, other) => (HAN.test(one) && /[A-Za-z0-9]/.test(other)) || (/[A-Za-z0-9]/.test(one) && HAN.test(other)) ? " " : "";
+const filled = (words, values) => words.replace(/\{(\w+)\}/g, (all, name, at) => {
+  const value = `${values[name] ?? all}`;
+  if (!data.words) return value;
+  return between(words[at - 1], value[0]) + value + between(value.at(-1), words[at + all.length]);
+});
+const formsOf = (words) => (data.words || {})[words];
+const say = (words, values = {}) => filled(formsOf(words)?.[0] ?? words, values);
+const sayNumber = (count, one, many, values = {}) => {
+  const words = formsOf(one)?.at(count === 1 ? 0 : -1) ?? (count === 1 ? one : many);
+  return filled(words, { count, ...values });
+};
+
 // ---------------------------------------------------------------- tables
 
 const quantity = (text) => {
@@ -139,7 +158,7 @@ const coloured = (data, text, surprisal) => {
   if (surprisal.length !== characters.length + 1) return null;
   const box = make("div", { class: "text answer", ...inChinese(text) });
   const nats = (i) => data.alphabet.indexOf(surprisal[i]) * data.step;
-  const said = (i) => `${surprisal[i] === data.alphabet.at(-1) ? "≥ " : ""}${nats(i).toFixed(1)} nats`;
+  const said = (i) => say("{size} nats", { size: `${surprisal[i] === data.alphabet.at(-1) ? "≥ " : ""}${nats(i).toFixed(1)}` });
   let i = 0;
   while (i < characters.length) {
     let end = i + 1;
@@ -147,7 +166,7 @@ const coloured = (data, text, surprisal) => {
     box.append(make("span", { class: shadeOf(nats(i)), title: said(i) }, ...inked(characters.slice(i, end).join(""))));
     i = end;
   }
-  box.append(make("span", { class: `end ${shadeOf(nats(i))}`, title: `end of the answer: ${said(i)}` }, "⟨end⟩"));
+  box.append(make("span", { class: `end ${shadeOf(nats(i))}`, title: say("end of the answer: {nats}", { nats: said(i) }) }, "⟨end⟩"));
   return box;
 };
 
@@ -198,7 +217,7 @@ const againstReference = (text, reference) => {
   const pieces = reference ? comparison(text, reference) : null;
   const alike = (pieces || []).filter(([kind]) => kind === 0).reduce((sum, [, part]) => sum + part.length, 0);
   if (!pieces || alike < ENOUGH * reference.length) {
-    box.append(...(text ? inked(text) : [make("span", { class: "control" }, "(empty)")]));
+    box.append(...(text ? inked(text) : [make("span", { class: "control" }, say("(empty)"))]));
     return box;
   }
   for (const [kind, part] of pieces) {
@@ -213,13 +232,14 @@ const written = (data, cell, index) => {
     .map((metric, i) => [metric.noun, cell.values[i][index]])
     .filter(([, value]) => value !== undefined)
     .map(([noun, value]) => `${noun} ${figure(value)}`);
-  const faults = (cell.faults[index] || []).map((name) => name.replaceAll("_", " "));
-  box.append(make("p", { class: "label" }, visible(`${cell.id}: ${said.join(", ")}`)));
+  const faults = (cell.faults[index] || []).map((name) => say(name.replaceAll("_", " ")));
+  box.append(make("p", { class: "label" }, visible(`${cell.id}${say(": ")}${said.join(say(", "))}`)));
   for (const [place, ended, tokens] of cell.answers[index]) {
-    const words = `${tokens ? `${tokens} token${tokens === 1 ? "" : "s"}, ` : ""}${ended}`;
+    const size = sayNumber(tokens, "{count} token", "{count} tokens");
+    const words = tokens ? say("{tokens}, {ended}", { tokens: size, ended }) : ended;
     box.append(againstReference(data.strings[place], data.rows[index].output), make("p", { class: "fine" }, visible(words)));
   }
-  if (faults.length) box.append(make("p", { class: "fine worse" }, `What went wrong: ${faults.join(", ")}`));
+  if (faults.length) box.append(make("p", { class: "fine worse" }, say("What went wrong: {faults}", { faults: faults.join(say(", ")) })));
   return box;
 };
 
@@ -229,12 +249,13 @@ const valuesOf = (data, cell) => cell.values[data.metric];
 const underCell = (data, cell, index) => {
   const tokens = cell.tokens[index];
   const value = figure(valuesOf(data, cell)[index]);
-  const words = `${cell.id}: ${metricOf(data).noun} ${value}, ${tokens} token${tokens === 1 ? "" : "s"} scored`;
+  const scored = sayNumber(tokens, "{count} token scored", "{count} tokens scored");
+  const words = `${cell.id}${say(": ")}${say("{noun} {value}, {tokens}", { noun: metricOf(data).noun, value, tokens: scored })}`;
   const output = data.rows[index].output;
   const box = make("div", { class: "under" }, make("p", { class: "label" }, visible(words)));
   const answer = coloured(data, output, cell.surprisal[index]);
   box.append(answer || make("div", { class: "text answer", ...inChinese(output) }, ...inked(output)));
-  if (!answer) box.append(make("p", { class: "fine" }, "Not known by character: the tokenizer does not say where its tokens stand."));
+  if (!answer) box.append(make("p", { class: "fine" }, say("Not known by character: the tokenizer does not say where its tokens stand.")));
   return box;
 };
 
@@ -253,12 +274,12 @@ const groupsOf = (data) => {
   return [...groups.values()];
 };
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text) => (data.words ? text : text.charAt(0).toUpperCase() + text.slice(1));
 
 const strategies = (data, index) => {
   const varying = metricOf(data).varying;
   const seeds = [...new Set(readBy(data).map((cell) => cell.seed).filter((seed) => seed !== null))].sort((a, b) => a - b);
-  const head = ["strategy", ...varying, "mean", ...seeds.map((seed) => `seed ${seed}`)];
+  const head = [say("strategy"), ...varying.map((name) => say(name)), say("mean"), ...seeds.map((seed) => say("seed {seed}", { seed }))];
   const words = 1 + varying.length;
   const header = (name, i) => make("th", i < words ? { scope: "col" } : { scope: "col", class: "n" }, name);
   const body = make("tbody");
@@ -272,7 +293,7 @@ const strategies = (data, index) => {
       number(mean),
       ...seeds.map((seed) => number(group.cells.filter((cell) => cell.seed === seed).map((cell) => valuesOf(data, cell)[index])[0]))));
   }
-  const label = `${capital(metricOf(data).noun)} of ${visible(data.rows[index].id)} under every strategy`;
+  const label = say("{noun} of {row} under every strategy", { noun: capital(metricOf(data).noun), row: visible(data.rows[index].id) });
   const table = make("table", {}, make("caption", { class: "unseen" }, label),
     make("thead", {}, make("tr", {}, ...head.map(header))), body);
   makeSortable(table);
@@ -282,15 +303,22 @@ const strategies = (data, index) => {
 // ---------------------------------------------------------------- the list
 
 const saidOf = ({ noun, relative, sign }) => {
-  const [less, more] = sign > 0 ? ["lower", "higher"] : ["higher", "lower"];
-  const by = relative ? "ratio" : "difference";
+  const improved = sign > 0
+    ? say("Improved: {noun} lower than in the other cell.", { noun })
+    : say("Improved: {noun} higher than in the other cell.", { noun });
+  const worsened = sign > 0
+    ? say("Worsened: {noun} higher than in the other cell.", { noun })
+    : say("Worsened: {noun} lower than in the other cell.", { noun });
+  const by = relative ? say(" Sorted by the ratio of the two.") : say(" Sorted by the difference of the two.");
   return {
-    better: `Improved: ${noun} ${less} than in the other cell. Sorted by the ${by} of the two.`,
-    worse: `Worsened: ${noun} ${more} than in the other cell. Sorted by the ${by} of the two.`,
-    high: "A row’s share is its part of the sum that the mean divides.",
-    low: "A row’s share is its part of the sum that the mean divides.",
-    effect: `Sorted by the difference of the two ${noun === "perplexity" ? "perplexities" : "values"}, up or down: the first rows move the mean most.`,
-    file: "In the order of the test file.",
+    better: improved + by,
+    worse: worsened + by,
+    high: say("A row’s share is its part of the sum that the mean divides."),
+    low: say("A row’s share is its part of the sum that the mean divides."),
+    effect: noun === "perplexity"
+      ? say("Sorted by the difference of the two perplexities, up or down: the first rows move the mean most.")
+      : say("Sorted by the difference of the two values, up or down: the first rows move the mean most."),
+    file: say("In the order of the test file."),
   };
 };
 const FIRST = 20, STEP = 50;
@@ -329,7 +357,7 @@ const explore = (data) => {
   }
   if (faultBox) {
     const names = [...new Set(data.cells.flatMap((cell) => cell.faults.flat()))].sort();
-    for (const name of ["any", ...names]) faultBox.append(make("option", { value: name }, name.replaceAll("_", " ")));
+    for (const name of ["any", ...names]) faultBox.append(make("option", { value: name }, name === "any" ? say("any") : say(name.replaceAll("_", " "))));
   }
 
   const sum = (cell) => valuesOf(data, cell).reduce((a, b) => a + (b ?? 0), 0);
@@ -345,11 +373,11 @@ const explore = (data) => {
     const numbers = make("span", { class: "numbers" }, number(noun, figure(ours), "strong"));
     if (cell !== other) {
       const change = !known ? "n/a" : relative ? percent(ours / theirs) : signed(ours - theirs);
-      numbers.append(number("compared with", figure(theirs)),
-        number("change", change, worse < 0 ? "better" : worse > 0 ? "worse" : ""));
+      numbers.append(number(say("compared with"), figure(theirs)),
+        number(say("change"), change, worse < 0 ? "better" : worse > 0 ? "worse" : ""));
     }
     if (!metricOf(data).corpus) {
-      numbers.append(number("share of the mean", ours === null || !total ? "n/a" : `${(100 * ours / total).toFixed(1)} %`));
+      numbers.append(number(say("share of the mean"), ours === null || !total ? "n/a" : `${(100 * ours / total).toFixed(1)} %`));
     }
     return make("summary", {},
       make("span", { class: "what" },
@@ -362,18 +390,18 @@ const explore = (data) => {
     const row = data.rows[index];
     const box = make("div", { class: "inside" });
     const tags = (row.tags || []).map(([name, value]) => `${visible(name)}: ${visible(value)}`).join(", ");
-    box.append(make("h3", {}, "Instruction"),
+    box.append(make("h3", {}, say("Instruction")),
       make("div", { class: "text", ...inChinese(row.instruction) }, ...inked(row.instruction)));
     if (tags) box.append(make("p", { class: "fine" }, tags));
     const answers = metricOf(data).observes !== "likelihood";
     const show = answers ? written : underCell;
     if (answers && row.output) {
-      box.append(make("h3", {}, "Reference"), make("div", { class: "text", ...inChinese(row.output) }, ...inked(row.output)));
+      box.append(make("h3", {}, say("Reference")), make("div", { class: "text", ...inChinese(row.output) }, ...inked(row.output)));
     }
-    box.append(make("h3", {}, answers ? "Answers" : "Reference answer, by surprise"));
+    box.append(make("h3", {}, answers ? say("Answers") : say("Reference answer, by surprise")));
     box.append(make("div", { class: answers ? "side" : "" }, ...[...new Set([cell, other])].map((one) => show(data, one, index))));
-    box.append(make("h3", {}, `${capital(metricOf(data).noun)} under every strategy`), strategies(data, index),
-      make("h3", {}, "The prompt as it was sent"),
+    box.append(make("h3", {}, say("{noun} under every strategy", { noun: capital(metricOf(data).noun) })), strategies(data, index),
+      make("h3", {}, say("The prompt as it was sent")),
       make("p", { class: "label" }, visible(cell.id)), promptOf(data, cell, index));
     return box;
   };
@@ -413,8 +441,8 @@ const explore = (data) => {
     hits.sort(([a, i], [b, j]) => (a < b ? -1 : a > b ? 1 : i - j));
     const better = hits.filter(([, i]) => worsening(i) < 0).length;
     const worse = hits.filter(([, i]) => worsening(i) > 0).length;
-    const compared = cell === other ? "" : `; ${better} improved, ${worse} worsened`;
-    at("found").textContent = `${hits.length} of ${data.rows.length} rows${compared}`;
+    const compared = cell === other ? "" : say("; {better} improved, {worse} worsened", { better, worse });
+    at("found").textContent = say("{n} of {rows} rows", { n: hits.length, rows: data.rows.length }) + compared;
     at("order-said").textContent = saidOf(metricOf(data))[orderBox.value];
     const list = hits.slice(0, limit).map(([, i]) => {
       const details = make("details", { class: "row" }, summary(i, cell, other, total));
@@ -432,7 +460,7 @@ const explore = (data) => {
     at("list").replaceChildren(...list);
     const left = hits.length - list.length;
     at("more").hidden = left <= 0;
-    at("more").textContent = left > STEP ? `Show ${STEP} more of ${left}` : `Show ${left} more`;
+    at("more").textContent = left > STEP ? say("Show {n} more of {left}", { n: STEP, left }) : say("Show {left} more", { left });
     if (focus !== undefined) list[focus]?.firstElementChild.focus();
   };
 
@@ -451,5 +479,4 @@ const explore = (data) => {
   draw();
 };
 
-const data = JSON.parse(document.getElementById("data").textContent);
 if (data.cells.length) explore(data);

@@ -1,6 +1,10 @@
-"""Texts that must stay text wherever they are shown."""
+"""Texts that must stay text wherever they are shown, and what English looks like."""
 
 from __future__ import annotations
+
+import re
+
+ENGLISH = re.compile(r"(?:[A-Za-z’']+[ ,;:.]+){3,}[A-Za-z’']+")  # four words in a row
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -33,6 +33,7 @@ from harness.report import markdown as rendering
 from harness.report.columns import columns, lines
 from harness.report.formatting import visible
 from harness.report.html import page
+from harness.report.language import ENGLISH
 from harness.report.learning import draw
 from harness.report.nouns import Missing, Report, SampleRow, Written
 from harness.report.publish import write
@@ -335,7 +336,7 @@ def test_a_curve_is_in_both_reports_and_in_the_summary(plan: Plan, tmp_path: Pat
     assert [point.best for point in points] == [False, True, False]
     figures = draw(content.trainings, pool_of(plan))
     (name,) = figures
-    files = write(tmp_path, content, figures, {})
+    files = write(tmp_path, content, [(ENGLISH, figures, {})])
     assert [file.name for file in files] == ["summary.json", "report.md", "report.html"]
     assert (tmp_path / "figures" / f"{name}.svg").is_file()
     markdown, page = (tmp_path / f"report.{kind}" for kind in ("md", "html"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from harness.messages import listed, say
 from harness.metrics.base import Metric
 from harness.report.figures.frame import (
     Caption,
@@ -81,11 +82,11 @@ def against_k(
 
     def draw(canvas: Any) -> None:
         axes = axes_in(canvas, left=38, right=32 + max(map(width, names)), bottom=36, top=56)
-        axes.set(xlabel="demonstrations in the prompt (k)")
+        axes.set(xlabel=caption.words(say("demonstrations in the prompt (k)")))
         axes.update_datalim([(ks[0], y) for y in values])
         scale(axes, "y", values, ratio=RATIO)
         axes.autoscale_view(scalex=False)
-        fit_left(axes, title)
+        fit_left(axes, caption.words(title))
         _across(axes, ks)
         ends = [
             _curve(axes, i, curve, shift=3.6 * (i - (len(curves) - 1) / 2))
@@ -145,7 +146,8 @@ def rowwise(
         fit_left(axes, "")
         x, y = ((axes.bbox.x0 + axes.bbox.x1) / 2, 9), (7, axes.bbox.y1 + 11)
         for name, at, side in zip(names, (x, y), ("center", "left"), strict=True):
-            text = shortened(f"{metric.noun} of a row, {name}", 290)
+            said = caption.said(say("{noun} of a row, {name}", noun=metric.noun, name=name))
+            text = shortened(said, 290)
             caption.write(canvas, at, text, ha=side)
         axes.grid(visible=True, axis="both")
         ends = axes.get_xlim()
@@ -155,13 +157,20 @@ def rowwise(
         plot(axes, bad[::every], "worse", **dot, color=VERMILLION, mfc="none")
         plot(axes, good[::every], "better", **dot, color=BLUE, alpha=0.75)
         place = {"transform": axes.transAxes, "fontsize": SIZE}
-        better = f"better on {len(good):,} of {len(pairs):,} rows"
-        worse = f"worse on {len(bad) - same:,}" + f", the same on {same:,}" * bool(same)
+        n, every_row = f"{len(good):,}", f"{len(pairs):,}"
+        better = caption.words(say("better on {n} of {rows} rows", n=n, rows=every_row))
+        worse = caption.words(_worse(len(bad) - same, same))
         under, over = (better, worse) if sign > 0 else (worse, better)
         axes.text(0.98, 0.03, under, ha="right", **place)
         axes.text(0.02, 0.95, over, **place)
 
     return caption.picture(4.6, draw, wide=4.6)
+
+
+def _worse(worse: int, same: int) -> str:
+    told = say("worse on {n}", n=f"{worse:,}")
+    alike = say("the same on {n}", n=f"{same:,}")
+    return listed((told, alike)) if same else told
 
 
 @drawn_once
@@ -189,14 +198,14 @@ def cost(
 
     def draw(canvas: Any) -> None:
         axes = axes_in(canvas, left=38, right=16, bottom=36, top=top)
-        axes.set(xlabel="prompt tokens per query")
+        axes.set(xlabel=caption.words(say("prompt tokens per query")))
         axes.update_datalim([(x, y) for x in xs for y in ys])
         scale(axes, "y", ys, ratio=RATIO)
         scale(axes, "x", xs, ratio=8 * RATIO)
         axes.autoscale_view()
         if axes.get_xscale() == "linear":
             axes.set_xlim(0, 1.1 * max(xs) or 1)
-        fit_left(axes, title)
+        fit_left(axes, caption.words(title))
         taken: list[Box] = _published(caption, axes, published)
         for i, (_, style) in enumerate(series):
             line = sorted((p.tokens, p.mean) for p in prices if p.style == style)

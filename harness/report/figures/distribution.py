@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.messages import say
 from harness.report.figures.frame import WIDE, Caption, axes_in, linear_axis, log_axis, plot
 from harness.report.figures.kept import drawn_once
 from harness.report.figures.labels import SIZE, shortened, width
@@ -16,9 +17,16 @@ from harness.report.formatting import number
 
 PITCH = 36.0  # points from strip to strip
 MEANS: Sequence[dict[str, Any]] = (
-    {"label": "median", "marker": "|", "ms": 11, "mew": 2, "color": NEUTRAL, "ls": ""},
-    {"label": "geometric mean", "marker": "D", "ms": 5.5, "color": GREEN, "ls": "", "mew": 0},
-    {"label": "arithmetic mean", "marker": "o", "ms": 7, "color": VERMILLION, "ls": "", "mew": 0},
+    {"label": say("median"), "marker": "|", "ms": 11, "mew": 2, "color": NEUTRAL, "ls": ""},
+    {"label": say("geometric mean"), "marker": "D", "ms": 5.5, "color": GREEN, "ls": "", "mew": 0},
+    {
+        "label": say("arithmetic mean"),
+        "marker": "o",
+        "ms": 7,
+        "color": VERMILLION,
+        "ls": "",
+        "mew": 0,
+    },
 )
 
 
@@ -48,7 +56,7 @@ def draw(caption: Caption, noun: str, groups: Sequence[Rows], *, log: bool) -> s
         log: whether the axis is logarithmic.
     """
     names = [shortened(rows.name, 168) for rows in groups]
-    under = [_pull(rows) for rows in groups]
+    under = [caption.said(_pull(rows)) for rows in groups]
     top, bottom, end = 60, 34, 72 * WIDE - 14
     left = 18 + max(*map(width, names), *(width(text, SIZE - 1.5) for text in under))
     high = PITCH * len(groups) + top + bottom
@@ -57,7 +65,8 @@ def draw(caption: Caption, noun: str, groups: Sequence[Rows], *, log: bool) -> s
     def paint(canvas: Any) -> None:
         axes = axes_in(canvas, left=left, right=14, bottom=bottom, top=top)
         axes.set(ylim=(PITCH * (len(groups) - 0.7), -0.7 * PITCH), yticks=[])
-        axes.set_xlabel(f"{noun} of a row (thick: half of the rows, thin: 90 %)", loc="right")
+        told = say("{noun} of a row (thick: half of the rows, thin: 90 %)", noun=noun)
+        axes.set_xlabel(caption.words(told), loc="right")
         axes.grid(visible=True, axis="x")
         every = [value for rows in groups for value in rows.values]
         (log_axis if log else linear_axis)(axes, "x", min(every), max(every))
@@ -68,7 +77,8 @@ def draw(caption: Caption, noun: str, groups: Sequence[Rows], *, log: bool) -> s
             caption.write(canvas, (7, y - 8), under[i], fontsize=SIZE - 1.5, alpha=0.8)
         keys = [axes.plot([], [], **mean)[0] for mean in kinds]
         at = canvas.transFigure.inverted().transform((end, high - 37))
-        canvas.legend(keys, [mean["label"] for mean in kinds], loc="upper right", ncols=len(kinds),
+        said = [caption.words(mean["label"]) for mean in kinds]
+        canvas.legend(keys, said, loc="upper right", ncols=len(kinds),
                       bbox_to_anchor=at, fontsize=SIZE, handletextpad=0.2)  # fmt: skip
 
     return caption.picture(high / 72, paint)
@@ -79,7 +89,7 @@ def _pull(rows: Rows) -> str:
     if rows.pull is None:
         return ""
     geometric, mean = rows.pull
-    return f"{number(mean)} = {number(mean / geometric)} × geometric"
+    return say("{mean} = {factor} × geometric", mean=number(mean), factor=number(mean / geometric))
 
 
 def _strip(axes: Any, i: int, y: float, rows: Rows, log: bool) -> None:

@@ -19,10 +19,12 @@ from harness.report.figures.svg import (
     NEUTRAL,
     PURPLE,
     VERMILLION,
+    drawable_words,
     figure,
     placeholder,
     scale,
 )
+from harness.report.language import ENGLISH, Language
 
 WIDE = 5.6
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE)
@@ -38,17 +40,27 @@ class Caption:
     title: str
     head: str
     note: str
-    words: str
+    description: str
     texts: list[str] = field(default_factory=list)  # from outside, in the picture
+    language: Language = ENGLISH
 
     def picture(self, high: float, draw: Any, wide: float = WIDE) -> str:
         """Draw a picture of so many inches."""
         return figure(
-            *(self.slug, self.title, self.note, [self.words], high, draw),
+            *(self.slug, self.title, self.note, [self.description], high, draw),
             wide=wide,
             head=self.head,
             texts=self.texts,
+            language=self.language,
         )
+
+    def said(self, message: str) -> str:
+        """A text of ours in the picture's language."""
+        return str(self.language.of(message))
+
+    def words(self, message: str) -> str:
+        """The same for matplotlib to draw."""
+        return drawable_words(self.said(message), self.texts)
 
     def write(self, canvas: Any, at: Place, text: str, **look: Any) -> None:
         """Write a text from outside at a place in points, on the middle of its line."""

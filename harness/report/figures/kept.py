@@ -18,6 +18,7 @@ from typing import Any, ParamSpec
 from harness.core import digest
 from harness.files import keep, kept, sha256
 from harness.metrics.base import Metric
+from harness.places import LANGUAGES
 
 P = ParamSpec("P")
 KIND = "figures"
@@ -65,4 +66,5 @@ def _by() -> list[str]:
     """What draws: our code, and the versions of what it uses."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), here.parent / "formatting.py"]
+    files += sorted(LANGUAGES.glob("*.po"))
     return [*map(sha256, files), *map(version, DRAWN_BY)]

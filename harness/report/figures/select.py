@@ -11,11 +11,13 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.messages import capitalized, listed, say
 from harness.report.conclusions import BreakEven
 from harness.report.figures import charts, distribution
 from harness.report.figures.nouns import Table, Value
 from harness.report.figures.series import Member, Set, drawable, finite, sets
 from harness.report.formatting import number
+from harness.report.language import ENGLISH, Language
 from harness.report.nouns import Group, Number, Report
 
 Picture = tuple[str, str, Table]  # heading, SVG, numbers
@@ -25,8 +27,12 @@ TRAINED_TOKEN = 3  # what it costs in tokens that are read: forward, and backwar
 MOST = 12  # groups in a picture of distributions
 
 
-def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
+def pictures(report: Report, language: Language = ENGLISH) -> tuple[Figures, dict[str, Table]]:
     """Draw what can be drawn.
+
+    Args:
+        report: what it says.
+        language: what the pictures say.
 
     Returns:
         The figures, and under the same names the numbers behind them.
@@ -42,7 +48,7 @@ def pictures(report: Report) -> tuple[Figures, dict[str, Table]]:
             for one in section.anchors
             if one.published and one.value is not None
         ]
-        for found in sets(report, section):
+        for found in sets(report, section, language):
             first = section is report.headline  # the others' stand folded, and cost as much
             drawn = {
                 "k": _against_k(found),
@@ -113,23 +119,26 @@ def _against_k(found: Set) -> Picture | None:
         charts.Level(m.name, found.style(m), m.mean or 0.0, _seeds(m)) for m in shown if m.k is None
     ]
     words = [
-        f"{curve.name}: " + ", ".join(f"{number(mean)} at k = {k}" for k, mean, _ in curve.points)
-        for curve in curves
+        _told(curve.name, listed(_at(k, mean) for k, mean, _ in curve.points)) for curve in curves
     ]
-    words += [f"{level.name}: {number(level.mean)}" for level in levels]
-    head = f"{_capital(title)} by number of demonstrations"
-    note = "hollow: single seeds" if any(map(_seeds, shown)) else ""
+    words += [_told(level.name, number(level.mean)) for level in levels]
+    head = say("{title} by number of demonstrations", title=capitalized(title))
+    note = say("hollow: single seeds") if any(map(_seeds, shown)) else ""
     caption = found.caption("k", head, note, words)
     numbers = sorted({seed for m in shown for seed in m.seeds if seed is not None})
     table = Table(
-        ["strategy", "k", title, *(f"seed {seed}" for seed in numbers)],
+        [say("strategy"), "k", title, *(say("seed {seed}", seed=seed) for seed in numbers)],
         [[m.name, m.k, m.mean, *(m.seeds.get(seed) for seed in numbers)] for m in shown],
     )
     return caption.title, charts.against_k(caption, title, curves, levels), table
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _told(name: str, what: str) -> str:
+    return say("{name}: {what}", name=name, what=what)
+
+
+def _at(k: int, mean: float) -> str:
+    return say("{value} at k = {k}", value=number(mean), k=k)
 
 
 def _seeds(member: Member) -> list[float]:
@@ -137,7 +146,7 @@ def _seeds(member: Member) -> list[float]:
 
 
 QUANTILES = (0.0, 0.05, 0.25, 0.75, 0.95, 1.0)
-OF_ROWS = ("lowest", "5 %", "25 %", "75 %", "95 %", "highest")
+OF_ROWS = (say("lowest"), "5 %", "25 %", "75 %", "95 %", say("highest"))
 
 
 def _distribution(found: Set) -> Picture | None:
@@ -153,18 +162,18 @@ def _distribution(found: Set) -> Picture | None:
     means = {m.name: _means(m, values[m.name]) for m in shown}
     drawn = [distribution.Rows(m.name, values[m.name], means[m.name]) for m in shown]
     words = [
-        f"{name}: " + ", ".join(f"{kind} {number(value)}" for kind, value in found_.items())
-        for name, found_ in means.items()
+        _told(name, listed(listed((kind, number(value)), " ") for kind, value in of_one.items()))
+        for name, of_one in means.items()
     ]
     rest = [m.name for m in usable if m not in shown]
-    words += [f"left out: {', '.join(rest)}"] if rest else []
+    words += [say("left out: {names}", names=", ".join(rest))] if rest else []
     gone = sum(sum(map(len, m.rows)) - len(values[m.name]) for m in shown)
-    words += [f"{gone} values are not finite and left out"] if gone else []
-    head = f"{_capital(metric.noun)} of single rows"
+    words += [say("{n} values are not finite and left out", n=gone)] if gone else []
+    head = say("{noun} of single rows", noun=capitalized(metric.noun))
     caption = found.caption("distribution", head, _seeds_note(shown), words)
     kinds = list(means[shown[0].name])
     table = Table(
-        ["strategy", "values", *OF_ROWS, *kinds],
+        [say("strategy"), say("values"), *OF_ROWS, *kinds],
         [
             [m.name, len(values[m.name]), *_quantiles(values[m.name]), *means[m.name].values()]
             for m in shown
@@ -193,17 +202,19 @@ def _means(member: Member, values: Sequence[float]) -> dict[str, Number]:
         return drawable(metric, known[name].mean)
 
     if metric.center is None:
-        return {"median": statistics.median(values), "arithmetic mean": member.mean}
+        return {say("median"): statistics.median(values), say("arithmetic mean"): member.mean}
     median = next((one.name for one in metric.more if one.title == "median"), None)
     return {
-        "median": of(median) if median else statistics.median(values),
-        "geometric mean": of(metric.center),
-        "arithmetic mean": member.mean,
+        say("median"): of(median) if median else statistics.median(values),
+        say("geometric mean"): of(metric.center),
+        say("arithmetic mean"): member.mean,
     }
 
 
 def _seeds_note(members: Sequence[Member]) -> str:
-    return "all rows of all seeds" if any(len(m.rows) > 1 for m in members) else "all rows"
+    if any(len(m.rows) > 1 for m in members):
+        return say("all rows of all seeds")
+    return say("all rows")
 
 
 def _quantiles(values: Sequence[float]) -> list[float]:
@@ -236,19 +247,20 @@ def _rowwise(found: Set, questions: Sequence[str]) -> Picture | None:
         return None
     words = _rowwise_words(found, best, control, pairs)
     gone = len(questions) - len(pairs)
-    words += [f"{gone} rows are not finite and left out"] if gone else []
-    title = f"{best.name} against {control.name}, row by row"
+    words += [say("{n} rows are not finite and left out", n=gone)] if gone else []
+    title = say("{best} against {control}, row by row", best=best.name, control=control.name)
     every = charts.rows_per_dot(len(pairs))
-    note = f"a dot for every {every} rows" if every > 1 else ""
-    caption = found.caption("rowwise", f"Row by row against {control.name}", note, words, title)
+    note = say("a dot for every {n} rows", n=every) if every > 1 else ""
+    head = say("Row by row against {control}", control=control.name)
+    caption = found.caption("rowwise", head, note, words, title)
     names = (control.name, best.name)
     svg = charts.rowwise(caption, metric, pairs, names)
-    how = "ratio" if metric.scale == "log" else "difference"
+    how = say("ratio") if metric.scale == "log" else say("difference")
     rows: list[list[Value]] = [
         [name, x, y, y / x if metric.scale == "log" else y - x]
         for name, (x, y) in zip(ids, pairs, strict=True)
     ]
-    return caption.title, svg, Table(["row", *names, how], rows)
+    return caption.title, svg, Table([say("row"), *names, how], rows)
 
 
 def _rowwise_words(
@@ -257,19 +269,26 @@ def _rowwise_words(
     metric = found.metric
     better = sum(metric.worsening * y < metric.worsening * x for x, y in pairs)
     same = sum(y == x for x, y in pairs)
-    words = [
-        f"{best.name} is better on {better} of {len(pairs)} rows, worse on "
-        f"{len(pairs) - better - same}, the same on {same}"
-    ]
+    first = say(
+        "{name} is better on {better} of {rows} rows, worse on {worse}, the same on {same}",
+        name=best.name,
+        better=better,
+        rows=len(pairs),
+        worse=len(pairs) - better - same,
+        same=same,
+    )
     if metric.scale == "log":
         middle = statistics.median(y / x for x, y in pairs)
-        return [
-            *words,
-            f"the median of its {metric.noun} as a share of that of {control.name} is "
-            f"{100 * middle:.3g} %",
-        ]
-    middle = statistics.median(y - x for x, y in pairs)
-    return [*words, f"the median of the differences is {middle:.3g}"]
+        second = say(
+            "the median of its {noun} as a share of that of {control} is {share}",
+            noun=metric.noun,
+            control=control.name,
+            share=f"{100 * middle:.3g} %",
+        )
+    else:
+        middle = statistics.median(y - x for x, y in pairs)
+        second = say("the median of the differences is {value}", value=f"{middle:.3g}")
+    return [first, second]
 
 
 def _over_seeds(member: Member) -> list[Number]:
@@ -305,21 +324,30 @@ def _cost(found: Set, published: Sequence[tuple[str, float]]) -> Picture | None:
     words = [_price_words(m, price) for m, price in zip(shown, prices, strict=True)]
     pays = _break_even(found)
     words += [
-        f"from {n:,} queries on {one} has cost no more tokens than {other}"
+        say(
+            "from {n} queries on {one} has cost no more tokens than {other}",
+            n=f"{n:,}",
+            one=one,
+            other=other,
+        )
         for one, other, n in pays
     ]
     joined = [name for name, count in counts.items() if count > 1]
     series = [(name, found.styles[name]) for name in joined]
-    note = "bars: 95 % intervals" if any(p.limits for p in prices) else ""
-    words += [f"published: {name} {number(value)}" for name, value in published]
-    caption = found.caption("cost", f"{_capital(title)} against prompt length", note, words)
+    note = say("bars: 95 % intervals") if any(p.limits for p in prices) else ""
+    words += [
+        say("published: {name} {value}", name=name, value=number(value))
+        for name, value in published
+    ]
+    head = say("{title} against prompt length", title=capitalized(title))
+    caption = found.caption("cost", head, note, words)
     table = _cost_table(title, shown, prices, pays)
     return caption.title, charts.cost(caption, title, prices, series, published), table
 
 
 def _price(found: Set, m: Member, *, joined: bool) -> charts.Price:
     interval = finite(m.metric, m.result.interval or ())
-    training = _training(m.group)
+    training = [found.language.of(line) for line in _training(m.group)]
     return charts.Price(
         [f"k = {m.k}" if joined else m.name, *training],
         found.style(m),
@@ -331,11 +359,16 @@ def _price(found: Set, m: Member, *, joined: bool) -> charts.Price:
 
 
 def _price_words(m: Member, price: charts.Price) -> str:
-    said = ""
+    mean = number(m.mean)
     if price.limits:
-        said = f" [{number(price.limits[0])}, {number(price.limits[1])}]"
-    said = f"{m.name}: {price.tokens:,.4g} prompt tokens, mean {number(m.mean)}{said}"
-    return ", ".join([said, *_training(m.group)])
+        mean += f" [{number(price.limits[0])}, {number(price.limits[1])}]"
+    said = say(
+        "{name}: {tokens} prompt tokens, mean {mean}",
+        name=m.name,
+        tokens=f"{price.tokens:,.4g}",
+        mean=mean,
+    )
+    return listed([said, *_training(m.group)])
 
 
 def _cost_table(
@@ -346,10 +379,10 @@ def _cost_table(
 ) -> Table:
     trained = list(dict.fromkeys(one for one, *_ in pays))
     after = {(one, other): n for one, other, n in pays}
-    headers = ["strategy", "prompt tokens per query", title, "95 % from", "to"]
-    headers += ["training tokens", "training seconds"]
+    headers: list[str] = [say("strategy"), say("prompt tokens per query"), title]
+    headers += [say("95 % from"), say("to"), say("training tokens"), say("training seconds")]
     return Table(
-        [*headers, *(f"queries until {one} costs less" for one in trained)],
+        [*headers, *(say("queries until {name} costs less", name=one) for one in trained)],
         [
             [
                 *(m.name, p.tokens, p.mean, *(p.limits or (None, None))),
@@ -366,5 +399,5 @@ def _training(group: Group) -> list[str]:
     if not group.training_tokens:
         return []
     tokens, seconds = group.training_tokens, group.training_seconds
-    took = "" if seconds is None else f", {seconds:,.3g} s"
-    return [f"trained: {tokens:,} tokens{took}"]
+    said = say("trained: {n} tokens", n=f"{tokens:,}")
+    return [said if seconds is None else listed((said, f"{seconds:,.3g} s"))]

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.messages import listed, say
 from harness.metrics.base import Metric
 from harness.naming import slug
 from harness.report.figures.frame import CONTROL, Caption
 from harness.report.formatting import visible
+from harness.report.language import ENGLISH, Language
 from harness.report.nouns import Group, GroupResult, Number, Report, Section, named
 from harness.results.manifest import Control
 
@@ -59,6 +61,7 @@ class Set:
     metric: Metric
     control: Control
     members: Sequence[Member]
+    language: Language = ENGLISH
 
     @property
     def styles(self) -> Mapping[str, int]:
@@ -77,15 +80,18 @@ class Set:
         self, kind: str, head: str, note: str, words: Iterable[str], title: str = ""
     ) -> Caption:
         """What stands around a picture of this set; its head is its title, unless it has one."""
-        title = f"{title or head}: {visible(self.model)}, prompt {visible(self.prompt)}"
-        title += f", {self.decoding}" if self.decoding else ""
-        second = " · ".join(
-            filter(None, (self.model, f"prompt {self.prompt}", self.decoding, note))
-        )
-        return Caption(f"{kind}-{self.slug}", title, head, second, "; ".join(words))
+        of = self.language.of
+        place = [visible(self.model), say("prompt {name}", name=visible(self.prompt))]
+        place += [self.decoding] if self.decoding else []
+        title = of(say("{head}: {place}", head=title or head, place=listed(place)))
+        prompt = say("prompt {name}", name=self.prompt)
+        second = listed(filter(None, (self.model, prompt, self.decoding, note)), " · ")
+        told = of(listed(words, "; "))
+        name = f"{kind}-{self.slug}"
+        return Caption(name, title, of(head), of(second), told, language=self.language)
 
 
-def sets(report: Report, section: Section) -> list[Set]:
+def sets(report: Report, section: Section, language: Language = ENGLISH) -> list[Set]:
     """Put a section's groups together by model, prompt and decoding, in its order."""
     place = report.sections.index(section)
     values = {
@@ -105,7 +111,7 @@ def sets(report: Report, section: Section) -> list[Set]:
         peers = [result.group for result in members]
         made = [_member(result, peers, report, section, values) for result in members]
         more = "" if place == 0 else f"-{section.metric.name}"
-        found[name] = Set(f"{name}{more}", *parts, section.metric, report.control, made)
+        found[name] = Set(f"{name}{more}", *parts, section.metric, report.control, made, language)
     return list(found.values())
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from harness.messages import listed, say
 from harness.report.figures.labels import shortened
 from harness.report.formatting import visible
+from harness.report.language import ENGLISH, Language
 
 Points = list[tuple[float, float]]
 
@@ -31,6 +33,7 @@ STYLE = """
     legend.frameon=False legend.borderpad=0 legend.borderaxespad=0 legend.columnspacing=1.3
     legend.labelspacing=0.8 figure.subplot.left=0.083 figure.subplot.right=0.9625 svg.hashsalt={1}
 """
+EM_SPACE = "\u2003"
 FLUID = r"width: 100%; max-width: \d+px; height: auto; "
 ROOT = """<svg xmlns="http://www.w3.org/2000/svg" width="{1:.0f}" height="{2:.0f}" \
 viewBox="0 0 {3:g} {4:g}" role="img" aria-labelledby="{0}.title {0}.desc" \
@@ -83,6 +86,18 @@ def placeholder(text: str, texts: list[str]) -> str:
     return f"text-{len(texts) - 1}"
 
 
+def drawable_words(text: str, texts: list[str]) -> str:
+    """A text of ours: itself, or a placeholder where matplotlib's font lacks its characters.
+
+    The placeholder is about as wide, so that what stands beside it has its room.
+    """
+    wide = sum(character > "⺀" for character in text)
+    if not wide:
+        return text
+    ems = wide + 0.6 * (len(text) - wide)
+    return placeholder(text, texts) + EM_SPACE * max(0, round(ems - 3))
+
+
 def figure(
     slug: str,
     title: str,
@@ -94,6 +109,7 @@ def figure(
     wide: float = 7.2,
     head: str = "",
     texts: Sequence[str] = (),
+    language: Language = ENGLISH,
 ) -> str:
     """Draw on a blank figure of so many inches, and clean up what was written.
 
@@ -102,12 +118,15 @@ def figure(
     """
     slug = re.sub(r"[^A-Za-z0-9-]", lambda c: f"_{ord(c[0]):x}_", slug)
     svg = _drawn(slug, wide, high, draw)
-    svg = re.sub(r"(?<=>)text-(\d+)(?=</)", lambda n: escape(visible(texts[int(n[1])])), svg)
+    svg = re.sub(
+        rf"(?<=>)text-(\d+){EM_SPACE}*(?=</)", lambda n: escape(visible(texts[int(n[1])])), svg
+    )
     shown, note = visible(head or title), visible(note)
     note = shortened(note, 72 * wide - 14) if head else note[:40]
     most = int(10 * wide) - (0 if head else len(note)) - sum(c > "⺀" for c in shown[:36])
     shown = shown[:most] + "…" * (len(shown) > most)
-    told = "; ".join([*words[:5], *[f"and {len(words) - 5} more"][: len(words) > 5]])
+    more = [say("and {n} more", n=len(words) - 5)][: len(words) > 5]
+    told = language.of(listed([*words[:5], *more], "; "))
     named, described, shown, note = map(
         escape, (visible(title), f"{visible(title)}: {told or note}", shown, note)
     )
