@@ -80,10 +80,11 @@ class Session:
                 self.bench.model_digest(case)
         check_budget(self.bench)
         self.active = True
+        selected = self.plan.cases if selected is None else selected
+        self.bench.wanted = selected
         if self.plan.options.engine == "ray":
             from harness.engine.driver import begin
 
-            selected = self.plan.cases if selected is None else selected
             self._engine = self.bench.engine = begin(self.bench, selected)
 
     def dry_run(self) -> list[str]:
