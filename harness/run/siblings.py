@@ -10,7 +10,6 @@ from harness.run.case import Case
 from harness.training.gathering import Wanted
 from harness.training.together import kind_of
 
-
 Trained = tuple[ModelSpec, str]  # the base of an adapter, and the adapter's key
 
 

@@ -142,9 +142,7 @@ def train_once(
     return folder
 
 
-def _train(
-    folder: Path, job: Job, progress: Progress, remote: Nowhere, siblings: Siblings
-) -> None:
+def _train(folder: Path, job: Job, progress: Progress, remote: Nowhere, siblings: Siblings) -> None:
     """Train an adapter: with its siblings where it is to be, and may be; else alone."""
     spec, settings = job.spec, job.training.settings
     apart = siblings.apart.get(spec) or reason_apart(spec, settings)
@@ -191,9 +189,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _train_group(
-    group: Sequence[Wanted], job: Job, progress: Progress, siblings: Siblings
-) -> None:
+def _train_group(group: Sequence[Wanted], job: Job, progress: Progress, siblings: Siblings) -> None:
     """Train adapters in one batch, each into its folder the moment that it has its last step.
 
     Args:

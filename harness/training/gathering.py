@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,10 +85,8 @@ def gather(
 
         with _free(one.folder) as free:
             if free:
-                try:
+                with suppress(_TakenError, _EndedError):
                     remote.once(one.folder, with_it, _taken)
-                except (_TakenError, _EndedError):
-                    pass
             if not ours:
                 add(group, others)
 

@@ -128,9 +128,7 @@ def _mask(batch: _Batch, inputs: int, like: Tensor) -> Tensor | None:
     for place, share in enumerate(batch.shares):
         if not share.dropout:
             continue
-        own = torch.empty(
-            (share.rows, share.width, inputs), dtype=like.dtype, device=like.device
-        )
+        own = torch.empty((share.rows, share.width, inputs), dtype=like.dtype, device=like.device)
         kept = 1 - share.dropout
         if kept:
             own.bernoulli_(kept, generator=share.generator).div_(kept)
@@ -162,7 +160,7 @@ class Grouped:
         self.layers = [_Layer(module, names) for module in modules]
 
     def parameters(self, place: int) -> list[nn.Parameter]:
-        """The matrices of one adapter, in the order of the model's layers: A, B, A, B, …"""
+        """The matrices of one adapter, in the order of the model's layers: A and B of each."""
         return [matrix for layer in self.layers for matrix in layer.own[place]]
 
     @contextmanager

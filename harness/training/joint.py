@@ -170,10 +170,15 @@ class Group:
             self._member(order, place, encoder, *found[place]) for place, order in enumerate(orders)
         ]
         if first.training.settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            with quiet():
+                model.gradient_checkpointing_enable({"use_reentrant": False})
         check_sharing(
             self.grouped,
-            [(one.place, one.state.adapter, one.batches()[0]) for one in self.members if one.active],
+            [
+                (one.place, one.state.adapter, one.batches()[0])
+                for one in self.members
+                if one.active
+            ],
             exact=first.spec.dtype == "float32",
         )
         for member in self.members:

@@ -1,8 +1,8 @@
 """Whether adapters really may share a batch: each is asked alone and in it, before the first step.
 
-An architecture that mixes the rows of a batch, or hands a layer other tokens than one expects, would
-give an adapter another one's numbers, silently. So every group is held against PEFT's own layers
-once, on its first rows.
+An architecture that mixes the rows of a batch, or hands a layer other tokens than one expects,
+would give an adapter another one's numbers, silently. So every group is held against PEFT's own
+layers once, on its first rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
 from harness.models.encoding import Encoded
 from harness.models.soundness import COARSE, EXACT
 from harness.training.grouped import Grouped, Share, UngroupableError

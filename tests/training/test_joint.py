@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
-from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import Example, ModelSpec, Stage, TrainingSettings, TrainingSpec
 from harness.errors import DivergenceError
-from harness.models.loading import load
+from harness.models.loading import load, load_base
 from harness.prompts.files import load_template
 from harness.records import TrainingRecord
 from harness.results.adapter_files import ADAPTER, is_complete, read_record
 from harness.scoring.score import score
-from harness.training import cache, joint
-from harness.training.cache import adapter_key, train_once
+from harness.training.cache import train_once
 from harness.training.gathering import Siblings, Wanted
-from harness.training.grouped import UngroupableError
-from harness.training.train import TrainingWarning, encode_rows
+from harness.training.grouped import Grouped, Share
+from harness.training.train import encode_rows, with_adapter
 from tests.builders.models import make_llama
 from tests.builders.tasks import row
 
@@ -41,24 +42,34 @@ def quiet(*args: object) -> None:
 
 def spec(rows: tuple[Example, ...] = ROWS, **changes: Any) -> TrainingSpec:
     given: dict[str, Any] = {
-        **{"r": 4, "lora_alpha": 8, "learning_rate": 1e-2, "lora_dropout": 0.2},
-        **{"weight_decay": 0.1, "num_train_epochs": 2},
+        "r": 4,
+        "lora_alpha": 8,
+        "lora_dropout": 0.2,
+        "learning_rate": 1e-2,
+        "weight_decay": 0.1,
+        "num_train_epochs": 2,
     }
     stages = changes.pop("stages", ())
     return TrainingSpec(rows, TrainingSettings(**{**given, **changes}), stages)
 
 
-def alone(
-    folder: Path, model: Path, trainings: Sequence[TrainingSpec], base: ModelSpec = SPEC
-) -> list[TrainingRecord]:
-    """Each trained by itself, into folders of its own."""
-    found = []
-    for number, training in enumerate(trainings):
-        settings = replace(training.settings, together=1)
-        one = replace(training, settings=settings)
-        train_once(folder / f"alone{number}", base, model, PLAIN, one, quiet, TEST)
-        found.append(read_record(folder / f"alone{number}"))
-    return found
+Alone = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """Trains an adapter by itself, as long as it is not there, and returns its folder."""
+    place, known = tmp_path_factory.mktemp("alone"), dict[Any, Path]()
+
+    def trained(model: Path, training: TrainingSpec, base: ModelSpec = SPEC) -> Path:
+        key = (model, training, base)
+        if key not in known:
+            folder = place / str(len(known))
+            train_once(folder, base, model, PLAIN, training, quiet, TEST)
+            known[key] = folder
+        return known[key]
+
+    return trained
 
 
 def wanted(folder: Path, trainings: Sequence[TrainingSpec]) -> list[Wanted]:
@@ -69,21 +80,19 @@ def wanted(folder: Path, trainings: Sequence[TrainingSpec]) -> list[Wanted]:
 
 
 def together(
-    folder: Path,
+    place: Path,
     model: Path,
     trainings: Sequence[TrainingSpec],
     base: ModelSpec = SPEC,
     progress: Callable[[int, int, str], None] = quiet,
     siblings: Siblings | None = None,
-) -> list[TrainingRecord]:
-    """All trained because the first is needed."""
-    first, *others = wanted(folder, trainings)
+) -> list[Path]:
+    """All trained because the first is needed; their folders."""
+    first, *others = wanted(place, trainings)
     siblings = siblings or Siblings()
     siblings.wanted = others
-    train_once(
-        first.folder, base, model, PLAIN, first.training, progress, TEST, siblings=siblings
-    )
-    return [read_record(one.folder) for one in (first, *others)]
+    train_once(first.folder, base, model, PLAIN, first.training, progress, TEST, siblings=siblings)
+    return [first.folder, *(one.folder for one in others)]
 
 
 def nlls(model: Path, adapter: Path, base: ModelSpec = SPEC) -> list[float]:
@@ -92,109 +101,117 @@ def nlls(model: Path, adapter: Path, base: ModelSpec = SPEC) -> list[float]:
     return [one.nll for one in score(loaded, rows, "reference", lambda done: None)[0]]
 
 
-def same(found: TrainingRecord, expected: TrainingRecord) -> None:
-    assert found.losses == pytest.approx(expected.losses, rel=1e-6)
+def same(found: Path, expected: Path) -> TrainingRecord:
+    """The records of two training runs agree in all but last digits; that of the first."""
+    one, other = read_record(found), read_record(expected)
+    assert one.losses == pytest.approx(other.losses, rel=1e-6)
     ignored = ("adapter", "sha256", "losses", "evaluations", "seconds", "together", "settings")
     for name in TrainingRecord.__dataclass_fields__:
         if name not in ignored:
-            assert getattr(found, name) == getattr(expected, name), name
+            assert getattr(one, name) == getattr(other, name), name
+    return one
 
 
-def test_seeds_and_rates_together_are_what_they_are_alone(tiny_model: Path, tmp_path: Path) -> None:
+def test_seeds_and_rates_together_are_what_they_are_alone(
+    tiny_model: Path, tmp_path: Path, alone: Alone
+) -> None:
     """Three seeds, two learning rates, dropout, weight decay, clipped gradients."""
     trainings = [spec(seed=seed, learning_rate=rate) for seed in SEEDS for rate in RATES]
-    expected = alone(tmp_path, tiny_model, trainings)
-    found = together(tmp_path, tiny_model, trainings)
-    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-        same(one, other)
-        assert (one.together, other.together) == (6, 1)
-        ours, theirs = (
-            nlls(tiny_model, tmp_path / f"{how}{number}") for how in ("joint", "alone")
-        )
-        assert ours == pytest.approx(theirs, rel=1e-6)
-    spread = {round(record.losses[-1], 4) for record in expected}
-    assert len(spread) == 6  # what is compared differs from one to the next
+    ends = set()
+    for folder, training in zip(together(tmp_path, tiny_model, trainings), trainings, strict=True):
+        other = alone(tiny_model, training)
+        record = same(folder, other)
+        assert (record.together, read_record(other).together) == (6, 1)
+        assert nlls(tiny_model, folder) == pytest.approx(nlls(tiny_model, other), rel=1e-6)
+        ends.add(round(record.losses[-1], 4))
+    assert len(ends) == 6  # what is compared differs from one to the next
 
 
-@pytest.mark.parametrize("quantization", ["nf4", "fp4"])
-def test_on_a_four_bit_base(tmp_path: Path, quantization: Any) -> None:
+def test_on_a_four_bit_base(tmp_path: Path, alone: Alone) -> None:
     model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
-    base = ModelSpec("tiny", "sha-tiny", quantization=quantization)
-    trainings = [spec(seed=seed, quantization=quantization) for seed in (0, 1)]
-    expected = alone(tmp_path, model, trainings, base)
-    for number, (one, other) in enumerate(
-        zip(together(tmp_path, model, trainings, base), expected, strict=True)
-    ):
-        same(one, other)
-        ours, theirs = (
-            nlls(model, tmp_path / f"{how}{number}", base) for how in ("joint", "alone")
-        )
-        assert ours == pytest.approx(theirs, rel=1e-6)
+    base = ModelSpec("tiny", "sha-tiny", quantization="nf4")
+    trainings = [spec(seed=seed, quantization="nf4") for seed in (0, 1)]
+    folders = together(tmp_path, model, trainings, base)
+    for folder, training in zip(folders, trainings, strict=True):
+        other = alone(model, training, base)
+        same(folder, other)
+        assert nlls(model, folder, base) == pytest.approx(nlls(model, other, base), rel=1e-6)
 
 
 # Adapters that neither begin nor end together, and share nothing but their shapes.
-OWN = [
+OWN: list[dict[str, Any]] = [
     {"max_steps": 3, "lora_dropout": 0.0, "lora_alpha": 16},
     {"max_steps": 7, "warmup_steps": 2, "max_grad_norm": 0.0, "lr_scheduler_type": "linear"},
     {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3, "max_steps": 5},
     {"lora_dropout": 1.0, "optim": "sgd", "num_train_epochs": 1},
-    {"rows": ROWS[:5], "optim": "adafactor", "stages": (Stage(ROWS[:2], 2, 1e-3), Stage(ROWS[2:5]))},
+    {
+        "rows": ROWS[:5],
+        "optim": "adafactor",
+        "stages": (Stage(ROWS[:2], 2, 1e-3), Stage(ROWS[2:5])),
+    },
 ]
 
 
-def test_every_adapter_has_its_own_settings(tiny_model: Path, tmp_path: Path) -> None:
+def test_every_adapter_has_its_own_settings(tiny_model: Path, tmp_path: Path, alone: Alone) -> None:
     trainings = [spec(seed=seed, **changes) for seed, changes in enumerate(OWN)]
-    expected = alone(tmp_path, tiny_model, trainings)
-    for one, other in zip(together(tmp_path, tiny_model, trainings), expected, strict=True):
-        same(one, other)
+    for folder, training in zip(together(tmp_path, tiny_model, trainings), trainings, strict=True):
+        same(folder, alone(tiny_model, training))
 
 
-def test_less_memory_with_gradient_checkpointing(tiny_model: Path, tmp_path: Path) -> None:
-    trainings = [
-        spec(seed=seed, gradient_checkpointing=True, lora_dropout=0.0, max_steps=3)
-        for seed in (0, 1)
-    ]
-    expected = alone(tmp_path, tiny_model, trainings)
-    for one, other in zip(together(tmp_path, tiny_model, trainings), expected, strict=True):
-        same(one, other)
+def test_less_memory_with_gradient_checkpointing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    checkpoint = torch.utils.checkpoint.checkpoint
+
+    def spied(*args: Any, **settings: Any) -> Any:
+        calls.append(1)
+        return checkpoint(*args, **settings)
+
+    monkeypatch.setattr("transformers.modeling_utils.checkpoint", spied)
+    plain = [spec(seed=seed, lora_dropout=0.0, max_steps=3) for seed in (0, 1)]
+    saving = [spec(**asdict(one.settings) | {"gradient_checkpointing": True}) for one in plain]
+    expected = together(tmp_path / "plain", tiny_model, plain)
+    assert not calls
+    for folder, other in zip(
+        together(tmp_path / "saving", tiny_model, saving), expected, strict=True
+    ):
+        same(folder, other)
+    assert calls
 
 
-def test_each_is_evaluated_and_its_best_is_kept(tiny_model: Path, tmp_path: Path) -> None:
+def test_each_is_evaluated_and_its_best_is_kept(
+    tiny_model: Path, tmp_path: Path, alone: Alone
+) -> None:
     trainings = [spec(seed=seed, eval_steps=0.25, learning_rate=5e-2) for seed in (0, 1)]
-    expected = alone(tmp_path, tiny_model, trainings)
-    found = together(tmp_path, tiny_model, trainings)
-    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-        same(one, other)
-        assert [point.step for point in one.evaluations] == [0, 2, 4, 6, 8]
-        curves = ([point.mean_perplexity for point in record.evaluations] for record in (one, other))
-        assert next(curves) == pytest.approx(next(curves), rel=1e-5)
-        scored = nlls(tiny_model, tmp_path / f"joint{number}")
-        assert scored == pytest.approx(nlls(tiny_model, tmp_path / f"alone{number}"), rel=1e-5)
+    for folder, training in zip(together(tmp_path, tiny_model, trainings), trainings, strict=True):
+        other = alone(tiny_model, training)
+        curve = same(folder, other).evaluations
+        assert [point.step for point in curve] == [0, 2, 4, 6, 8]
+        expected = [point.mean_perplexity for point in read_record(other).evaluations]
+        assert [point.mean_perplexity for point in curve] == pytest.approx(expected, rel=1e-5)
+        assert nlls(tiny_model, folder) == pytest.approx(nlls(tiny_model, other), rel=1e-5)
 
 
-def test_peft_reads_what_was_trained_together(tiny_model: Path, tmp_path: Path) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    trainings = [spec(seed=seed) for seed in (0, 1)]
-    alone(tmp_path, tiny_model, trainings)
-    together(tmp_path, tiny_model, trainings)
+def test_peft_reads_what_was_trained_together(
+    tiny_model: Path, tmp_path: Path, alone: Alone
+) -> None:
     ids = torch.arange(5, 40)[None]
-    for number in (0, 1):
-        logits, configs, files = [], [], []
-        for how in ("joint", "alone"):
-            folder = tmp_path / f"{how}{number}"
+    trainings = [spec(seed=seed) for seed in (0, 1)]
+    for folder, training in zip(together(tmp_path, tiny_model, trainings), trainings, strict=True):
+        other, logits, configs, files = alone(tiny_model, training), [], [], []
+        for place in (folder, other):
             base = AutoModelForCausalLM.from_pretrained(tiny_model)
-            adapted = PeftModel.from_pretrained(base, str(folder)).eval()
+            adapted = PeftModel.from_pretrained(base, str(place)).eval()
             with torch.no_grad():
                 logits.append(adapted(input_ids=ids).logits)
-            config = json.loads((folder / "adapter_config.json").read_text())
+                with adapted.disable_adapter():
+                    plain = adapted(input_ids=ids).logits
+            config = json.loads((place / "adapter_config.json").read_text())
             configs.append(config | {"target_modules": sorted(config["target_modules"])})
-            files.append({path.name for path in folder.iterdir()})
+            files.append({path.name for path in place.iterdir()})
         assert (logits[0] - logits[1]).norm() < 1e-5 * logits[1].norm()
-        with torch.no_grad():
-            assert not logits[0].equal(base(input_ids=ids).logits)
+        assert (logits[0] - plain).norm() > 1e-2 * plain.norm()
         assert configs[0] == configs[1]
         assert files[0] == files[1]
 
@@ -204,49 +221,37 @@ def test_peft_reads_what_was_trained_together(tiny_model: Path, tmp_path: Path) 
 WILD = {"learning_rate": 1e30, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
 
 
-@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("place", [0, 1], ids=["the first", "another"])
 def test_a_loss_that_is_not_finite_ends_one_and_no_other(
-    tiny_model: Path, tmp_path: Path, place: int
+    tiny_model: Path, tmp_path: Path, alone: Alone, place: int
 ) -> None:
-    trainings = [spec(seed=seed) for seed in (0, 1)]
-    expected = alone(tmp_path, tiny_model, trainings)
-    wild = spec(seed=7, **WILD)
-    with pytest.raises(DivergenceError) as caught:
-        alone(tmp_path / "wild", tiny_model, [wild])
-    trainings.insert(place, wild)
-    siblings, folders = Siblings(), [one.folder for one in wanted(tmp_path, trainings)]
-    if place == 0:  # the one that was asked for
+    calm, wild = [spec(seed=seed) for seed in (0, 1)], spec(seed=7, **WILD)
+    with pytest.raises(DivergenceError, match="the loss is nan at step") as caught:
+        alone(tiny_model, wild)
+    trainings = [*calm[:place], wild, *calm[place:]]
+    siblings = Siblings()
+    if place == 0:
         with pytest.raises(DivergenceError) as raised:
             together(tmp_path, tiny_model, trainings, siblings=siblings)
         assert str(raised.value) == str(caught.value)
     else:
-        with pytest.raises(FileNotFoundError):  # of the one that has no record
-            together(tmp_path, tiny_model, trainings, siblings=siblings)
+        together(tmp_path, tiny_model, trainings, siblings=siblings)
+    folders = [one.folder for one in wanted(tmp_path, trainings)]
+    failed = folders.pop(place)
     assert {path: str(error) for path, error in siblings.failed.items()} == {
-        folders[place]: str(caught.value)
+        failed: str(caught.value)
     }
-    whole = [path for number, path in enumerate(folders) if number != place]
-    for path, other in zip(whole, expected, strict=True):
-        assert read_record(path).losses == pytest.approx(other.losses, rel=1e-6)
-    assert not list(tmp_path.glob(f"joint{place}*/*"))  # nothing of it but its lock
+    for folder, training in zip(folders, calm, strict=True):
+        same(folder, alone(tiny_model, training))
+    assert [path.name for path in tmp_path.glob(f"{failed.name}*")] == [f"{failed.name}.lock"]
     # Who asks for it later hears the same, and nothing is trained again.
-    siblings.wanted = ()
     with pytest.raises(DivergenceError, match="the loss is nan"):
-        train_once(
-            *(folders[place], SPEC, tmp_path / "no-model", PLAIN, trainings[place], quiet),
-            siblings=siblings,
-        )
+        train_once(failed, SPEC, tmp_path / "gone", PLAIN, wild, quiet, siblings=siblings)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 def test_gradients_are_pefts_and_a_nan_stays_where_it_is(tmp_path: Path, quantization: Any) -> None:
     """Of three adapters in one batch, with dropout, each against PEFT's own forward alone."""
-    import torch
-
-    from harness.models.loading import load_base
-    from harness.training.grouped import Grouped, Share
-    from harness.training.train import with_adapter
-
     folder = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
     base = ModelSpec("tiny", "sha", quantization=quantization)
     names = ["adapter0000", "adapter0001", "adapter0002"]
@@ -324,26 +329,23 @@ def test_a_group_that_is_killed_is_resumed_and_ends_the_same(
             raise Killed
 
     with pytest.raises(Killed):
-        together(tmp_path / "killed", tiny_model, trainings, progress=killed)
-    folders = [one.folder for one in wanted(tmp_path / "killed", trainings)]
-    assert [is_complete(folder) for folder in folders] == [True, False, False]
+        together(tmp_path / "a", tiny_model, trainings, progress=killed)
+    first, second, third = wanted(tmp_path / "a", trainings)
+    assert is_complete(first.folder)  # it had made its steps
+    assert not second.folder.exists()
+    # The others are resumed, whichever of them is asked for.
     seen: list[int] = []
-    again = together(
-        tmp_path / "killed",
-        tiny_model,
-        trainings[1:] + trainings[:1],  # the second is asked for first
-        progress=lambda done, *rest: seen.append(done),
-    ) if False else None
-    first, *others = wanted(tmp_path / "killed", trainings)[1:] + wanted(tmp_path / "killed", trainings)[:1]
     train_once(
-        *(first.folder, SPEC, tiny_model, PLAIN, first.training, lambda done, *_: seen.append(done), TEST),
-        siblings=Siblings(others),
+        *(third.folder, SPEC, tiny_model, PLAIN, third.training),
+        *(lambda done, *_: seen.append(done), TEST),
+        siblings=Siblings([first, second]),
     )
-    assert seen == [5, 6, 7, 8, 9, 10]  # checkpoints after shares of 0.2
-    for folder, record in zip(folders, whole, strict=True):
-        found = read_record(folder)
-        assert found.losses == record.losses
-        assert found.evaluations == record.evaluations
-        assert (folder / ADAPTER).read_bytes() == (tmp_path / "whole" / folder.name / ADAPTER).read_bytes()
-    assert [read_record(folder).resumed_from for folder in folders] == [None, 4, 4]
-    assert not list((tmp_path / "killed").glob("*.work"))
+    assert seen == [5, 6, 7, 8, 9, 10]  # checkpoints come after shares of 0.2
+    for folder, one in zip(whole, (first, second, third), strict=True):
+        before, after = read_record(folder), read_record(one.folder)
+        assert after.losses == before.losses
+        assert after.evaluations == before.evaluations
+        assert (one.folder / ADAPTER).read_bytes() == (folder / ADAPTER).read_bytes()
+        assert after.resumed_from == (None if one is first else 4)
+        assert after.together == (3 if one is first else 2)
+    assert not list((tmp_path / "a").glob("*.work"))
