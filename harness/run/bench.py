@@ -240,7 +240,9 @@ class Bench:
             return self._beside.pool
         if self._pool is None:
             share_cores(self.workers)
-            self._pool = ModelPool()
+            # Where nothing is trained, one base has one adapter at most.
+            trains = any(case.training is not None for case in self.plan.cases)
+            self._pool = ModelPool(reuse=trains)
         return self._pool
 
     def rows(self, case: Case, skeletons: dict[str, str] | None = None) -> list[Encoded]:
@@ -326,7 +328,7 @@ class Bench:
 
         assert case.training is not None
         assert cell.training_digest is not None
-        self.pool.clear()
+        self.pool.leave(cell.model)
         progress(case.short, 0, 0, "loading the model to train")
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],
@@ -338,6 +340,7 @@ class Bench:
             self.plan.evaluation_rows,
             self.store.remote,
             self._siblings(case),
+            self.pool,
         )
         return folder, read_record(folder)
 

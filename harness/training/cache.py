@@ -19,7 +19,7 @@ from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, diges
 from harness.errors import DivergenceError, StoreError, TrainingError, one_line
 from harness.files import publish_folder, temporary
 from harness.models.code import TRAINING, code_digest
-from harness.models.loading import is_four_bit
+from harness.models.loading import FRESH, Fresh, is_four_bit
 from harness.models.memory import free, is_out_of_memory
 from harness.results.adapter_files import is_complete
 from harness.results.remote import Nowhere
@@ -100,6 +100,7 @@ def train_once(
     test: Sequence[Example] = (),
     remote: Nowhere = Nowhere(),
     siblings: Siblings | None = None,
+    bases: Fresh = FRESH,
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
@@ -116,6 +117,7 @@ def train_once(
         test: rows that the training run is evaluated on, where its settings ask for that.
         remote: where another machine may have trained it, or be training it.
         siblings: others that are wanted, and what is known of them.
+        bases: where the base comes from, and where it goes afterwards.
 
     Raises:
         ModelError: the base cannot be loaded.
@@ -133,7 +135,7 @@ def train_once(
         if folder in known.failed:
             raise known.failed[folder]
         warn_if_damaged(folder)
-        job = Job(spec, base, template, training, tuple(test))
+        job = Job(spec, base, template, training, tuple(test), bases)
         remote.once(
             folder,
             lambda: _train(folder, job, progress, remote, known),

@@ -34,6 +34,7 @@ from harness.training.train import (
     Job,
     base_to_train,
     finish,
+    give_back,
     training_rows,
     training_state,
     with_adapter,
@@ -141,6 +142,7 @@ def train_together(
         for member in active:
             if not member.active and member.error is None:
                 group.finish(member, finished)
+    give_back(orders[0].job, group.model)
     return {one.order: one.error for one in group.members if one.error is not None}
 
 

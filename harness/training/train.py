@@ -15,7 +15,7 @@ from harness.files import sha256
 from harness.models.adapters import BaseShape, base_shape
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import load_base, load_encoder, quiet
+from harness.models.loading import FRESH, Fresh, load_encoder, quiet
 from harness.models.memory import free
 from harness.models.soundness import check_ids
 from harness.prompts.rendering import render
@@ -45,6 +45,7 @@ class Job:
         template: the prompt, shown without demonstrations.
         training: rows and settings.
         test: rows that the training run is evaluated on, where its settings ask for that.
+        bases: where the base comes from, and where it goes afterwards.
     """
 
     spec: ModelSpec
@@ -52,6 +53,7 @@ class Job:
     template: PromptTemplate
     training: TrainingSpec
     test: tuple[Example, ...]
+    bases: Fresh = FRESH
 
 
 def train(draft: Path, work: Path, job: Job, progress: Progress, apart: str = "") -> None:
@@ -76,6 +78,13 @@ def train(draft: Path, work: Path, job: Job, progress: Progress, apart: str = ""
     state = training_state(job, work, progress, encoder, rows, model)
     run(state)
     finish(draft, state, left_out, shape, apart=apart)
+    give_back(job, model)
+
+
+def give_back(job: Job, model: PeftModel) -> None:
+    """Hand in the base of a training run that has ended, but for one that was altered for it."""
+    if not job.training.settings.gradient_checkpointing:
+        job.bases.give_back(job.spec, model)
 
 
 def finish(
@@ -122,13 +131,13 @@ def training_rows(job: Job, encoder: Encoder) -> tuple[list[Encoded], list[str]]
 
 
 def base_to_train(job: Job, encoder: Encoder, rows: Sequence[Encoded]) -> PreTrainedModel:
-    """The frozen base of a training run, fresh from its files.
+    """The frozen base of a training run.
 
     Raises:
         ModelError: it cannot be loaded, or has no embedding of a token of the rows.
     """
     free()  # what an earlier training run held before it failed
-    model = load_base(job.spec, job.base)
+    model = job.bases.take(job.spec, job.base)
     check_ids(model, encoder, rows)
     model.name_or_path = job.spec.name  # what the adapter's config calls its base
     return model
