@@ -7,7 +7,6 @@ machines that share a results directory; a run that was killed is resumed.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,20 +15,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
-from harness.errors import DivergenceError, StoreError, TrainingError, one_line
+from harness.errors import DivergenceError
 from harness.files import publish_folder, temporary
 from harness.models.code import TRAINING, code_digest
 from harness.models.loading import FRESH, Fresh, is_four_bit
-from harness.models.memory import free, is_out_of_memory
+from harness.models.memory import free
 from harness.results.adapter_files import is_complete
 from harness.results.remote import Nowhere
 from harness.training import checkpoints
 from harness.training.gathering import Siblings, Wanted, gather, warn_if_damaged
 from harness.training.grouped import UngroupableError
-from harness.training.joint import Order, train_together
+from harness.training.joint import train_together
+from harness.training.member import Order
 from harness.training.state import Progress
 from harness.training.together import is_joint, reason_apart
 from harness.training.train import Job, TrainingWarning, train
+from harness.training.trouble import explained
 
 # Settings that do not change what is trained, or that stand elsewhere in the key.
 ASIDE = (
@@ -212,7 +213,7 @@ def _train_group(group: Sequence[Wanted], job: Job, progress: Progress, siblings
     for order in folders:
         shutil.rmtree(order.draft, ignore_errors=True)
     try:
-        with _explained(job, _joint_work(group[0].folder)):
+        with explained(job, _joint_work(group[0].folder)):
             ended = train_together(
                 list(folders),
                 progress,
@@ -233,7 +234,7 @@ def _train_alone(folder: Path, job: Job, progress: Progress, apart: str) -> None
     shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
     worthless = False
     try:
-        with _explained(job, work):
+        with explained(job, work):
             train(draft, work, job, progress, apart)
             publish_folder(draft, folder)
         worthless = True  # by now everything is in the folder
@@ -255,49 +256,3 @@ def _work(folder: Path) -> Path:
 def _joint_work(folder: Path) -> Path:
     """The same for one that is trained in one batch with others, whose checkpoints are others."""
     return folder.with_name(f"{folder.name}.joint.work")
-
-
-@contextmanager
-def _explained(job: Job, work: Path) -> Iterator[None]:
-    """Turn what a machine runs out of into one line that says what would help."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
-            settings = job.training.settings
-            fewer = f"qlora.together ({settings.together}) or " if settings.together > 1 else ""
-            raise TrainingError(
-                f"training on {job.spec.name}: out of memory; lower {fewer}"
-                f"qlora.per_device_train_batch_size ({settings.per_device_train_batch_size}; "
-                f"raise qlora.gradient_accumulation_steps to keep the step), set "
-                f"qlora.gradient_checkpointing=true, or lower qlora.max_length "
-                f"({settings.max_length or 'the longest row'})"
-            ) from None
-        if not _is_disk(error):
-            raise
-        kept = checkpoints.newest(work)
-        raise StoreError(
-            f"{work.parent}: the training run cannot be written (is the disk full?): "
-            f"{one_line(error, 120)}; "
-            + (f"what it had after step {checkpoints.step_of(kept)} is kept. " if kept else "")
-            + "Make room and start again"
-        ) from None
-
-
-def _is_disk(error: BaseException) -> bool:
-    """Whether writing failed; torch and safetensors say so in a RuntimeError or their own error."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in full
-    words = (
-        "No space left",
-        "Disk quota exceeded",
-        "File too large",
-        "Read-only file system",
-        "PytorchStreamWriter",  # torch's words for a full disk
-        "inline_container",
-        "iostream error",
-    )
-    return any(word in str(error) for word in words)
