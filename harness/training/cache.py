@@ -28,7 +28,7 @@ from harness.training.grouped import UngroupableError
 from harness.training.joint import train_together
 from harness.training.member import Order
 from harness.training.state import Progress
-from harness.training.together import is_joint, reason_apart
+from harness.training.together import is_joint, kind_of, reason_apart
 from harness.training.train import Job, TrainingWarning, train
 from harness.training.trouble import explained
 
@@ -148,7 +148,8 @@ def train_once(
 def _train(folder: Path, job: Job, progress: Progress, remote: Nowhere, siblings: Siblings) -> None:
     """Train an adapter: with its siblings where it is to be, and may be; else alone."""
     spec, settings = job.spec, job.training.settings
-    apart = siblings.apart.get(spec) or reason_apart(spec, settings)
+    kind = spec, kind_of(settings)
+    apart = siblings.apart.get(kind) or reason_apart(spec, settings)
     if settings.together > 1 and not apart:
         first, limit = Wanted(folder, job.training), settings.together
         try:
@@ -160,7 +161,7 @@ def _train(folder: Path, job: Job, progress: Progress, remote: Nowhere, siblings
                 lambda group: _train_group(group, job, progress, siblings),
             )
         except UngroupableError as error:
-            apart = siblings.apart[spec] = str(error)
+            apart = siblings.apart[kind] = str(error)
         if folder in siblings.failed:
             raise siblings.failed[folder]
     if settings.together > 1 and apart:

@@ -7,7 +7,7 @@ somebody who may be waiting for them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,12 +37,12 @@ class Siblings:
     Attributes:
         wanted: those that may be trained in one batch with it.
         failed: those whose loss was not finite, and what each would have raised alone.
-        apart: bases on which nothing can be trained in one batch, and why.
+        apart: what cannot be trained in one batch, a base and a kind of adapter, and why.
     """
 
     wanted: Sequence[Wanted] = ()
     failed: dict[Path, DivergenceError] = field(default_factory=dict)
-    apart: dict[ModelSpec, str] = field(default_factory=dict)
+    apart: dict[tuple[ModelSpec, Hashable], str] = field(default_factory=dict)
 
 
 class _TakenError(Exception):
@@ -71,15 +71,18 @@ def gather(
     """
 
     def add(group: list[Wanted], rest: Sequence[Wanted]) -> None:
-        if not rest or len(group) >= limit:
-            train(group)
-            return
-        one, others, ours = rest[0], rest[1:], False
+        for number, one in enumerate(rest if len(group) < limit else (), start=1):
+            if joined(group, one, rest[number:]):
+                return  # with this one, the rest were asked too
+        train(group)
+
+    def joined(group: list[Wanted], one: Wanted, rest: Sequence[Wanted]) -> bool:
+        ours = False
 
         def with_it() -> None:
             nonlocal ours
             ours = True
-            add([*group, one], others)
+            add([*group, one], rest)
             if not is_complete(one.folder):
                 raise _EndedError  # there is nothing to hand on
 
@@ -87,8 +90,7 @@ def gather(
             if free:
                 with suppress(_TakenError, _EndedError):
                     remote.once(one.folder, with_it, _taken)
-            if not ours:
-                add(group, others)
+        return ours
 
     add([first], siblings)
 

@@ -184,7 +184,8 @@ class Group:
         import torch
 
         state, rate = member.state, member.rates[member.done]
-        state.log.append({"loss": loss, "step": member.done + 1, "learning_rate": rate})
+        member.done += 1
+        state.log.append({"loss": loss, "step": member.done, "learning_rate": rate})
         if not math.isfinite(loss):
             member.error = diverged(state, member.done, loss, rate, row_ids)
             return

@@ -49,6 +49,7 @@ class Member:
         rates: the learning rate of every step.
         generator: of its dropout.
         loaded: the model with this adapter, as evaluations take it.
+        done: steps that it has behind it.
         error: why it ended early.
         evaluate: the steps after which it is evaluated.
         save: the steps after which it is saved.
@@ -63,6 +64,7 @@ class Member:
     rates: list[float]
     generator: torch.Generator
     loaded: LoadedModel
+    done: int = 0
     error: DivergenceError | None = None
     evaluate: frozenset[int] = field(default_factory=frozenset)
     save: frozenset[int] = field(default_factory=frozenset)
@@ -71,11 +73,6 @@ class Member:
         total, settings = len(self.state.steps), self.state.settings
         self.evaluate = at_steps(settings.eval_steps, total)
         self.save = at_steps(settings.save_steps, total) - {total}
-
-    @property
-    def done(self) -> int:
-        """Steps that it has behind it."""
-        return len(self.state.losses)
 
     @property
     def active(self) -> bool:
@@ -142,5 +139,6 @@ def resume(member: Member) -> None:
     member.optimizer.load_state_dict(kept["optimizer"])
     member.generator.set_state(kept["generator"])
     state.log = list(kept["log"])
+    member.done = len(state.losses)
     state.resumed_from = checkpoints.step_of(start)
     state.seconds = checkpoints.seconds(start)
