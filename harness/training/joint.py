@@ -56,9 +56,6 @@ def train_together(
         UngroupableError: the adapters of this model cannot be trained in one batch.
     """
     group = Group(orders, progress)
-    for member in group.members:
-        if not member.active:  # killed between its last step and its end
-            group.finish(member, finished)
     while active := [member for member in group.members if member.active]:
         group.step(active)
         for member in active:
@@ -98,11 +95,7 @@ class Group:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
         check_sharing(
             self.grouped,
-            [
-                (one.place, one.state.adapter, one.batches()[0])
-                for one in self.members
-                if one.active
-            ],
+            [(one.place, one.state.adapter, one.batches()[0]) for one in self.members],
             exact=first.spec.dtype == "float32",
         )
         for member in self.members:
