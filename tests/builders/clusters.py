@@ -95,8 +95,11 @@ class Nodes:
         self.cluster.remove_node(node, allow_graceful=False)
 
     def node_of(self, pid: int) -> Any:
-        """The node that a process runs on: its raylet is the parent. None: another cluster's."""
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        """The node that a process runs on: its raylet is the parent. None: another's, or gone."""
+        try:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except FileNotFoundError:
+            return None
         for node in self.nodes:
             if parent in [one.process.pid for one in node.all_processes["raylet"]]:
                 return node
