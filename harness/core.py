@@ -140,6 +140,7 @@ class TrainingSettings:
         save_steps: what can be resumed is saved every so many steps, or after this share of all.
         save_total_limit: as many checkpoints are kept to resume from.
         holdout_rows: rows of the pool kept for choosing the checkpoint, where it is chosen there.
+        together: so many adapters of a run are trained in one batch over one base; 1: each alone.
         seed: of the adapter's initialization, the order of rows and the dropout.
     """
 
@@ -167,6 +168,7 @@ class TrainingSettings:
     save_total_limit: int = 1
     holdout_rows: int = 64
     gradient_checkpointing: bool = False
+    together: int = 1
     seed: int = 0
 
 

@@ -412,8 +412,12 @@ class TrainingRecord:
         holdout_ids: ids of the rows that chose the checkpoint.
         stages: of a curriculum; empty without one.
         trainable_parameters: how many numbers were trained.
-        seconds: how long it took, earlier processes included.
+        seconds: how long it took, earlier processes included; of several adapters that were
+            trained together, its share.
         resumed_from: the step that it was resumed from, if it was.
+        together: how many adapters were trained in one batch with it, itself included.
+        apart: why it was trained alone although several were to be trained together; empty
+            where they were, or were not to be.
     """
 
     adapter: str
@@ -437,6 +441,8 @@ class TrainingRecord:
     trainable_parameters: int
     seconds: float
     resumed_from: int | None = None
+    together: int = 1
+    apart: str = ""
 
 
 @dataclass(frozen=True)

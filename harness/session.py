@@ -98,10 +98,12 @@ class Session:
             ids = {case.id for case in selected}
             self._rounds = [some & ids for some in self._rounds if some & ids]
             self.remaining = Remaining(self._shares or dict.fromkeys(ids, 1.0))
+        selected = self.plan.cases if selected is None else selected
+        self.bench.wanted = selected
         if self.plan.options.engine == "ray":
             from harness.engine.driver import begin
 
-            self._engine = self.bench.engine = begin(self.bench, selected or self.plan.cases)
+            self._engine = self.bench.engine = begin(self.bench, selected)
 
     def dry_run(self) -> list[str]:
         """What judging would take, in lines; nothing is asked."""

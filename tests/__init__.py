@@ -5,7 +5,7 @@
 # would leave the others without work.
 SLOW_FIRST = (
     "tests/test_real.py",
-    "tests/training/test_trainer.py",
+    "tests/training/",
     "suites/test_conformance.py",
     "tests/integration/",
     "tests/engine/",

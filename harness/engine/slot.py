@@ -119,6 +119,7 @@ class Slot:
         own = replace(plan, options=replace(plan.options, results_dir=self.folder))
         first = next(iter(self.benches.values()), None)
         self.benches[name] = Bench(own, beside=first)
+        self.benches[name].wanted = ()  # a training run is a job: siblings are other slots'
         self.benches[name].store.prepare()
 
     def work(self, order: Order, parcel: bytes | None) -> Done:

@@ -97,7 +97,7 @@ def attach(model: PreTrainedModel, spec: ModelSpec, adapter: Path) -> tuple[Peft
     """Put an adapter onto its base.
 
     Args:
-        model: the base, before its first forward.
+        model: the base, with its own layers alone.
         spec: what it is called.
         adapter: the adapter's folder.
 

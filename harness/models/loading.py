@@ -2,9 +2,9 @@
 
 bitsandbytes 0.50 repacks 4-bit weights at the first forward in eval mode on CPUs with AVX512-bf16:
 from then on the layer computes in bfloat16, whatever dtype was asked for, and anything that reads
-the state dict unpacks the weights wrongly, silently. The repacking is switched off here, and two
-rules hold all the same: an adapter goes onto a fresh base, before the first forward; a base that
-was scored is never trained, saved or given an adapter.
+the state dict unpacks the weights wrongly, silently. The repacking is switched off here, and a base
+that was used goes under another adapter only after all its tensors were seen to be what they were
+(:mod:`harness.models.hand`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from harness.models.checkpoint import (
 )
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import FOUR_BIT, version
+from harness.models.hand import Hand, bare
 from harness.models.kernels import use_exact_kernels
 from harness.models.memory import free, is_out_of_memory
 from harness.models.soundness import check_causal, check_loaded
@@ -80,12 +81,35 @@ class LoadedModel:
         return self.model.device
 
 
-class ModelPool:
-    """Keeps the model that was used last; asking for another one lets go of it first."""
+class Fresh:
+    """Bases for training runs, each loaded from its files."""
 
-    def __init__(self) -> None:
+    def take(self, spec: ModelSpec, folder: Path) -> PreTrainedModel:
+        """The base of a model, without an adapter; it belongs to who asks.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        return load_base(spec, folder)
+
+    def give_back(self, spec: ModelSpec, model: PreTrainedModel | PeftModel) -> None:
+        """Hand in a base that is not needed any more, perhaps with an adapter on it."""
+
+
+FRESH = Fresh()
+
+
+class ModelPool(Fresh):
+    """Keeps the model that was used last; asking for another one lets go of it first.
+
+    Args:
+        reuse: whether the base is kept where only its adapter changes.
+    """
+
+    def __init__(self, *, reuse: bool = False) -> None:
         self._current: LoadedModel | None = None
         self._encoders: dict[str, Encoder] = {}
+        self._hand = Hand({}) if reuse else None
 
     def encoder(self, spec: ModelSpec, folder: Path) -> Encoder:
         """Return the encoder of the model's tokenizer; needs no weights.
@@ -106,13 +130,40 @@ class ModelPool:
             ModelError: it cannot be loaded, or the adapter does not fit it.
         """
         if self._current is None or self._current.spec != spec:
-            self.clear()
-            self._current = load(spec, folder, adapter, self.encoder(spec, folder))
+            base = self.take(spec, folder)
+            self._current = load(spec, folder, adapter, self.encoder(spec, folder), base)
         return self._current
+
+    def take(self, spec: ModelSpec, folder: Path) -> PreTrainedModel:
+        base = None
+        if self._hand is not None:
+            self.leave(spec)
+            if self._current is not None:
+                self.give_back(self._current.spec, self._current.model)
+            base = self._hand.take(spec)
+        self.clear()
+        if base is None:
+            base = load_base(spec, folder)
+            if self._hand is not None:
+                self._hand.loaded(spec, base)
+        return base
+
+    def give_back(self, spec: ModelSpec, model: PreTrainedModel | PeftModel) -> None:
+        if self._hand is not None:
+            self._hand.give(spec, model)
+
+    def leave(self, spec: ModelSpec) -> None:
+        """Let go of the model or the base in hand unless it is this one's."""
+        kept = None if self._hand is None else self._hand.kept
+        held = self._current.spec if self._current is not None else kept and kept[0]
+        if self._hand is None or held is None or bare(held) != bare(spec):
+            self.clear()
 
     def clear(self) -> None:
         """Let go of the model in hand and give its memory back."""
         self._current = None
+        if self._hand is not None:
+            self._hand.kept = None
         free()
 
 
@@ -125,14 +176,25 @@ def share_cores(workers: int) -> None:
 
 
 def load(
-    spec: ModelSpec, folder: Path, adapter: Path | None, encoder: Encoder | None = None
+    spec: ModelSpec,
+    folder: Path,
+    adapter: Path | None,
+    encoder: Encoder | None = None,
+    base: PreTrainedModel | None = None,
 ) -> LoadedModel:
     """Load the base, attach the adapter, and check that nothing is left in training mode.
+
+    Args:
+        spec: the model.
+        folder: its files.
+        adapter: that is put onto it.
+        encoder: of its tokenizer, if it is there.
+        base: the same, if it is there.
 
     Raises:
         ModelError: it cannot be loaded, or the adapter does not fit it.
     """
-    model: PreTrainedModel | PeftModel = load_base(spec, folder)
+    model: PreTrainedModel | PeftModel = load_base(spec, folder) if base is None else base
     lines = [_BESIDE.format(spec.name)] if holds_adapter(folder) else []
     if adapter is not None:
         model, found = attach(model, spec, adapter)

@@ -27,7 +27,11 @@ def training_runs(rows: Iterable[tuple[Entry, Measurement]], pool: int) -> tuple
         training = found.get(key) or _training(name, entry.training_label, record, pool)
         if entry.seed not in [run.seed for run in training.runs]:
             # An adapter can be scored in several ways.
-            training = replace(training, runs=(*training.runs, _curve(entry.seed, record)))
+            training = replace(
+                training,
+                together=max(training.together, record.together),
+                runs=(*training.runs, _curve(entry.seed, record)),
+            )
         found[key] = training
     return tuple(found.values())
 
@@ -56,6 +60,7 @@ def _training(name: tuple[str, ...], label: str, record: TrainingRecord, pool: i
         ),
         settings={key: value for key, value in record.settings.items() if key != "seed"},
         ids=record.ids if record.rows < pool else None,
+        apart=record.apart,
     )
 
 

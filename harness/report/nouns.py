@@ -413,7 +413,9 @@ class Training:
     """A training run, over its seeds.
 
     ``ids`` are of the rows that were chosen; None where all of the pool were. ``select_on`` says
-    where the checkpoint was chosen: ``test``, ``holdout``, or None for the last step.
+    where the checkpoint was chosen: ``test``, ``holdout``, or None for the last step. ``together``
+    adapters, or fewer, were trained in one batch; ``apart`` says why none were that should have
+    been.
     """
 
     slug: str
@@ -435,6 +437,8 @@ class Training:
     stages: tuple[StageFacts, ...]
     settings: Mapping[str, Any]
     ids: tuple[str, ...] | None
+    together: int = 1
+    apart: str = ""
     runs: tuple[Curve, ...] = ()
 
 

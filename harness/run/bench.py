@@ -11,7 +11,7 @@ This is the harness without pytest. A script can do what a session does::
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from harness.config.options import Options
     from harness.models.encoding import Encoded
     from harness.models.loading import LoadedModel, ModelPool
+    from harness.training.gathering import Siblings
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -79,7 +80,9 @@ class Bench:
         self.store: Store = _store(plan.options) if beside is None else beside.store
         self.terminal = terminal
         self.cells = Cells(plan, terminal)
+        self.wanted: Sequence[Case] = plan.cases  # what the run measures
         self._engine: Engine | None = None
+        self._others: Siblings | None = None
         self._computed: set[str] = set()
         self._pool: ModelPool | None = None
         self._precisions: dict[ModelSpec, Precision] = {}
@@ -237,7 +240,9 @@ class Bench:
             return self._beside.pool
         if self._pool is None:
             share_cores(self.workers)
-            self._pool = ModelPool()
+            # Where nothing is trained, one base has one adapter at most.
+            trains = any(case.training is not None for case in self.plan.cases)
+            self._pool = ModelPool(reuse=trains)
         return self._pool
 
     def rows(self, case: Case, skeletons: dict[str, str] | None = None) -> list[Encoded]:
@@ -323,7 +328,7 @@ class Bench:
 
         assert case.training is not None
         assert cell.training_digest is not None
-        self.pool.clear()
+        self.pool.leave(cell.model)
         progress(case.short, 0, 0, "loading the model to train")
         folder = train_once(
             self.store.adapters / cell.training_digest[:16],
@@ -334,8 +339,24 @@ class Bench:
             lambda step, steps, note: progress(case.short, step, steps, note),
             self.plan.evaluation_rows,
             self.store.remote,
+            self._siblings(case),
+            self.pool,
         )
         return folder, read_record(folder)
+
+    def _siblings(self, case: Case) -> Siblings:
+        """What this run wants to be trained beside a case's adapter, and knows of it."""
+        from harness.run.siblings import siblings_of
+        from harness.training.gathering import Siblings
+
+        if self._beside is not None:
+            return self._beside._siblings(case)
+        if self._others is None:
+            self._others = Siblings()
+        self._others.wanted = siblings_of(
+            case, self.wanted, self.cells.trained, self.store.adapters
+        )
+        return self._others
 
     def _precision(self, case: Case, progress: Progress) -> Precision | None:
         """What half precision costs this model, on the first rows without demonstrations.

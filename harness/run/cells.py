@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
@@ -12,7 +13,7 @@ from harness.errors import AdaptbenchError
 from harness.models.code import GENERATION, SCORING, code_digest
 from harness.models.fingerprint import FOUR_BIT, folder_digest, libraries
 from harness.models.sources import Source
-from harness.run.case import Case
+from harness.run.case import AS_TRAINED, Case
 from harness.run.plan import Plan
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Cells:
         self._digests: _Once[str] = _Once()
         self._folders: _Once[Path] = _Once()
         self._cells: dict[str, Cell] = {}
+        self._trained: dict[str, tuple[ModelSpec, str]] = {}
         self._libraries: dict[tuple[bool, bool], tuple[tuple[str, str], ...]] = {}
         self._contents: dict[Example, str] = {}
 
@@ -98,6 +100,16 @@ class Cells:
             ModelError: they cannot be had.
         """
         return self._folders.get(case.source, lambda: case.source.folder(self.terminal))
+
+    def trained(self, case: Case) -> tuple[ModelSpec, str]:
+        """The model that a case trains an adapter on, however that is scored; the adapter's key."""
+        if case.id not in self._trained:
+            spec = replace(self.spec(case), score_as=AS_TRAINED)
+            versions = self._versions(spec.quantization != "none", True)
+            key = self._training_digest(case, spec, versions)
+            assert key is not None
+            self._trained[case.id] = spec, key
+        return self._trained[case.id]
 
     def _make(self, case: Case) -> Cell:
         spec, strategy, task = self.spec(case), case.strategy, self.plan.task

@@ -7,25 +7,30 @@ machines that share a results directory; a run that was killed is resumed.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, digest
-from harness.errors import DivergenceError, StoreError, TrainingError, one_line
+from harness.errors import DivergenceError
 from harness.files import publish_folder, temporary
 from harness.models.code import TRAINING, code_digest
-from harness.models.loading import is_four_bit
-from harness.models.memory import free, is_out_of_memory
+from harness.models.loading import FRESH, Fresh, is_four_bit
+from harness.models.memory import free
 from harness.results.adapter_files import is_complete
 from harness.results.remote import Nowhere
 from harness.training import checkpoints
+from harness.training.gathering import Siblings, Wanted, gather, warn_if_damaged
+from harness.training.grouped import UngroupableError
+from harness.training.joint import train_together
+from harness.training.member import Order
 from harness.training.state import Progress
-from harness.training.train import Job, train
+from harness.training.together import is_joint, kind_of, reason_apart
+from harness.training.train import Job, TrainingWarning, train
+from harness.training.trouble import explained
 
 # Settings that do not change what is trained, or that stand elsewhere in the key.
 ASIDE = (
@@ -35,6 +40,7 @@ ASIDE = (
     "quantization",
     "bnb_4bit_use_double_quant",
     "bnb_4bit_compute_dtype",
+    "together",
 )
 
 
@@ -74,6 +80,8 @@ def adapter_key(
             "holdout": [example.content for example in training.holdout],
             "libraries": [list(pair) for pair in libraries],
             "code": code_digest(TRAINING),
+            # In a batch with others, last digits differ. Which others they are is of no account.
+            **({"together": True} if is_joint(spec, training.settings) else {}),
         }
     )
 
@@ -81,10 +89,6 @@ def adapter_key(
 def _base(spec: ModelSpec) -> list[str | bool]:
     found = [spec.digest, spec.quantization, spec.dtype, spec.device]
     return [*found, spec.double_quant, spec.compute_dtype] if is_four_bit(spec) else [*found]
-
-
-class DamagedAdapterWarning(UserWarning):
-    """A stored adapter is not what was trained, and is trained again."""
 
 
 def train_once(
@@ -96,10 +100,13 @@ def train_once(
     progress: Progress,
     test: Sequence[Example] = (),
     remote: Nowhere = Nowhere(),
+    siblings: Siblings | None = None,
+    bases: Fresh = FRESH,
 ) -> Path:
     """Return ``folder`` with the trained adapter in it, training it if nobody has yet.
 
-    A training run that was killed is resumed from its checkpoints in ``<name>.work``.
+    A training run that was killed is resumed from its checkpoints in ``<name>.work``. Where
+    adapters are trained together, siblings that nobody has or trains are in their folders, too.
 
     Args:
         folder: where the adapter belongs.
@@ -110,6 +117,8 @@ def train_once(
         progress: called with (step, steps, a short text).
         test: rows that the training run is evaluated on, where its settings ask for that.
         remote: where another machine may have trained it, or be training it.
+        siblings: others that are wanted, and what is known of them.
+        bases: where the base comes from, and where it goes afterwards.
 
     Raises:
         ModelError: the base cannot be loaded.
@@ -120,20 +129,51 @@ def train_once(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder, progress):
         if is_complete(folder):
-            shutil.rmtree(_work(folder), ignore_errors=True)  # of a process killed at its end
+            for work in (_work(folder), _joint_work(folder)):  # of a process killed at its end
+                shutil.rmtree(work, ignore_errors=True)
             return folder
-        if folder.exists():
-            warnings.warn(
-                DamagedAdapterWarning(f"adapter {folder.name} is damaged; it is trained again"),
-                stacklevel=2,
-            )
-        job = Job(spec, base, template, training, tuple(test))
+        known = Siblings() if siblings is None else siblings
+        if folder in known.failed:
+            raise known.failed[folder]
+        warn_if_damaged(folder)
+        job = Job(spec, base, template, training, tuple(test), bases)
         remote.once(
             folder,
-            lambda: _train_into(folder, job, progress),
+            lambda: _train(folder, job, progress, remote, known),
             lambda holder: progress(0, 0, f"waiting for {holder} to train"),
         )
     return folder
+
+
+def _train(folder: Path, job: Job, progress: Progress, remote: Nowhere, siblings: Siblings) -> None:
+    """Train an adapter: with its siblings where it is to be, and may be; else alone."""
+    spec, settings = job.spec, job.training.settings
+    kind = spec, kind_of(settings)
+    apart = siblings.apart.get(kind) or reason_apart(spec, settings)
+    if settings.together > 1 and not apart:
+        first, limit = Wanted(folder, job.training), settings.together
+        try:
+            gather(
+                first,
+                siblings.wanted,
+                limit,
+                remote,
+                lambda group: _train_group(group, job, progress, siblings),
+            )
+        except UngroupableError as error:
+            apart = siblings.apart[kind] = str(error)
+        if folder in siblings.failed:
+            raise siblings.failed[folder]
+    if settings.together > 1 and apart:
+        warnings.warn(
+            TrainingWarning(
+                f"qlora.together={settings.together}: {spec.name} is trained for each seed and "
+                f"setting alone: {apart}"
+            ),
+            stacklevel=4,
+        )
+    if settings.together == 1 or apart:
+        _train_alone(folder, job, progress, apart if settings.together > 1 else "")
 
 
 @contextmanager
@@ -153,13 +193,50 @@ def _locked(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _train_into(folder: Path, job: Job, progress: Progress) -> None:
+def _train_group(group: Sequence[Wanted], job: Job, progress: Progress, siblings: Siblings) -> None:
+    """Train adapters in one batch, each into its folder the moment that it has its last step.
+
+    Args:
+        group: at least one.
+        job: what is to be trained of the first.
+        progress: called with (step, steps, a short text).
+        siblings: where those are kept whose loss was not finite.
+
+    Raises:
+        UngroupableError: the adapters of this model cannot be trained in one batch.
+    """
+    folders = {
+        Order(
+            replace(job, training=one.training), temporary(one.folder), _joint_work(one.folder)
+        ): one.folder
+        for one in group
+    }
+    for order in folders:
+        shutil.rmtree(order.draft, ignore_errors=True)
+    try:
+        with explained(job, _joint_work(group[0].folder)):
+            ended = train_together(
+                list(folders),
+                progress,
+                lambda order: publish_folder(order.draft, folders[order]),
+            )
+        siblings.failed |= {folders[order]: error for order, error in ended.items()}
+    finally:
+        for order, folder in folders.items():
+            shutil.rmtree(order.draft, ignore_errors=True)
+            worthless = folder in siblings.failed or is_complete(folder)
+            if worthless or checkpoints.newest(order.work) is None:
+                shutil.rmtree(order.work, ignore_errors=True)
+        free()
+
+
+def _train_alone(folder: Path, job: Job, progress: Progress, apart: str) -> None:
     draft, work = temporary(folder), _work(folder)
     shutil.rmtree(draft, ignore_errors=True)  # of an earlier process with our number
     worthless = False
     try:
-        with _explained(job, work):
-            train(draft, work, job, progress)
+        with explained(job, work):
+            train(draft, work, job, progress, apart)
             publish_folder(draft, folder)
         worthless = True  # by now everything is in the folder
     except DivergenceError:
@@ -177,46 +254,6 @@ def _work(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.work")
 
 
-@contextmanager
-def _explained(job: Job, work: Path) -> Iterator[None]:
-    """Turn what a machine runs out of into one line that says what would help."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
-            settings = job.training.settings
-            raise TrainingError(
-                f"training on {job.spec.name}: out of memory; lower "
-                f"qlora.per_device_train_batch_size ({settings.per_device_train_batch_size}; "
-                f"raise qlora.gradient_accumulation_steps to keep the step), set "
-                f"qlora.gradient_checkpointing=true, or lower qlora.max_length "
-                f"({settings.max_length or 'the longest row'})"
-            ) from None
-        if not _is_disk(error):
-            raise
-        kept = checkpoints.newest(work)
-        raise StoreError(
-            f"{work.parent}: the training run cannot be written (is the disk full?): "
-            f"{one_line(error, 120)}; "
-            + (f"what it had after step {checkpoints.step_of(kept)} is kept. " if kept else "")
-            + "Make room and start again"
-        ) from None
-
-
-def _is_disk(error: BaseException) -> bool:
-    """Whether writing failed; torch and safetensors say so in a RuntimeError or their own error."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in full
-    words = (
-        "No space left",
-        "Disk quota exceeded",
-        "File too large",
-        "Read-only file system",
-        "PytorchStreamWriter",  # torch's words for a full disk
-        "inline_container",
-        "iostream error",
-    )
-    return any(word in str(error) for word in words)
+def _joint_work(folder: Path) -> Path:
+    """The same for one that is trained in one batch with others, whose checkpoints are others."""
+    return folder.with_name(f"{folder.name}.joint.work")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import DivergenceError
@@ -69,8 +69,9 @@ class StepCallback:
         note = f"steps  loss {logs['loss']:.3f}"
         self.training_run.progress(state.global_step, state.max_steps, note)
         if not math.isfinite(logs["loss"]):
+            step, rate = state.global_step, logs.get("learning_rate", 0.0)
             rows = self.trainer.row_ids
-            raise DivergenceError(_diverged(self.training_run.spec.name, state, logs, rows))
+            raise diverged(self.training_run, step, logs["loss"], rate, rows)
 
     def on_save(
         self, args: object, state: TrainerState, control: TrainerControl, **_: object
@@ -80,10 +81,7 @@ class StepCallback:
         done = folder / f"checkpoint-{state.global_step}"
         checkpoints.mark(done, round(self._seconds(), 3))
         checkpoints.prune(folder, self.training_run.settings.save_total_limit)
-        best = self.training_run.best
-        for other in folder.glob("best-*"):
-            if best is not None and other != self.training_run.best_folder(best.step):
-                shutil.rmtree(other, ignore_errors=True)
+        prune_best(self.training_run)
 
     def on_train_end(
         self, args: object, state: TrainerState, control: TrainerControl, **_: object
@@ -99,16 +97,25 @@ def keep_if_best(state: TrainingState, step: int) -> None:
         return
     target = state.best_folder(step)
     draft = temporary(target)
-    state.model.save_pretrained(str(draft), save_embedding_layers=False)
+    state.save(draft)
     publish_folder(draft, target)
 
 
-def _diverged(
-    model: str, state: TrainerState, logs: Mapping[str, float], row_ids: list[str]
-) -> str:
+def prune_best(state: TrainingState) -> None:
+    """Remove adapters that were the best once; a checkpoint knows of a better one by now."""
+    best = state.best
+    for other in state.folder.glob("best-*"):
+        if best is not None and other != state.best_folder(best.step):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def diverged(
+    state: TrainingState, step: int, loss: float, rate: float, row_ids: Sequence[str]
+) -> DivergenceError:
+    """The error of a step whose loss is not finite: with its learning rate and its rows."""
     shown = ", ".join(map(repr, row_ids[:8])) + (", …" if len(row_ids) > 8 else "")
-    return (
-        f"training on {model}: the loss is {logs['loss']} at step {state.global_step} of "
-        f"{state.max_steps} (learning rate {logs.get('learning_rate', 0.0):.3g}, rows {shown}); "
-        f"lower qlora.learning_rate, or look at these rows"
+    return DivergenceError(
+        f"training on {state.spec.name}: the loss is {loss} at step {step} of {len(state.steps)} "
+        f"(learning rate {rate:.3g}, rows {shown}); lower qlora.learning_rate, or look at these "
+        f"rows"
     )

@@ -57,14 +57,19 @@ def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> Ste
     A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
     the step's labels, divided by their number.
     """
-    batches = [
-        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
-    ]
+    batches = batches_of(step, rows, tokens)
     return {
         "batches": [collate(batch) for batch in batches],
         "row_ids": [row.prompt.id for batch in batches for row in batch],
         "count": sum(len(row.answer) for batch in batches for row in batch),
     }
+
+
+def batches_of(step: Step, rows: Sequence[Encoded], tokens: int | None) -> list[list[Encoded]]:
+    """The batches of an optimizer step, those of more than ``tokens`` tokens cut."""
+    return [
+        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
+    ]
 
 
 def _cut(batch: list[Encoded], tokens: int | None) -> list[list[Encoded]]:

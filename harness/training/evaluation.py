@@ -18,6 +18,7 @@ def evaluate(state: TrainingState, loaded: LoadedModel) -> dict[str, float]:
         ``loss``, nats per scored token, and ``mean_perplexity`` of the test rows; and, where rows
         are held out, ``holdout_loss`` and ``holdout_perplexity`` of these.
     """
+    state.model.set_adapter(state.adapter)
     state.model.eval()
     try:
         found = {}

@@ -44,7 +44,11 @@ def record_of(
         left_out=tuple(left_out),
         holdout_ids=_ids(state.holdout),
         stages=_stages(state) if state.staged else (),
-        trainable_parameters=sum(p.numel() for p in state.model.parameters() if p.requires_grad),
+        trainable_parameters=sum(
+            matrix.numel()
+            for name, matrix in state.model.named_parameters()
+            if "lora_" in name and f".{state.adapter}." in f"{name}."
+        ),
         seconds=round(state.seconds, 3),
         resumed_from=state.resumed_from,
     )

@@ -130,4 +130,5 @@ TRAINING: dict[str, Check] = {
     "save_total_limit": whole(1),
     "holdout_rows": whole(1),
     "gradient_checkpointing": switch,
+    "together": whole(1),
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 Progress = Callable[[int, int, str], None]
+ONLY = "default"  # what PEFT calls a model's only adapter
 # What is logged at an evaluation, in the order of Evaluation's fields.
 EVALUATED = ("loss", "mean_perplexity", "holdout_loss", "holdout_perplexity")
 
@@ -38,6 +39,7 @@ class TrainingState:
         holdout: rows that choose the checkpoint, instead of those of ``test``.
         folder: where checkpoints are kept until the run has ended.
         progress: called with (step, steps, a short text).
+        adapter: what the model calls its adapter.
         log: what transformers' Trainer logged so far: a dict for each step and each
             evaluation.
         resumed_from: the step after which an earlier process was killed.
@@ -56,6 +58,7 @@ class TrainingState:
     holdout: list[Encoded]
     folder: Path
     progress: Progress
+    adapter: str = ONLY
     log: list[dict[str, float]] = field(default_factory=list)
     resumed_from: int | None = None
     seconds: float = 0.0
@@ -83,6 +86,17 @@ class TrainingState:
         known = [(getattr(point, name), point) for point in self.evaluations]
         chosen = [(value, point) for value, point in known if value is not None]
         return min(chosen, key=lambda pair: pair[0], default=(None, None))[1]
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter as it is, as PEFT writes the only one of a model."""
+        # Asking to save the embeddings if they changed would ask the hub about them.
+        self.model.save_pretrained(
+            str(folder), save_embedding_layers=False, selected_adapters=[self.adapter]
+        )
+        if self.adapter != ONLY:  # one of several stands in a folder of its own
+            for path in (folder / self.adapter).iterdir():
+                path.replace(folder / path.name)
+            (folder / self.adapter).rmdir()
 
     def best_folder(self, step: int) -> Path:
         """Where the adapter of an evaluation that was the best so far is kept."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from harness.files import sha256
 from harness.models.adapters import BaseShape, base_shape
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import load_base, load_encoder, quiet
+from harness.models.loading import FRESH, Fresh, load_encoder, quiet
 from harness.models.memory import free
 from harness.models.soundness import check_ids
 from harness.prompts.rendering import render
@@ -23,7 +23,7 @@ from harness.results.adapter_files import ADAPTER, write_record
 from harness.training.optimizers import PLAIN_KIN, optimizer_for
 from harness.training.record import record_of
 from harness.training.schedule import Part, Row, plan_steps
-from harness.training.state import Progress, TrainingState
+from harness.training.state import ONLY, Progress, TrainingState
 from harness.training.trainer import run
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Job:
         template: the prompt, shown without demonstrations.
         training: rows and settings.
         test: rows that the training run is evaluated on, where its settings ask for that.
+        bases: where the base comes from, and where it goes afterwards.
     """
 
     spec: ModelSpec
@@ -52,9 +53,10 @@ class Job:
     template: PromptTemplate
     training: TrainingSpec
     test: tuple[Example, ...]
+    bases: Fresh = FRESH
 
 
-def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
+def train(draft: Path, work: Path, job: Job, progress: Progress, apart: str = "") -> None:
     """Train an adapter into the folder ``draft``, resumed from the last checkpoint in ``work``.
 
     Args:
@@ -62,42 +64,104 @@ def train(draft: Path, work: Path, job: Job, progress: Progress) -> None:
         work: where checkpoints are kept.
         job: what is to be trained.
         progress: called with (step, steps, a short text).
+        apart: why it is trained alone although it should not be.
 
     Raises:
         OptionError: settings that do not fit the rows or the model.
         DivergenceError: the loss was not finite.
     """
-    state, left_out, shape = _prepare(work, job, progress)
+    encoder = load_encoder(job.spec, job.base)
+    rows, left_out = training_rows(job, encoder)
+    base = base_to_train(job, encoder, rows)
+    shape = base_shape(base)
+    model = with_adapter(base, job.training.settings)
+    state = training_state(job, work, progress, encoder, rows, model)
     run(state)
+    finish(draft, state, left_out, shape, apart=apart)
+    give_back(job, model)
+
+
+def give_back(job: Job, model: PeftModel) -> None:
+    """Hand in the base of a training run that has ended, but for one that was altered for it."""
+    if not job.training.settings.gradient_checkpointing:
+        job.bases.give_back(job.spec, model)
+
+
+def finish(
+    draft: Path,
+    state: TrainingState,
+    left_out: Sequence[str],
+    shape: BaseShape,
+    *,
+    together: int = 1,
+    apart: str = "",
+) -> None:
+    """Write the adapter of a training run that has ended, and its record, into a folder.
+
+    Args:
+        draft: the folder, which is not there yet.
+        state: as the training run left it.
+        left_out: ids of rows that were too long.
+        shape: of the base, before it had an adapter.
+        together: how many adapters were trained in one batch.
+        apart: why it was trained alone, where it should not have been.
+    """
     best = state.best
     if best is None:
-        # Saved before any forward in eval mode: see harness/models/loading.py.
-        state.model.save_pretrained(str(draft), save_embedding_layers=False)
+        state.save(draft)
     else:
         shutil.copytree(state.best_folder(best.step), draft)
-    write_record(draft, record_of(state, left_out, sha256(draft / ADAPTER), shape))
+    record = record_of(state, left_out, sha256(draft / ADAPTER), shape)
+    write_record(draft, replace(record, together=together, apart=apart))
 
 
-def _prepare(
-    work: Path, job: Job, progress: Progress
-) -> tuple[TrainingState, list[str], BaseShape]:
-    """The state before the first step, the ids of rows that were too long, the base's shape."""
-    spec, training, settings = job.spec, job.training, job.training.settings
-    encoder = load_encoder(spec, job.base)
+def training_rows(job: Job, encoder: Encoder) -> tuple[list[Encoded], list[str]]:
+    """The rows of a training run as token ids, and the ids of those that are too long for it.
+
+    Raises:
+        OptionError: all of them are too long, or the optimizer needs what is not there.
+        PromptError: a row is longer than the model can read, and nothing says to leave it out.
+    """
+    settings = job.training.settings
     limited = settings.max_length is not None
-    encoded = encode_rows(encoder, job.template, training.examples, limited=not limited)
-    rows, left_out = _rows_that_fit(encoded, training, encoder.max_length)
-    _check_optimizer(settings.optim, spec.device)
+    encoded = encode_rows(encoder, job.template, job.training.examples, limited=not limited)
+    found = _rows_that_fit(encoded, job.training, encoder.max_length)
+    _check_optimizer(settings.optim, job.spec.device)
+    return found
+
+
+def base_to_train(job: Job, encoder: Encoder, rows: Sequence[Encoded]) -> PreTrainedModel:
+    """The frozen base of a training run.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no embedding of a token of the rows.
+    """
     free()  # what an earlier training run held before it failed
-    model = load_base(spec, job.base)
+    model = job.bases.take(job.spec, job.base)
     check_ids(model, encoder, rows)
-    shape = base_shape(model)
-    model.name_or_path = spec.name  # what the adapter's config calls its base
+    model.name_or_path = job.spec.name  # what the adapter's config calls its base
+    return model
+
+
+def training_state(
+    job: Job,
+    work: Path,
+    progress: Progress,
+    encoder: Encoder,
+    rows: list[Encoded],
+    model: PeftModel,
+) -> TrainingState:
+    """The state of a training run before its first step.
+
+    Raises:
+        OptionError: a stage has no rows that fit.
+    """
+    training, settings = job.training, job.training.settings
     parts = _parts(rows, training)
     evaluated = settings.eval_steps is not None
-    state = TrainingState(
-        model=_with_adapter(model, settings),
-        spec=spec,
+    return TrainingState(
+        model=model,
+        spec=job.spec,
         encoder=encoder,
         settings=settings,
         rows=rows,
@@ -109,7 +173,6 @@ def _prepare(
         folder=work,
         progress=progress,
     )
-    return state, left_out, shape
 
 
 def _check_optimizer(name: str, device: str) -> None:
@@ -175,13 +238,20 @@ def _parts(rows: Sequence[Encoded], training: TrainingSpec) -> list[Part]:
     return parts
 
 
-def _with_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel:
-    """The base with a fresh adapter on it.
+def with_adapter(
+    model: PreTrainedModel | PeftModel, settings: TrainingSettings, name: str = ONLY
+) -> PeftModel:
+    """The base with a fresh adapter on it, beside those that it has.
+
+    Args:
+        model: the base.
+        settings: of the training run.
+        name: of the adapter; not part of another's.
 
     Raises:
         OptionError: it has no layers of the names that are to get one.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import set_seed
 
     set_seed(settings.seed)  # the adapter's initialization draws from the global generator
@@ -196,7 +266,10 @@ def _with_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftMod
     )
     try:
         with quiet():
-            return get_peft_model(model, config)
+            if not isinstance(model, PeftModel):
+                return get_peft_model(model, config, adapter_name=name)
+            model.add_adapter(name, config)
+            return model
     except ValueError as error:  # peft found no such layer
         raise OptionError(f"qlora.target_modules={targets}: {one_line(error, 160)}") from None
 

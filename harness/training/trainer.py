@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.models.attention import short_row_attention
@@ -50,7 +51,7 @@ def run(state: TrainingState) -> None:
     with quiet():
         trainer = trainer_class(
             model=state.model,
-            args=_arguments(state),
+            args=arguments_of(state),
             train_dataset=state.steps,
             data_collator=lambda steps: collate_step(
                 steps[0], state.rows, CPU_TOKENS if state.spec.device == "cpu" else None
@@ -125,8 +126,7 @@ class AnswerTraining:
         return found
 
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
-        # Asking to save the embeddings if they changed would ask the hub about them.
-        self.model.save_pretrained(str(output_dir), save_embedding_layers=False)
+        self.training_run.save(Path(str(output_dir)))
 
 
 @cache
@@ -143,7 +143,8 @@ def _classes() -> tuple[Any, Any]:
     return AnswerTrainer, Callback
 
 
-def _arguments(state: TrainingState) -> TrainingArguments:
+def arguments_of(state: TrainingState) -> TrainingArguments:
+    """The settings of a training run as transformers has them."""
     from transformers import TrainingArguments
 
     settings, cpu = state.settings, state.spec.device == "cpu"

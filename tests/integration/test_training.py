@@ -258,3 +258,45 @@ def test_layers_that_are_not_there_are_one_line(suites: Run, tmp_path: Path) -> 
     assert done.status == 1
     assert "qlora.target_modules=('no_such',)" in done.out
     assert "Traceback" not in done.out
+
+
+def adapters(tmp_path: Path) -> list[dict[str, object]]:
+    files = sorted((results(tmp_path) / "adapters").glob("*/adaptbench-training.json"))
+    return [json.loads(path.read_text("utf-8")) for path in files]
+
+
+def test_seeds_and_settings_of_a_run_are_trained_in_one_batch(suites: Run, tmp_path: Path) -> None:
+    """The first cell trains what the others need; those that are not run are not trained."""
+    flags = (
+        *("--strategy=qlora", "--quant=none", "--limit=2", "--set", "qlora.max_steps=2"),
+        *("--set", "qlora.learning_rate=[1e-3,1e-2]", "--set", "qlora.together=8"),
+    )
+    some = suites(*flags, "--seeds=0,1,2", "-k", "s0 or s1", "--score-as=trained,merged")
+    assert some.status == 0, some.out
+    trained = adapters(tmp_path)
+    assert [record["together"] for record in trained] == [4] * 4
+    assert "up to 4 adapters in one batch" in (results(tmp_path) / "report.md").read_text("utf-8")
+    whole = suites(*flags, "--seeds=0,1,2")
+    assert whole.status == 0, whole.out
+    assert sorted(record["together"] for record in adapters(tmp_path)) == [2, 2, 4, 4, 4, 4]
+
+
+def test_a_seed_that_diverges_fails_alone(suites: Run, tmp_path: Path) -> None:
+    done = suites(
+        *(
+            "--strategy=qlora",
+            "--quant=none",
+            "--limit=2",
+            "--seeds=0",
+            "--set",
+            "qlora.together=8",
+        ),
+        *("--set", "qlora.learning_rate=[1e-3,1e30]", "--set", "qlora.max_grad_norm=0"),
+        *("--set", "qlora.max_steps=4", "--set", "qlora.lr_scheduler_type=constant"),
+    )
+    assert done.status == 1
+    assert "1 failed, 1 passed" in done.out
+    assert "training on tiny-llama: the loss is nan at step" in done.out
+    (record,) = adapters(tmp_path)
+    assert record["settings"]["learning_rate"] == 1e-3  # type: ignore[index]
+    assert len(record["losses"]) == 4  # type: ignore[arg-type]

@@ -580,3 +580,16 @@ def test_the_explorer_shows_prompts_as_they_were_sent(plan: Plan) -> None:
         sent = prompt(case.template, row).text
         assert "".join(content.strings[text] for _, _, text in (*zero.shared, *own)) == sent
     assert len(shown) == len(plan.task.examples)
+
+
+def test_how_adapters_were_trained_together_is_said(plan: Plan) -> None:
+    said = {
+        ", up to 3 adapters in one batch over one base; ": {"together": 3},
+        ", each alone although several were to be trained in one batch (a reason); ": {
+            "apart": "a reason"
+        },
+    }
+    for template in ("report.md.j2", "report.html.j2"):
+        for words, changes in said.items():
+            assert words in render(template, build(plan, watched(plan, **changes)))
+        assert "in one batch" not in render(template, build(plan, watched(plan)))

@@ -19,8 +19,9 @@ from harness.prompts.files import load_template
 from harness.results.adapter_files import RECORD, is_complete, read_record
 from harness.scoring.score import reference, score
 from harness.training import cache as adapters_module
-from harness.training.cache import DamagedAdapterWarning, adapter_key, train_once
+from harness.training.cache import adapter_key, train_once
 from harness.training.collation import IGNORED, collate
+from harness.training.gathering import DamagedAdapterWarning
 from harness.training.train import encode_rows
 from tests.builders.models import make_llama
 from tests.builders.tasks import row

@@ -1,0 +1,87 @@
+"""How often a run loads a model, and that its numbers do not depend on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.options import parse_options
+from harness.core import ModelSpec
+from harness.models import loading
+from harness.models.loading import ModelPool
+from harness.records import Measurement
+from harness.results.adapter_files import ADAPTER
+from harness.run.bench import Bench
+from harness.run.plan import make_plan
+from tests.builders.models import make_llama
+from tests.builders.tasks import Files
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The quantizations of the bases that are loaded from files."""
+    seen: list[str] = []
+    real = loading.load_base
+
+    def spied(spec: ModelSpec, folder: Path) -> Any:
+        seen.append(spec.quantization)
+        return real(spec, folder)
+
+    monkeypatch.setattr(loading, "load_base", spied)
+    return seen
+
+
+def measure(
+    place: Path, files: Files, model: Path, **flags: str
+) -> tuple[list[Measurement], dict[str, bytes]]:
+    """What a run measures, and the bytes of the adapters that it trains."""
+    given: dict[str, Any] = {
+        "model": str(model),
+        "data": str(files.test),
+        "train_data": str(files.train),
+        "results_dir": str(place),
+        "strategy": "zeroshot,qlora",
+        "seeds": "0,1",
+        "quant": "nf4",
+        "set": [
+            "qlora.max_steps=3",
+            "qlora.lora_dropout=0.1",
+            f"qlora.together={flags.pop('n', 1)}",
+        ],
+    }
+    bench = Bench(make_plan(parse_options(given | flags)))
+    found = [bench.measure(case).measurement for case in bench.plan.cases]
+    bench.close()
+    weights = {path.parent.name: path.read_bytes() for path in place.glob(f"adapters/*/{ADAPTER}")}
+    return found, weights
+
+
+@pytest.mark.parametrize("n", ["1", "2"], ids=["one by one", "together"])
+def test_a_run_loads_its_base_once(
+    files: Files, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch, n: str
+) -> None:
+    """Zero-shot, two training runs and their scores: as with a load for each, to the bit."""
+    model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
+    once, its_weights = measure(tmp_path / "once", files, model, n=n)
+    assert loads == ["nf4"]
+    loads.clear()
+    made = ModelPool.__init__
+    monkeypatch.setattr(ModelPool, "__init__", lambda pool, *, reuse=False: made(pool))
+    often, weights = measure(tmp_path / "often", files, model, n=n)
+    assert len(loads) == (5 if n == "1" else 4)
+    assert [one.likelihoods for one in once] == [one.likelihoods for one in often]
+    assert len({one.likelihoods for one in once}) == 3
+    assert its_weights == weights
+    assert len(weights) == 2
+
+
+def test_another_base_is_loaded_and_the_first_let_go(
+    files: Files, tmp_path: Path, loads: list[str]
+) -> None:
+    model = make_llama(tmp_path / "m", hidden_size=64, intermediate_size=128)
+    flags = {"quant": "none,nf4", "score_as": "trained,merged", "seeds": "0"}
+    measure(tmp_path / "results", files, model, **flags)
+    # Merging changes a base: it is the last that is done with it, and what follows loads its own.
+    assert loads == ["none", "nf4", "none", "nf4"]
