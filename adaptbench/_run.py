@@ -260,6 +260,7 @@ def _measured(plan: Plan, progress: bool) -> Run:
             failed = _measure_all(session, progress)
         finally:  # also after Ctrl-C
             manifest, measured = session.record()
+            session.write_predictions(measured)
             session.share()
     finally:
         session.close()

@@ -107,6 +107,15 @@ def test_what_a_run_says(given: Any, tmp_path: Path) -> None:
     assert elsewhere.with_suffix(".md").is_file()
 
 
+def test_predictions_are_written(given: Any, tmp_path: Path) -> None:
+    asked = {**given, "metrics": "exact", "decode": "greedy:max_new_tokens=2"}
+    run = adaptbench.compare(**asked, predictions=tmp_path / "out" / "answers.json")
+    assert len(run.measurements) == 3
+    for name, one in run.measurements.items():
+        text = (tmp_path / "out" / f"answers-{name}.json").read_text("utf-8")
+        assert json.loads(text) == [{"id": row.id, "output": row.text} for row in one.answers]
+
+
 def test_a_stored_run_needs_no_torch(given: Any) -> None:
     run = adaptbench.compare(**given)
     loaded = adaptbench.load_run(given["results_dir"])
