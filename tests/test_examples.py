@@ -130,7 +130,7 @@ def test_the_first_hour_in_a_kernel(
     assert "<td>fewshot-random-k04</td>" in shown(cells, 'strategy=["zeroshot", "fewshot"], k')
     assert "<td>qlora</td>" in shown(cells, "run = compare(**SWEEP)")
     answers = shown(cells, "predictions=")
-    assert all(title in answers for title in ("perplexity", "exact", "chrf"))
+    assert all(f"<td>{name}</td>" in answers for name in ("perplexity", "exact", "chrf"))
     predicted = shown(cells, "pandas.read_csv")
     asked = json.loads((folder / "test.json").read_text("utf-8"))[:3]
     assert all(row["id"] in predicted and row["output"] in predicted for row in asked)
