@@ -43,6 +43,13 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "is a file; name a folder" in capsys.readouterr().err
 
 
+def test_a_file_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    assert main(["init", str(tmp_path / "file" / "sub")]) == WRONG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("README.md: cannot be written: Not a directory")
+
+
 def test_the_workflow_is_yaml_that_runs_the_recipe() -> None:
     yaml = pytest.importorskip("yaml")
     text = (ROOT / "templates" / "project" / "workflow.yml").read_text("utf-8")
