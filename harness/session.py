@@ -143,7 +143,8 @@ class Session:
             self.report, self.files = publish(folder, manifest, measured, metrics, self.gate, style)
             self.files += self.write_predictions(measured)
         except AdaptbenchError as error:
-            self.trouble = f"no report was written: {error}"
+            kept = "what is measured is kept, so run again"
+            self.trouble = f"no report was written: {error}; {kept}"
         try:
             self.share()
         except AdaptbenchError as error:

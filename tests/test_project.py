@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import files, project
 from harness.cli import PASSED, WRONG, main
+from harness.errors import StoreError
 from tests.builders import ROOT
 from tests.builders.processes import ForkServer
 
@@ -48,6 +50,23 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["init", str(tmp_path / "file" / "sub")]) == WRONG
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("README.md: cannot be written: Not a directory")
+
+
+def test_all_of_it_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def until_the_disk_is_full(path: Path, text: str) -> None:
+        if len(written) == 3:
+            raise StoreError(f"{path}: cannot be written: No space left on device")
+        files.write_atomically(path, text)
+        written.append(path)
+
+    monkeypatch.setattr(project, "write_atomically", until_the_disk_is_full)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine", "utf-8")
+    assert main(["init", str(tmp_path / "mine")]) == main(["init", str(tmp_path / "new")]) == WRONG
+    assert len(written) == 3
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
 def test_the_workflow_is_yaml_that_runs_the_recipe() -> None:
