@@ -17,7 +17,7 @@ FILES = {
     ".github/workflows/adaptbench.yml": "workflow.yml",
 }
 ROWS = {"data/test.json": ("public_test.json", 8), "data/train.json": ("train.json", 24)}
-IGNORED = "results/\n"
+IGNORED = "results/\n.benchmarks/\n.pytest_cache/\n__pycache__/\n"  # what runs leave behind
 
 
 def create(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from tests.builders.processes import ForkServer
 def test_a_new_project_runs(tmp_path: Path, tiny_model: Path, processes: ForkServer) -> None:
     folder = tmp_path / "mine"
     assert main(["init", str(folder)]) == PASSED
+    written = set(folder.iterdir())
     done = processes.run(
         *("adaptbench", "run", "--recipe=recipe.toml", f"--model={tiny_model}", "--seeds=0"),
         *("-p", "no:cacheprovider", "--baseline=baseline.json", "--update-baseline"),
@@ -25,7 +26,9 @@ def test_a_new_project_runs(tmp_path: Path, tiny_model: Path, processes: ForkSer
     assert done.status == 0, done.out
     report = (folder / "results" / "report.md").read_text("utf-8")
     assert all(name in report for name in ("zeroshot", "fewshot-random-k03", "shortest"))
-    assert (folder / "baseline.json").exists()
+    ignored = (folder / ".gitignore").read_text("utf-8").splitlines()
+    left = {path.name for path in set(folder.iterdir()) - written}
+    assert left - {name.rstrip("/") for name in ignored} == {"baseline.json"}
 
 
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
