@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from harness.session import Session
 
 GATE = ("baseline", "update_baseline", "tolerance", "gate_strict")
-FACTS = ("label", "model", "quantization", "dtype", "prompt", "seeds")  # of a row of the table
-NUMBERS = ("mean", "std", "mean_low", "mean_high", "p")
+# Of a row of the table in a notebook.
+FACTS = ("metric", "label", "model", "quantization", "dtype", "prompt", "decoding", "seeds")
+NUMBERS = ("mean", "std", "95 % low", "95 % high", "p")
 
 
 class Run:
@@ -162,6 +163,10 @@ class Run:
         """For notebooks: the sentences, then the table; every value is escaped."""
         lines = [f"<p>{escape(line)}</p>" for line in (*self.conclusions, *self._gaps())]
         frame = self.table
+        for end in ("low", "high"):  # over seeds that were not run where it is known, as in reports
+            if f"mean_{end}" in frame:
+                seeds = frame[f"mean_seeds_{end}"].astype(float)
+                frame[f"95 % {end}"] = seeds.where(seeds.notna(), frame[f"mean_{end}"])
         shown = [name for name in FACTS if name in frame and _tells_apart(frame, name)]
         shown += [name for name in NUMBERS if name in frame]
         table = frame[shown].to_html(
@@ -275,6 +280,7 @@ def _measured(plan: Plan, progress: bool) -> Run:
             failed = _measure_all(session, progress)
         finally:  # also after Ctrl-C
             manifest, measured = session.record()
+            session.write_predictions(measured)
             session.share()
     finally:
         session.close()

@@ -175,7 +175,9 @@ def disk(cache: Path, results: Path) -> Iterator[Finding]:
         there = next(one for one in (folder, *folder.parents) if one.exists())
         free = shutil.disk_usage(there).free
         found = f"{folder}, {free / 1e9:.1f} GB free"
-        if not os.access(there, os.W_OK):
+        if not there.is_dir():
+            yield Finding(WRONG, what, f"{there} is a file", remedy)
+        elif not os.access(there, os.W_OK):
             yield Finding(WRONG, what, f"{folder} cannot be written", remedy)
         elif free < NEEDED_BYTES:
             yield Finding(WRONG, what, found, f"a first run needs 2 GB; {remedy}")

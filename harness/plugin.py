@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE: it may be imported before pytest starts.
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import shlex
@@ -74,12 +75,25 @@ def session_of(config: pytest.Config) -> Session:
     return config.stash[_KEY]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add every flag, as text: validation happens once, in ``pytest_configure``."""
     for title, names in HELP.items():
         group = parser.getgroup(f"adaptbench-{slug(title)}", f"adaptbench: {title}")
         for name in names:
             _add_flag(group, BY_FIELD[name.replace("-", "_")])
+    config = pluginmanager.get_plugin("pytestconfig")
+    _suggest_flags(parser, config.invocation_params.args if config else ())
+
+
+def _suggest_flags(parser: pytest.Parser, words: Sequence[object]) -> None:
+    """Have pytest's error about a misspelled flag name the one that is meant."""
+    known = [f"--{flag.name}" for flag in FLAGS]
+    hints = getattr(parser, "extra_info", None)  # pytest prints it below that error
+    given = [str(word).partition("=")[0] for word in words]
+    for name in (name for name in given if name.startswith("--")):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and near != [name] and isinstance(hints, dict):
+            hints[name] = f"did you mean {near[0]!r}?"
 
 
 def _add_flag(group: pytest.OptionGroup, flag: Flag) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ FILES = {
     ".github/workflows/adaptbench.yml": "workflow.yml",
 }
 ROWS = {"data/test.json": ("public_test.json", 8), "data/train.json": ("train.json", 24)}
-IGNORED = "results/\n"
+IGNORED = "results/\n.benchmarks/\n.pytest_cache/\n__pycache__/\n"  # what runs leave behind
 
 
 def create(folder: Path) -> list[Path]:
@@ -38,9 +39,23 @@ def create(folder: Path) -> list[Path]:
     for name in contents:
         if (folder / name).exists():
             raise OptionError(f"{folder / name}: is there already, and nothing was written")
-    for name, text in contents.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in contents]
+    files = [folder / name for name in contents]
+    new = {parent for file in files for parent in file.parents if not parent.exists()}
+    try:
+        for file, text in zip(files, contents.values(), strict=True):
+            write_atomically(file, text)
+    except BaseException:
+        _remove(files, new)
+        raise
+    return files
+
+
+def _remove(files: list[Path], folders: set[Path]) -> None:
+    with contextlib.suppress(OSError):  # the first error is what is told
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in sorted((one for one in folders if one.is_dir()), reverse=True):
+            folder.rmdir()
 
 
 def _contents() -> dict[str, str]:

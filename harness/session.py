@@ -209,9 +209,10 @@ class Session:
             self._judge(take(str(folder), manifest, measured, metrics), metrics)
             style = Style(options.report, options.templates, options.lang)
             self.report, self.files = publish(folder, manifest, measured, metrics, self.gate, style)
-            self.files += self._write_predictions(measured)
+            self.files += self.write_predictions(measured)
         except AdaptbenchError as error:
-            self.trouble = f"no report was written: {error}"
+            kept = "what is measured is kept, so run again"
+            self.trouble = f"no report was written: {error}; {kept}"
         try:
             self.share()
         except AdaptbenchError as error:
@@ -227,8 +228,12 @@ class Session:
         self.bench.store.remote.publish()
         self.shared = self.bench.store.remote.url
 
-    def _write_predictions(self, measured: Mapping[str, Measurement]) -> list[Path]:
-        """Write the answers of every cell that has some, where the user named a file for them."""
+    def write_predictions(self, measured: Mapping[str, Measurement]) -> list[Path]:
+        """Write the answers of every cell that has some, where the user named a file for them.
+
+        Raises:
+            StoreError: a file cannot be written.
+        """
         path = self.plan.options.predictions
         if path is None:
             return []

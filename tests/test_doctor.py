@@ -47,6 +47,15 @@ def test_a_folder_that_cannot_be_written_is_told(
     )
 
 
+def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("", "utf-8")
+    found = by_name(doctor.disk(tmp_path, file / "deep"))
+    assert found["results"] == Finding(
+        WRONG, "results", f"{file} is a file", "--results-dir=DIR names another"
+    )
+
+
 def test_a_version_that_is_not_supported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = importlib.metadata.version
     monkeypatch.setattr(

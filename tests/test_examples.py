@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import html
 import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -107,8 +109,49 @@ def test_every_cell_of_the_notebook_but_those_for_a_gpu(
     assert len(adaptbench.load_run(folder / "results").measurements) == 1 + 4 + 2
 
 
+def test_the_first_hour_in_a_kernel(
+    folder: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every cell as Jupyter runs it; what a reader is told to look at is there to be seen."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.chdir(folder)
+    settings = {"MODEL": str(tiny_model), "LIMIT": "3", "STEPS": "1", "SEEDS": "0"}
+    places = {"IPYTHONDIR": str(tmp_path / "ipython"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")}
+    for name, value in {**settings, **places, "PYTHONPATH": str(ROOT)}.items():
+        monkeypatch.setenv(name, value)
+    book = nbformat.read(folder / "first-hour.ipynb", as_version=4)
+    nbformat.validate(book)
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in cells)
+    nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+
+    assert "24 rows" in shown(cells, "adaptbench data", "text")
+    assert "<td>fewshot-random-k04</td>" in shown(cells, 'strategy=["zeroshot", "fewshot"], k')
+    assert "<td>qlora</td>" in shown(cells, "run = compare(**SWEEP)")
+    answers = shown(cells, "predictions=")
+    assert all(f"<td>{name}</td>" in answers for name in ("perplexity", "exact", "chrf"))
+    predicted = shown(cells, "pandas.read_csv")
+    asked = json.loads((folder / "test.json").read_text("utf-8"))[:3]
+    assert all(row["id"] in predicted and row["output"] in predicted for row in asked)
+    (source,) = re.findall('<iframe srcdoc="([^"]*)"', shown(cells, "<iframe"))
+    assert html.unescape(source) == (folder / "results" / "report.html").read_text("utf-8")
+    # Four cells of likelihoods and four of answers; every answer stands in a file.
+    assert len(adaptbench.load_run(folder / "results").measurements) == 8
+    assert len(list((folder / "answers").glob("predictions-*.csv"))) == 4
+
+
+def shown(cells: list[Any], source: str, kind: str = "text/html") -> str:
+    """What the one cell with this in its source shows; of kind ``text``, what it prints."""
+    (cell,) = (one for one in cells if source in one.source)
+    if kind == "text":
+        return "".join(one.text for one in cell.outputs if one.output_type == "stream")
+    (result,) = (one for one in cell.outputs if one.output_type == "execute_result")
+    return str(result.data[kind])
+
+
 def test_the_examples_use_public_names_only() -> None:
-    for path in EXAMPLES.rglob("*.py"):
+    for path in (*EXAMPLES.rglob("*.py"), *EXAMPLES.rglob("*.ipynb")):
         assert "harness" not in path.read_text("utf-8")
 
 

@@ -107,6 +107,15 @@ def test_what_a_run_says(given: Any, tmp_path: Path) -> None:
     assert elsewhere.with_suffix(".md").is_file()
 
 
+def test_predictions_are_written(given: Any, tmp_path: Path) -> None:
+    asked = {**given, "metrics": "exact", "decode": "greedy:max_new_tokens=2"}
+    run = adaptbench.compare(**asked, predictions=tmp_path / "out" / "answers.json")
+    assert len(run.measurements) == 3
+    for name, one in run.measurements.items():
+        text = (tmp_path / "out" / f"answers-{name}.json").read_text("utf-8")
+        assert json.loads(text) == [{"id": row.id, "output": row.text} for row in one.answers]
+
+
 def test_a_stored_run_needs_no_torch(given: Any) -> None:
     run = adaptbench.compare(**given)
     loaded = adaptbench.load_run(given["results_dir"])
@@ -145,6 +154,19 @@ def test_a_notebook_shows_sentences_and_an_escaped_table(given: Any) -> None:
     assert set(Tags(shown).tags) <= {"p", "table", "thead", "tbody", "tr", "th", "td"}
     assert html.escape(odd) in shown
     assert f"{html.escape(odd)} &amp; more" in shown
+
+
+def test_a_notebook_names_metrics_and_shows_the_intervals_of_the_report(given: Any) -> None:
+    asked = {**given, "k": [1], "seeds": [0, 1, 2], "decode": "greedy:max_new_tokens=2"}
+    run = adaptbench.compare(**asked, metrics="perplexity,exact")
+    lines = [re.findall(r"<td>(.*?)</td>", line) for line in run._repr_html_().split("<tr>")]
+    shown = {(cells[0], cells[1]): cells for cells in lines if cells}
+    table = run.table.set_index(["metric", "label"])
+    assert set(shown) == set(table.index)
+    for label, kind in (("zeroshot", "mean"), ("fewshot-random-k01", "mean_seeds")):
+        of_report = table.loc[("perplexity", label)]
+        ends = [f"{of_report[f'{kind}_{end}']:.4g}" for end in ("low", "high")]
+        assert shown["perplexity", label][-3:-1] == ends
 
 
 def test_settings_reach_the_training(given: Any) -> None:

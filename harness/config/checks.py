@@ -117,6 +117,19 @@ def check_table(
     return values
 
 
+# What people call settings of training, and what they are called here.
+_SHORT = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size",
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "scheduler": "lr_scheduler_type",
+}
+
+
 def known_key(
     where: str,
     key: str,
@@ -141,7 +154,9 @@ def known_key(
     if key not in known:
         names = [*also, *known]
         listed = f"known: {', '.join(names)}" if names else "it has none"
-        raise OptionError(f"{where}: no setting {key!r}{suggest(key, names)}; {listed}")
+        usual = _SHORT.get(key)
+        near = f" (did you mean {usual!r}?)" if usual in names else suggest(key, names)
+        raise OptionError(f"{where}: no setting {key!r}{near}; {listed}")
     return known[key]
 
 

@@ -121,6 +121,11 @@ class Reader:
                 f"{where}[generation]: what a model writes is asked for with --decode, by names of "
                 f"tables [decoding.NAME] with the same settings, and for every test row"
             )
+        theirs = {own: schema_of(one).settings for own, one in self.classes.items()}
+        owners = [own for own, some in theirs.items() if name in {one.key for one in some}]
+        if owners:
+            meant = " or ".join(f"{own}.{name}" for own in owners)
+            raise OptionError(f"{where}{name!r} is a setting of a strategy: write {meant}")
         flags = [flag.name for flag in FLAGS if flag.name != "set"]
         known = list(dict.fromkeys([*flags, *self._names, "trial"]))
         lines = "; ".join([f"known: {', '.join(known)}", *self.broken])

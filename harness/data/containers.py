@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import DataError
+from harness.errors import DataError, suggest
 
 _GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
@@ -85,7 +85,11 @@ def open_file(path: Path) -> Content:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        near = suggest(path.name, (one.name for one in beside if one.is_file()))
+        raise DataError(f"{path}: no such file{near}") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; name a file of rows in it") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     return _content(path, raw, path.name.lower())

@@ -117,6 +117,11 @@ def parse_source(text: str) -> Source:
         return Source("gguf", str(path))
     if path.suffix.lower() == ".gguf":
         raise OptionError(f"--model={text}: no such file")
+    if path.is_file():
+        raise OptionError(
+            f"--model={text}: is a file, and no GGUF file; name the folder of a model saved with "
+            f"save_pretrained"
+        )
     name, _, revision = text.partition("@")
     if name in EMBEDDED:
         if revision:

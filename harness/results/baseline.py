@@ -132,6 +132,8 @@ def read_baseline(path: Path) -> Snapshot:
         body = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise StoreError(f"{path}: there is no baseline yet; {again}") from None
+    except IsADirectoryError:
+        raise StoreError(f"{path}: is a folder; name the baseline's file") from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -142,7 +144,7 @@ def read_baseline(path: Path) -> Snapshot:
     if version not in _DECODERS:
         raise StoreError(
             f"{path}: baseline schema {version}, this adaptbench reads up to {SCHEMA_VERSION}; "
-            f"{again}"
+            f"update adaptbench, or {again}"
         )
     checksum = body.pop("checksum", None)
     if checksum != digest(body):

@@ -264,7 +264,7 @@ def read_manifest(folder: Path) -> Manifest:
         if version not in (1, SCHEMA_VERSION):
             raise StoreError(
                 f"{path}: schema version {version}, this adaptbench reads up to "
-                f"{SCHEMA_VERSION}; {again}"
+                f"{SCHEMA_VERSION}; update adaptbench, or {again}"
             )
         _verify(checksum, body)
         return _decode(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.config.flags import BY_FIELD
 from harness.config.options import Options
 from harness.core import DecodingSpec, Example, Task
 from harness.data.named import load_named_task
@@ -87,7 +88,26 @@ def read_task(options: Options) -> Task:
         references=_needs_references(options),
     )
     pool = options.train_data if asks_models(options) else None
-    return load_task(options.data, pool, options.limit, how, options.allow_leakage)
+    task = load_task(options.data, pool, options.limit, how, options.allow_leakage)
+    return replace(task, warnings=(*task.warnings, *_half_shipped(options)))
+
+
+def _half_shipped(options: Options) -> list[str]:
+    """A warning where one file of rows is the user's and the other comes with adaptbench."""
+    if not asks_models(options) or tuple(options.strategy) == ("zeroshot",):
+        return []
+    shipped = {name: BY_FIELD[name].default for name in ("data", "train_data")}
+    if options.data != shipped["data"] and options.train_data == shipped["train_data"]:
+        return [
+            f"{options.data}: the training rows are those that come with adaptbench, which may be "
+            f"of another task; name your own with --train-data"
+        ]
+    if options.data == shipped["data"] and options.train_data != shipped["train_data"]:
+        return [
+            f"{options.train_data}: the test rows are those that come with adaptbench, which may "
+            f"be of another task; name your own with --data"
+        ]
+    return []
 
 
 def hold_out(

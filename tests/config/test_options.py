@@ -121,6 +121,12 @@ class TestModels:
             parse_source(text)
         assert says in str(caught.value)
 
+    def test_a_file_that_is_no_model(self, tmp_path: Path) -> None:
+        notes = tmp_path / "notes.txt"
+        notes.write_text("")
+        with pytest.raises(OptionError, match=r"notes\.txt: is a file, and no GGUF file; name the"):
+            parse_source(str(notes))
+
     def test_folders_that_are_no_model(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=r"has no config\.json"):
             parse_source(str(tmp_path))

@@ -265,7 +265,12 @@ def test_a_bad_recipe_says_what_is_right(tmp_path: Path, change: str, says: str)
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("qlora.lr=1", "--set [qlora]: no setting 'lr'"),
+        ("qlora.lr=1", "--set [qlora]: no setting 'lr' (did you mean 'learning_rate'?)"),
+        ("qlora.epochs=1", "no setting 'epochs' (did you mean 'num_train_epochs'?)"),
+        (
+            "learning_rate=1",
+            "'learning_rate' is a setting of a strategy: write qlora.learning_rate",
+        ),
         ("qlora.r", "--set qlora.r: expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
         ("qlora..r=3", "is not a key"),

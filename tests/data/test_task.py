@@ -149,9 +149,14 @@ def test_jsonl_damage_names_its_line(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="no such file$"):
         load_rows(tmp_path / "none.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file$"):
+        load_rows(tmp_path / "nowhere" / "none.json")
+    (tmp_path / "test.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"no such file \(did you mean 'test\.json'\?\)$"):
+        load_rows(tmp_path / "tset.json")
+    with pytest.raises(DataError, match="is a folder; name a file of rows in it$"):
         load_rows(tmp_path)
 
 

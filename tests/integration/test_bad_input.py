@@ -52,6 +52,14 @@ def test_bad_input_is_one_line_and_status_4(
     assert "Traceback" not in done.out + done.err
 
 
+def test_a_misspelled_flag_is_told_which_is_meant(suites: Run) -> None:
+    done = suites("--strategi=zeroshot")
+    assert done.status == 4
+    assert "unrecognized arguments: --strategi=zeroshot" in done.err
+    assert "--strategi: did you mean '--strategy'?" in done.err
+    assert "did you mean" not in suites("--strategy=zeroshot", "--nonsense").err
+
+
 def test_an_unreachable_hub_is_one_line(suites: Run, tmp_path: Path) -> None:
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     done = suites("--model=owner/some-model@abc", "--strategy=zeroshot", env=env)

@@ -84,6 +84,10 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
         lambda text: text.replace('"schema_version": 2', '"schema_version": 0'),
         "baseline schema 0, this adaptbench reads up to 2",
     ),
+    "newer": (
+        lambda text: text.replace('"schema_version": 2', '"schema_version": 3'),
+        "baseline schema 3, this adaptbench reads up to 2; update adaptbench, or write it with",
+    ),
     "nested too deeply": (lambda text: "[" * 100_000, "damaged or cut off"),
 }
 

@@ -38,6 +38,26 @@ def test_a_known_metric_makes_a_plan(files: Files, tiny_model: Path) -> None:
     assert [case.id for case in made.cases] == ["tiny-llama-plain-zeroshot"]
 
 
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("data", "test.json: the training rows are those that come with adaptbench, which may be"),
+        ("train_data", "train.json: the test rows are those that come with adaptbench, which may"),
+    ],
+)
+def test_rows_of_ones_own_beside_shipped_ones_are_warned_of(
+    files: Files, tiny_model: Path, flag: str, says: str
+) -> None:
+    own = {"data": str(files.test), "train_data": str(files.train)}
+    flags = {"model": str(tiny_model), "strategy": "fewshot", "k": "1"}
+    (line,) = make_plan(parse_options(flags | {flag: own[flag]})).task.warnings
+    assert says in line
+    assert make_plan(parse_options(flags | own)).task.warnings == ()
+    assert make_plan(parse_options(flags)).task.warnings == ()
+    alone = flags | {flag: own[flag], "strategy": "zeroshot"}
+    assert make_plan(parse_options(alone)).task.warnings == ()
+
+
 def test_an_unknown_metric_ends_pytest_with_status_4(suites: Run, tmp_path: Path) -> None:
     done = suites("--strategy=zeroshot", "--metrics=chrff")
     assert done.status == 4, done.out + done.err
