@@ -1,0 +1,1 @@
+"""What makes the documentation: generated reference pages, checked pages, hooks of the site."""
