@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("adaptbench", "pytest", "python", "pip", "make", "export", "srun", "ray", "aws", "cd")
 _FENCE = re.compile(r"^( *)```(\w*) *(?:title=\"([^\"]+)\")?[^\n]*\n(.*?)^\1```$", re.M | re.S)
-_NOTE = re.compile(r"<!-- (not run: .+|run) -->\n+\Z")
+_NOTE = re.compile(r"<!-- (not run\b.*: .+|run) -->\n+\Z")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, in order."""
     found: list[tuple[Block, re.Match[str]]] = []
     for match in _FENCE.finditer(page):
-        note = _NOTE.search(page, 0, match.start())
+        note = _NOTE.search(page[: match.start()])
         block = Block(match[2], match[3] or "", note[1] if note else "", match[4], match.start(4))
         found.append((block, match))
     made = [block for block, _ in found]
