@@ -30,7 +30,7 @@ speed: $(VENV)/peers
 
 docs: $(VENV)/docs
 	$(BIN)/python -m tools.reference
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
 	@echo "Site: $(abspath build/site)/index.html"
 
 check: $(VENV)/installed

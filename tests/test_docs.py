@@ -264,7 +264,9 @@ def test_docstrings_become_markdown() -> None:
 
 def test_blocks_of_a_page() -> None:
     page = '```toml title="a.toml"\nk = 1\n```\n\n<!-- run -->\n```sh\nadaptbench run \\\n  -x # y\n```\n'
-    page += "\n```text\na 1\nb 2\n```\n\nwords\n\n<!-- not run: no key -->\n```sh\nexport A=1\n```\n"
+    page += (
+        "\n```text\na 1\nb 2\n```\n\nwords\n\n<!-- not run: no key -->\n```sh\nexport A=1\n```\n"
+    )
     file, ran, out, left = pages.blocks(page)
     assert (file.title, file.text) == ("a.toml", "k = 1\n")
     assert ran.runs
