@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,13 +68,8 @@ def blocks(page: str) -> list[Block]:
     for place, ((block, match), (after, beside)) in enumerate(pairwise(found)):
         follows = not page[match.end() : beside.start()].strip()
         if block.language == "sh" and after.language == "text" and follows:
-            made[place] = Block(*_fields(block)[:-1], after)
+            made[place] = replace(block, output=after)
     return made
-
-
-def _fields(block: Block) -> tuple[str, str, str, str, int, Block | None]:
-    one = block
-    return one.language, one.title, one.note, one.text, one.start, one.output
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -155,14 +150,14 @@ def _same_start(line: str, other: str) -> bool:
 
 
 def _run(words: Sequence[str], folder: Path) -> tuple[int, str]:
-    """Run ``adaptbench`` of this checkout."""
-    known = {"adaptbench": ["-m", "adaptbench"], "python": [], "cd": None}
-    if known.get(words[0]) is None:
-        raise ValueError(f"{shlex.join(words)}: only adaptbench and python are run")
+    """Run ``adaptbench`` of this checkout, or a Python file."""
+    begin = {"adaptbench": ["-m", "adaptbench"], "python": []}
+    if words[0] not in begin:
+        raise RuntimeError(f"{shlex.join(words)}: only adaptbench and python are run")
     done = subprocess.run(
-        [sys.executable, *known[words[0]], *words[1:]],  # type: ignore[misc]
+        [sys.executable, *begin[words[0]], *words[1:]],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -175,11 +170,13 @@ def main(paths: Sequence[str]) -> int:
     for path in map(Path, paths):
         page = path.read_text("utf-8")
         with tempfile.TemporaryDirectory() as folder:
-            for block, said in reversed([*play(page, Path(folder), _run)]):
-                shown = block.output
-                if shown is not None:
-                    new = excerpt(shown.text, said)
-                    page = page[: shown.start] + new + page[shown.start + len(shown.text) :]
+            new = [
+                (block.output, excerpt(block.output.text, said))
+                for block, said in play(page, Path(folder), _run)
+                if block.output is not None
+            ]
+        for shown, text in reversed(new):
+            page = page[: shown.start] + text + page[shown.start + len(shown.text) :]
         path.write_text(page, encoding="utf-8")
     return 0
 
