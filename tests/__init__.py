@@ -8,6 +8,7 @@ SLOW_FIRST = (
     "tests/training/test_trainer.py",
     "suites/test_conformance.py",
     "tests/integration/",
+    "tests/test_docs.py",
     "tests/engine/",
     "tests/conformance/",
     "tests/report/test_browser.py",
