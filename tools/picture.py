@@ -29,8 +29,10 @@ def take(report: Path) -> bytes:
         page.goto(report.absolute().as_uri())
         end = page.locator("table").first.bounding_box()
         assert end is not None
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + 16}
-        shot = page.screenshot(clip=clip, full_page=True)
+        height = end["y"] + end["height"] + 16
+        shot = page.screenshot(
+            clip={"x": 0, "y": 0, "width": WIDTH, "height": height}, full_page=True
+        )
         opened.close()
     small = io.BytesIO()
     Image.open(io.BytesIO(shot)).convert("RGB").quantize(COLOURS).save(small, "PNG", optimize=True)
