@@ -86,7 +86,7 @@ def check(words: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the files that commands name and no page shows."""
     rows = json.loads((SHIPPED / "public_test.json").read_text("utf-8"))
     pool = [
@@ -103,7 +103,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(json.dumps(value), encoding="utf-8")
     lines = ["id,output", *(f"{row['id']},x" for row in rows)]
     (tmp_path / "theirs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (tmp_path / "path" / "to" / "adapter").mkdir(parents=True)
+    (tmp_path / "my-model").symlink_to(tiny_model, target_is_directory=True)
+    adapter = tmp_path / "path" / "to" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
