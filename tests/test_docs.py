@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,22 @@ def test_every_page_is_in_the_menu() -> None:
     listed = set(re.findall(r"^ +- .*: (\S+\.md)$", text, re.M))
     made = {"index.md", "examples.md", "contributing.md", "changelog.md"}
     assert {page.relative_to(ROOT / "docs").as_posix() for page in SITE} == listed - made
+
+
+def test_the_site_builds_strictly_and_asks_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not installed: make docs does it")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    home = (tmp_path / "index.html").read_text("utf-8")
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", home) == []
+    assert (tmp_path / "files" / "examples" / "gpu.ipynb").is_file()  # a page links to it
+    assert "Unreleased" in (tmp_path / "changelog.html").read_text("utf-8").title()
 
 
 def test_the_readme_is_short_and_its_picture_small() -> None:
