@@ -170,7 +170,7 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path, run: pages.Runner) -> 
         assert block.output is not None, block.text
         assert_alike(pages.excerpt(block.output.text, said), block.output.text)
         outputs += 1
-    assert outputs == 6
+    assert outputs == 5
 
 
 def assert_alike(said: str, shown: str) -> None:
