@@ -2,6 +2,7 @@
 # `make gate` measures a small sweep and holds it to results/baseline.json.
 # `make speed` compares the speed of scoring with lm-eval's, on the task's rows.
 # `make gpu` measures on a GPU what only a GPU can settle, and writes docs/gpu.md.
+# `make docs` writes the reference pages anew, and the site into build/site.
 # PYTHON picks the interpreter of the environment, RESULTS the results directory, ARGS adds flags.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 ARGS ?=
 
-.PHONY: bench test gate speed gpu check format languages clean
+.PHONY: bench test gate speed gpu docs check format languages clean
 
 bench: $(VENV)/installed
 	$(BIN)/python -m pytest suites/ --strategy=zeroshot,fewshot,qlora --k=1,3,5 \
@@ -31,6 +32,11 @@ speed: $(VENV)/peers
 # What only a GPU can settle, into docs/gpu.md.
 gpu: $(VENV)/peers
 	$(BIN)/python -m tools.gpu docs/gpu.md
+
+docs: $(VENV)/docs
+	$(BIN)/python -m tools.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
+	@echo "Site: $(abspath build/site)/index.html"
 
 check: $(VENV)/installed
 	$(BIN)/python -m ruff check .
@@ -58,6 +64,10 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adaptbench needs Python 3.10 or later, found " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
 	@touch $@
 
 $(VENV)/peers: $(VENV)/installed

@@ -124,22 +124,36 @@ class TrainingSettings:
     """How an adapter is trained, each field named as transformers, peft and bitsandbytes do.
 
     Attributes:
-        r: rank of the LoRA update; ``lora_alpha / r`` scales it.
-        target_modules: names of the layers that get one, or ``all-linear``.
-        quantization: of the frozen base, unless the user's flag says otherwise.
+        r: rank of the LoRA update.
+        lora_alpha: ``lora_alpha / r`` scales the update.
+        lora_dropout: share of the update's inputs that is dropped while training.
+        target_modules: names of the layers that get one (never a pattern), or ``all-linear``.
+        quantization: of the frozen base: ``nf4``, ``fp4``, ``int8`` or ``none``; ``--quant`` wins.
+        bnb_4bit_use_double_quant: whether the scales of 4-bit weights are quantized, too; for
+            training and for scoring.
         bnb_4bit_compute_dtype: arithmetic of 4-bit layers; ``auto`` is the run's dtype.
         learning_rate: the schedule's peak.
+        lr_scheduler_type: ``cosine``, ``linear``, ``constant``, ``constant_with_warmup`` or
+            ``inverse_sqrt``.
         warmup_ratio: share of the steps over which the rate rises; ``warmup_steps`` wins over it.
-        optim: a paged or 8-bit optimizer is replaced by AdamW where there is no CUDA device.
+        warmup_steps: steps over which the rate rises; 0 for the share that ``warmup_ratio`` says.
+        weight_decay: of AdamW.
+        optim: ``adamw_torch``, ``adamw_8bit``, ``paged_adamw_8bit``, ``paged_adamw_32bit``,
+            ``adafactor`` or ``sgd``. A paged or 8-bit optimizer is replaced by AdamW, with a
+            warning, where there is no CUDA device.
+        max_grad_norm: gradients are scaled down to this norm.
         per_device_train_batch_size: rows that go through the model together.
         gradient_accumulation_steps: as many batches make an optimizer step.
+        num_train_epochs: how often every row is trained on; ``max_steps`` wins over it.
         max_steps: optimizer steps in all, whatever ``num_train_epochs`` says; -1 for no limit.
-        max_length: longer rows (tokens) are left out, never cut. None: a row that is longer than
-            the model can read is an error.
+        max_length: longer rows (tokens) are left out with a warning that names them, never cut.
+            None: a row that is longer than the model can read is an error.
         eval_steps: evaluate every so many steps, or after this share of all; None for never.
         save_steps: what can be resumed is saved every so many steps, or after this share of all.
         save_total_limit: as many checkpoints are kept to resume from.
-        holdout_rows: rows of the pool kept for choosing the checkpoint, where it is chosen there.
+        holdout_rows: rows of the pool kept for choosing the checkpoint, where it is chosen there;
+            at most a fifth of the pool.
+        gradient_checkpointing: less memory, more time.
         together: so many adapters of a run are trained in one batch over one base; 1: each alone.
         seed: of the adapter's initialization, the order of rows and the dropout.
     """

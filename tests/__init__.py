@@ -8,6 +8,7 @@ SLOW_FIRST = (
     "tests/training/",
     "suites/test_conformance.py",
     "tests/integration/",
+    "tests/test_docs.py",
     "tests/engine/",
     "tests/conformance/",
     "tests/report/test_browser.py",

@@ -25,7 +25,13 @@ Weights = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Subset:
-    """Train on the ``top`` rows only: those with the largest mix of measures."""
+    """Train on the ``top`` rows only: those with the largest mix of measures.
+
+    Attributes:
+        top: how many rows.
+        by: ``length`` (characters of the answer), ``score`` (the row's field), or a table of
+            weights of both; a negative weight prefers less.
+    """
 
     top: int
     by: Weights = (("length", 1.0),)
@@ -33,7 +39,13 @@ class Subset:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: the levels it trains on (1 is the easiest), and what differs from the rest."""
+    """One stage of a curriculum, and what differs from the rest of the training run.
+
+    Attributes:
+        levels: those it trains on; 1 is the easiest.
+        num_train_epochs: how often every row of these levels is trained on.
+        learning_rate: the peak of its own warm-up and decay.
+    """
 
     levels: tuple[int, ...]
     num_train_epochs: float | None = None
@@ -44,7 +56,10 @@ class StagePlan:
 class Curriculum:
     """Train in stages, from the least to the largest mix of measures.
 
-    ``levels`` parts of equal size; without ``stages`` each level is a stage, in order.
+    Attributes:
+        levels: parts of equal size.
+        by: what orders the rows, as in ``[subset]``.
+        stages: which levels each stage trains on; without any, each level is a stage, in order.
     """
 
     levels: int = 2

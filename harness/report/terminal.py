@@ -114,16 +114,15 @@ def show_report(writer: Writer, report: Report, files: Sequence[Path], here: Pat
 
 
 def show_so_far(writer: Writer, report: Report, files: Sequence[Path], here: Path) -> None:
-    """Show the main tables of a run that goes on, and where its report is.
+    """Show the first table of a run that goes on, and where its report, with all of them, is.
 
     Arguments are those of :func:`show_report`.
     """
     planned = len(report.cells) + len(report.missing)
-    for section in report.sections:
-        if section.groups:
-            title = f"so far, {len(report.cells)} of {planned} cells: {section.metric.title}"
-            writer.section(f"adaptbench: {title}", "-")
-            writer.write_line(table(report, section))
+    for section in [one for one in report.sections if one.groups][:1]:
+        title = f"so far, {len(report.cells)} of {planned} cells: {section.metric.title}"
+        writer.section(f"adaptbench: {title}", "-")
+        writer.write_line(table(report, section))
     for path in files:
         writer.write_line(_relative(path, here))
 
