@@ -116,7 +116,8 @@ def takes_flash(dtype: torch.dtype, size: int, value_size: int, device: torch.de
 def _capability(device: torch.device) -> int:
     import torch
 
-    return torch.cuda.get_device_capability(device)[0]
+    major: int = torch.cuda.get_device_capability(device)[0]
+    return major
 
 
 def _padded(tensor: Tensor) -> Tensor:

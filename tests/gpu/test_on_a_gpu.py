@@ -21,10 +21,9 @@ from harness.scoring import fast as module
 from harness.scoring.fast import OutOfMemoryWarning, allowed, fast, whole_row
 from harness.scoring.score import reference, score
 from harness.training.cache import train_once
+from tests.builders.attention import GEOMETRY, definition
 from tests.builders.models import make_llama
 from tests.builders.scoring import PREFIX, QUIET, encode, spec
-from tests.models.test_attention import definition
-from tests.models.test_cuda_attention import GEOMETRY
 
 pytestmark = [
     pytest.mark.gpu,

@@ -19,23 +19,12 @@ from harness.models import attention, cuda_attention
 from harness.models.cuda_attention import attend_on_cuda, merged, takes_flash
 from harness.models.loading import load
 from harness.records import COPIED, IN_PLACE
-from harness.scoring.fast import allowed, fast
+from harness.scoring.batches import common_prefix
+from harness.scoring.fast import _check_sharing, _check_together, allowed, fast
+from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError
 from harness.scoring.score import reference
+from tests.builders.attention import GEOMETRY, definition
 from tests.builders.scoring import QUIET, encode, spec
-from tests.models.test_attention import definition
-
-GEOMETRY = [
-    # rows, heads, key heads, length, shared, size, value size
-    (3, 6, 2, 17, 29, 8, 8),
-    (3, 4, 4, 17, 29, 8, 8),
-    (2, 4, 1, 5, 16, 16, 16),
-    (3, 6, 2, 1, 29, 8, 8),  # one own key: it sees itself
-    (3, 6, 2, 17, 1, 8, 8),  # a prefix of one token
-    (3, 6, 2, 17, 0, 8, 8),  # no prefix
-    (1, 2, 2, 33, 40, 8, 8),  # sums padded beyond a multiple of 32
-    (2, 6, 2, 7, 9, 12, 12),  # a head that has to be padded
-    (2, 4, 4, 7, 9, 24, 16),  # latent attention: values smaller than keys
-]
 
 
 def with_sums(query: Any, key: Any, value: Any, scale: float, causal: bool) -> tuple[Any, Any]:
@@ -267,3 +256,25 @@ def test_wrong_sums_are_noticed_and_the_keys_copied(
     scored = fast(loaded, rows, QUIET)
     assert scored.how.prefix == COPIED
     assert scored.nlls == pytest.approx(reference(loaded, rows, QUIET).nlls, rel=1e-5)
+
+
+def test_rows_that_are_mixed_up_in_a_batch_are_noticed(
+    kernels: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A row alone can not show it, so two rows are checked together."""
+    import torch
+
+    kernels(True)
+    monkeypatch.setattr(attention, "attend", attend_on_cuda)
+    plain = cuda_attention.merged
+    monkeypatch.setattr(cuda_attention, "merged", lambda *given: plain(*given).roll(1, 0))
+    name = "llama-grouped-query"
+    loaded = load(spec(name), make(FAMILIES[name], tmp_path / "m"), None)
+    rows = encode(loaded.encoder, 2)
+    shared = rows[0].context[: common_prefix(rows)]
+    with torch.inference_mode():
+        prefix = SharedPrefix(loaded.model, shared, max(map(len, rows)), in_place=True)
+        for row in rows:
+            _check_sharing(loaded, prefix, [row])
+        with pytest.raises(UnsupportedCacheError, match="has an NLL of"):
+            _check_together(loaded, prefix, rows)
