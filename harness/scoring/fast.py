@@ -309,11 +309,12 @@ def _check_together(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encode
     """Check rows in one batch, if they fit: kernels of a device may see more rows otherwise."""
     try:
         _check_sharing(loaded, prefix, rows)
-        return
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    free()
+    else:
+        return
+    free()  # outside of the handler: the error holds on to the tensors of the call
 
 
 def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:

@@ -12,13 +12,17 @@ import torch
 from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import DecodingSpec, Example, TrainingSettings, TrainingSpec
 from harness.generation.engine import Load, write
+from harness.models.attention import short_row_attention
 from harness.models.cuda_attention import merged
 from harness.models.loading import LoadedModel, load
 from harness.prompts.files import load_template
 from harness.records import IN_PLACE
 from harness.results.adapter_files import read_record
 from harness.scoring import fast as module
+from harness.scoring.batches import BUDGETS, common_prefix
 from harness.scoring.fast import OutOfMemoryWarning, allowed, fast, whole_row
+from harness.scoring.losses import batch_losses
+from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference, score
 from harness.training.cache import train_once
 from tests.builders.attention import GEOMETRY, definition
@@ -74,6 +78,23 @@ def test_shared_keys_are_read_where_they_lie(tmp_path: Path, dtype: str, heads: 
     assert not scored.how.refused
     for row, nll in zip(rows, scored.nlls, strict=True):
         assert abs(nll - whole_row(loaded, row)) <= allowed(dtype, nll, len(row.answer))
+
+
+def test_a_batch_behind_a_prefix_waits_for_nothing(folder: Path) -> None:
+    """Nothing is read from the device: torch raises where the host would wait for it."""
+    loaded = on_cuda(folder, dtype="bfloat16")
+    rows = encode(loaded.encoder)
+    shared = rows[0].context[: common_prefix(rows)]
+    width = max(map(len, rows)) - len(shared)
+    with torch.inference_mode(), short_row_attention(loaded.model):
+        prefix = SharedPrefix(loaded.model, shared, max(map(len, rows)), in_place=True)
+        expected = batch_losses(loaded, rows, prefix, width, BUDGETS["cuda"])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = batch_losses(loaded, rows, prefix, width, BUDGETS["cuda"])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), expected.cpu())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -160,7 +160,10 @@ def test_padding_behind_a_row_changes_nothing(has_flash: bool, kernels: Any) -> 
 
 @pytest.mark.parametrize("heads", [2, 6])
 def test_the_real_kernels_take_these_arguments(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's own rules of their shapes, without numbers: its meta tensors."""
+    """Torch's own rules of their shapes, without numbers: its meta tensors.
+
+    They raise where a number is read, so nothing here waits for a device either.
+    """
     import torch
 
     for has_flash in (True, False):
