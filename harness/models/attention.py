@@ -16,7 +16,8 @@ In training, the plain products are not kept for the backward pass but computed 
 the sums of exponentials (Dao et al. 2022, "FlashAttention", arXiv:2205.14135), so that memory grows
 with the length of the rows and not with its square.
 
-Whatever is not plain causal softmax attention goes to transformers' own function.
+Whatever is not plain causal softmax attention goes to transformers' own function. CUDA devices
+have kernels of their own (:mod:`harness.models.cuda_attention`).
 """
 
 from __future__ import annotations
@@ -40,27 +41,45 @@ SHORT = 512  # tokens; longer rows are faster with torch's kernel
 def short_row_attention(
     model: PreTrainedModel | PeftModel, training: bool = False
 ) -> Iterator[None]:
-    """While active, models on a CPU that attend with torch's kernel ("sdpa") do so with ``attend``.
+    """While active, models that attend with torch's kernel ("sdpa") do so with ours.
 
-    In ``training``, with ``learn``. The function behind the name is exchanged, and no model's
+    On a CPU with ``attend``, in ``training`` with ``learn``; on CUDA with ``attend_on_cuda``, in
+    training with torch's. The function behind the name is exchanged, and no model's
     configuration is touched: some parts of composite models, and some families, decide other
     things by that name.
     """
-    if model.device.type != "cpu" or not _has_kernel():
+    function = _function(model.device.type, training)
+    if function is None:
         yield
         return
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    AttentionInterface.register("sdpa", learn if training else attend)
+    AttentionInterface.register("sdpa", function)
     try:
         yield
     finally:
         AttentionInterface.register("sdpa", sdpa_attention_forward)
 
 
+def _function(device: str, training: bool) -> Callable[..., tuple[Tensor, None]] | None:
+    if device == "cuda":
+        from harness.models.cuda_attention import attend_on_cuda
+
+        return None if training else attend_on_cuda
+    if device != "cpu" or not _has_kernel():
+        return None
+    return learn if training else attend
+
+
+def reads_in_place(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether ``short_row_attention`` lets this model read shared keys where they lie."""
+    name = model.config.get_text_config()._attn_implementation
+    return bool(name == "sdpa" and _function(model.device.type, training=False))
+
+
 def is_possible(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether ``short_row_attention`` concerns this model."""
+    """Whether this model attends with ``attend``."""
     name = model.config.get_text_config()._attn_implementation
     return bool(model.device.type == "cpu" and name == "sdpa" and _has_kernel())
 

@@ -289,7 +289,10 @@ def _share(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[SharedPrefix |
             )
             if length > loaded.shared_tokens.get(way, 0):
                 for row in dict.fromkeys((shortest, longest)):
-                    _check_sharing(loaded, prefix, row)
+                    _check_sharing(loaded, prefix, [row])
+                if loaded.device.type != "cpu":
+                    other = rows[0] if longest is rows[-1] else rows[-1]
+                    _check_together(loaded, prefix, [longest, other])
                 loaded.shared_tokens[way] = length
         except ModelError:  # no memory for a row
             raise
@@ -302,15 +305,34 @@ def _share(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[SharedPrefix |
     return None, Scoring(refused=refused)
 
 
-def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, row: Encoded) -> None:
-    budget = BUDGETS[loaded.device.type]
-    with short_row_attention(loaded.model):
-        losses = batch_losses(loaded, [row], prefix, len(row) - prefix.length, budget)
-    shared, whole = float(losses.sum().item()), whole_row(loaded, row)
-    if math.isnan(shared) and math.isnan(whole):
+def _check_together(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
+    """Check rows in one batch, if they fit: kernels of a device may see more rows otherwise."""
+    try:
+        _check_sharing(loaded, prefix, rows)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    else:
         return
-    if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
-        raise UnsupportedCacheError(
-            f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
-            f"{whole:.6f} without"
-        )
+    free()  # outside of the handler: the error holds on to the tensors of the call
+
+
+def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
+    """Compare rows that are computed in one batch with themselves, whole and alone.
+
+    Raises:
+        UnsupportedCacheError: an NLL differs.
+    """
+    budget = BUDGETS[loaded.device.type]
+    width = max(map(len, rows)) - prefix.length
+    with short_row_attention(loaded.model):
+        losses = batch_losses(loaded, rows, prefix, width, budget)
+    for row, part in zip(rows, losses.split([len(row.answer) for row in rows]), strict=True):
+        shared, whole = float(part.sum().item()), whole_row(loaded, row)
+        if math.isnan(shared) and math.isnan(whole):
+            continue
+        if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
+            raise UnsupportedCacheError(
+                f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
+                f"{whole:.6f} without"
+            )

@@ -4,9 +4,9 @@ The shared tokens go through the model once. Their keys and values (and the stat
 attention) are then handed to every batch and written by none: a cache object that a second batch
 finds changed by the first gives wrong numbers silently.
 
-On CPUs keys and values are not even copied (:mod:`harness.models.attention`). Where that is not
-possible (eager attention, a sliding window shorter than the row, CUDA), the shared keys are put
-before the batch's own, row by row.
+Keys and values are not even copied (:mod:`harness.models.attention`). Where that is not possible
+(eager attention, a sliding window shorter than the row), the shared keys are put before the
+batch's own, row by row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from harness.models.attention import is_possible
+from harness.models.attention import reads_in_place
 from harness.records import COPIED, IN_PLACE
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SharedPrefix:
         import torch
 
         self.length = len(ids)
-        if in_place and not is_possible(model):
+        if in_place and not reads_in_place(model):
             raise UnsupportedCacheError("its attention cannot read shared keys in place")
         past, windows = empty_cache(model)
         model(

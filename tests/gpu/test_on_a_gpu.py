@@ -12,13 +12,20 @@ import torch
 from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import DecodingSpec, Example, TrainingSettings, TrainingSpec
 from harness.generation.engine import Load, write
+from harness.models.attention import short_row_attention
+from harness.models.cuda_attention import merged
 from harness.models.loading import LoadedModel, load
 from harness.prompts.files import load_template
+from harness.records import IN_PLACE
 from harness.results.adapter_files import read_record
 from harness.scoring import fast as module
+from harness.scoring.batches import BUDGETS, common_prefix
 from harness.scoring.fast import OutOfMemoryWarning, allowed, fast, whole_row
+from harness.scoring.losses import batch_losses
+from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference, score
 from harness.training.cache import train_once
+from tests.builders.attention import GEOMETRY, definition
 from tests.builders.models import make_llama
 from tests.builders.scoring import PREFIX, QUIET, encode, spec
 
@@ -57,6 +64,64 @@ def test_half_precision_is_near_its_own_whole_rows(folder: Path, dtype: str) -> 
     rows = encode(loaded.encoder)
     for row, nll in zip(rows, fast(loaded, rows, QUIET).nlls, strict=True):
         assert abs(nll - whole_row(loaded, row)) <= allowed(dtype, nll, len(row.answer))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("heads", [2, 4])
+def test_shared_keys_are_read_where_they_lie(tmp_path: Path, dtype: str, heads: int) -> None:
+    """Half precision by flash attention, float32 by the memory-efficient kernel."""
+    folder = make_llama(tmp_path / "m", num_attention_heads=4, num_key_value_heads=heads)
+    loaded = on_cuda(folder, dtype=dtype)
+    rows = encode(loaded.encoder, 40)
+    scored = fast(loaded, rows, QUIET)
+    assert scored.how.prefix == IN_PLACE
+    assert not scored.how.refused
+    for row, nll in zip(rows, scored.nlls, strict=True):
+        assert abs(nll - whole_row(loaded, row)) <= allowed(dtype, nll, len(row.answer))
+
+
+def test_a_batch_behind_a_prefix_waits_for_nothing(folder: Path) -> None:
+    """Nothing is read from the device: torch raises where the host would wait for it."""
+    loaded = on_cuda(folder, dtype="bfloat16")
+    rows = encode(loaded.encoder)
+    shared = rows[0].context[: common_prefix(rows)]
+    width = max(map(len, rows)) - len(shared)
+    with torch.inference_mode(), short_row_attention(loaded.model):
+        prefix = SharedPrefix(loaded.model, shared, max(map(len, rows)), in_place=True)
+        expected = batch_losses(loaded, rows, prefix, width, BUDGETS["cuda"])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = batch_losses(loaded, rows, prefix, width, BUDGETS["cuda"])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), expected.cpu())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", GEOMETRY)
+def test_the_kernels_are_merged_to_the_definition(dtype: str, shape: tuple[int, ...]) -> None:
+    rows, heads, key_heads, length, shared, size, value_size = shape
+    torch.manual_seed(0)
+    query, key, value, keys, values = (
+        torch.randn(count, several, long, wide).to(getattr(torch, dtype))
+        for count, several, long, wide in (
+            (rows, heads, length, size),
+            (rows, key_heads, length, size),
+            (rows, key_heads, length, value_size),
+            (1, key_heads, shared, size),
+            (1, key_heads, shared, value_size),
+        )
+    )
+    on_device = (one.cuda() for one in (query, key, value, keys, values))
+    found = merged(*on_device, 0.3).cpu().double()
+    both = [
+        torch.cat([first.expand(rows, -1, -1, -1), own], 2)
+        for first, own in ((keys, key), (values, value))
+    ]
+    expected = definition(query, *both, 0.3, shared)
+    # bfloat16 has 8 bits: weights, both parts and the result are rounded, each by 2**-9 of values
+    # of up to 4.
+    assert (found - expected).abs().max() < (1e-5 if dtype == "float32" else 4 * 4 * 2**-9)
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])

@@ -9,25 +9,7 @@ from typing import Any
 import pytest
 
 from harness.models.attention import attend
-
-
-def definition(query: Any, key: Any, value: Any, scale: float, before: int) -> Any:
-    """Softmax attention from its formula: query i sees the first ``before`` keys and its past."""
-    import torch
-
-    rows, heads, length, _ = query.shape
-    groups = heads // key.shape[1]
-    output = torch.zeros(rows, length, heads, value.shape[-1], dtype=torch.float64)
-    for row in range(rows):
-        for head in range(heads):
-            keys = key[row, head // groups].double()
-            for place in range(length):
-                seen = before + place + 1
-                products = keys[:seen] @ query[row, head, place].double() * scale
-                weights = torch.exp(products - products.max())
-                weighted = (weights / weights.sum()) @ value[row, head // groups, :seen].double()
-                output[row, place, head] = weighted
-    return output
+from tests.builders.attention import definition
 
 
 @pytest.mark.parametrize("heads", [2, 6])
