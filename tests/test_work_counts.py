@@ -133,6 +133,9 @@ def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
             session.measure(case, lambda: 0)
         session.finish()
         session.close()
+        # A file that was written just now may be changed without a newer time, so it is read twice.
+        for path in (folder / "results").rglob("*.json"):
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 60))
         counting.now = again = Work()
         session = Session(make_plan(parse_options(flags)))
         session.start()
@@ -167,11 +170,15 @@ def lengths(job: Job, case: Case) -> tuple[list[int], int]:
 
 
 def padded(rows: list[int]) -> int:
-    """The longest first, as many together as the budget has room for at the longest's width."""
+    """The longest first, as many together as the budget has room for at the longest's width.
+
+    A batch is widened until its positions are a multiple of four.
+    """
     waiting, tokens = sorted(rows, reverse=True), 0
     while waiting:
         together = max(1, min(len(waiting), BUDGETS["cpu"].tokens // waiting[0]))
-        tokens += together * waiting[0]
+        width = next(w for w in itertools.count(waiting[0]) if together * w % 4 == 0)
+        tokens += together * width
         waiting = waiting[together:]
     return tokens
 
@@ -202,16 +209,17 @@ def test_each_token_goes_through_the_model_as_often_as_is_needed(job: Job) -> No
         sentinel = rows[0] if fresh else sentinel
         some_are_shared |= shared >= MIN_PREFIX
         wanted_tokens = expected(rows, shared, fresh, known, sentinel)
+        # The base's imprint is taken of six tokens: when it has been loaded, and whenever an adapter
+        # has been taken off it, before a training run and after.
+        wanted_tokens += 6 * (2 if case.training else fresh)
         assert job.first[case.short].tokens == wanted_tokens, case.short
         known = max(known, shared if shared >= MIN_PREFIX else 0)
     assert some_are_shared
 
 
-def test_weights_are_loaded_once_for_all_prompts_and_twice_for_each_training(job: Job) -> None:
-    loads = {case.short: job.first[case.short].loads for case in job.plan.cases}
-    untrained = [case.short for case in job.plan.cases if not case.training]
-    assert [loads.pop(name) for name in untrained] == [1, 0, 0, 0, 0]
-    assert list(loads.values()) == [2] * SEEDS  # one to train, and one to score, which is fresh
+def test_weights_are_loaded_once_for_the_whole_run(job: Job) -> None:
+    loads = [job.first[case.short].loads for case in job.plan.cases]
+    assert loads == [1] + [0] * (len(loads) - 1)  # adapters are put onto the base in hand
 
 
 def test_a_training_takes_its_steps_and_no_more(job: Job) -> None:
