@@ -24,7 +24,7 @@ from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run import forecast_lines
 from harness.run.bench import Bench, Result
-from harness.run.budget import check_budget, estimates, lines
+from harness.run.budget import check_budget, check_endpoints, estimates, lines
 from harness.run.case import Case
 from harness.run.choice import Choice
 from harness.run.describe import describe
@@ -91,6 +91,7 @@ class Session:
         for case in self.plan.cases:
             if case.judging is None or not case.judging.remote:
                 self.bench.model_digest(case)
+        check_endpoints(selected or self.plan.cases)
         check_budget(self.bench)
         self.active = True
         self._reported = time.monotonic()

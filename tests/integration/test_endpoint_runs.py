@@ -258,8 +258,9 @@ def test_no_address_and_no_key_is_one_line(
         *("--judge=openai:fake", "--metrics=judge"),
         env=nowhere,
     )
-    assert done.status == 1
-    assert "neither OPENAI_API_KEY nor OPENAI_BASE_URL is set" in done.out
+    assert done.status == 4  # before anything is computed
+    assert "neither OPENAI_API_KEY nor OPENAI_BASE_URL is set" in done.err
+    assert not list((tmp_path / "results").glob("cells/*"))
 
 
 def test_a_killed_run_goes_on_where_it_was(
