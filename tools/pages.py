@@ -130,13 +130,16 @@ def play(page: str, folder: Path, run: Runner) -> Iterator[tuple[Block, str]]:
 def excerpt(shown: str, said: str) -> str:
     """What stands in ``said`` where ``shown`` begins and ends, told by the first word of both.
 
+    The last such place: a long run shows a table so far before its own.
+
     Raises:
         ValueError: there are no such lines.
     """
     lines = [line.rstrip() for line in said.splitlines()]
     first, *_, last = ([*shown.splitlines()] * 2)[: max(2, len(shown.splitlines()))]
     try:
-        start = next(i for i, line in enumerate(lines) if _same_start(line, first))
+        places = range(len(lines) - 1, -1, -1)
+        start = next(i for i in places if _same_start(lines[i], first))
         if len(shown.splitlines()) == 1:
             return lines[start] + "\n"
         end = next(i for i, line in enumerate(lines) if i > start and _same_start(line, last))

@@ -584,8 +584,8 @@ def test_the_explorer_shows_prompts_as_they_were_sent(plan: Plan) -> None:
 
 def test_how_adapters_were_trained_together_is_said(plan: Plan) -> None:
     said = {
-        ", up to 3 adapters in one batch over one base; ": {"together": 3},
-        ", each alone although several were to be trained in one batch (a reason); ": {
+        "; up to 3 adapters in one batch over one base": {"together": 3},
+        "; each alone although several were to be trained in one batch (a reason)": {
             "apart": "a reason"
         },
     }
