@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from harness.config.options import Options, parse_options
 from harness.config.recipe import read_pyproject
 from harness.errors import AdaptbenchError, OptionError
 from harness.flag import Flag
+from harness.listener import CASE, FAILURE, STATE, Listener, column
 from harness.naming import slug
 from harness.places import folders, shipped
 from harness.records import Measurement
@@ -45,7 +45,6 @@ OBSERVING = {
     shipped("suites") / "test_preferences.py": "preference",
 }
 GATE = "gate"  # the "file" that the gate's failures are reported under
-CASE, STATE, FAILURE = "adaptbench_case", "adaptbench_state", "adaptbench_failure"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -198,7 +197,7 @@ def measure(request: pytest.FixtureRequest, case: Case) -> Callable[[], Measurem
     properties.append((CASE, case.id))
 
     def run() -> Measurement:
-        result = session.measure(case, lambda: _column(reporter))
+        result = session.measure(case, lambda: column(reporter))
         properties.append((STATE, "cached" if result.cached else "computed"))
         properties.extend(session.headlines(result.measurement))
         if session.plan.options.engine != "here":  # the test's own duration is that of waiting
@@ -219,11 +218,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if observed is None or any(one.observes == observed for one in session_of(config).plan.cases):
         return None
     return True
-
-
-def _column(reporter: pytest.TerminalReporter | None) -> int:
-    writer = getattr(reporter, "_tw", None)
-    return 0 if writer is None else int(writer.width_of_current_line)
 
 
 def pytest_report_collectionfinish(
@@ -312,66 +306,6 @@ def pytest_runtest_makereport(
         reason = first if isinstance(error, AdaptbenchError | AssertionError) else repr(error)
         result.user_properties.append((FAILURE, reason))
     return result
-
-
-class Listener:
-    """Hears of every finished test, also of those that xdist's workers ran.
-
-    Where nobody sees the status line, it says of each computed cell how long it took, in place of
-    pytest's letter. After a round, it shows what the run says so far.
-    """
-
-    def __init__(self, session: Session, config: pytest.Config) -> None:
-        self.session = session
-        self.config = config
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        self.reporter: pytest.TerminalReporter | None = reporter
-        self.lines = reporter is not None and not (config.option.verbose or reporter.isatty)
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        if self.lines and report.when == "call" and report.passed and _computed(report):
-            return "passed", "", "PASSED"
-        return None
-
-    @pytest.hookimpl(trylast=True)  # after pytest's own word of the test
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        properties = dict(report.user_properties)
-        if CASE not in properties or not (report.when == "call" or report.failed):
-            return
-        name = str(properties[CASE])
-        self.session.saw(name, _text(properties.get(STATE)), _text(properties.get(FAILURE)))
-        if self.lines and self.reporter is not None and _computed(report):
-            seconds = float(str(properties.get("seconds", report.duration)))
-            _write_below(self.reporter, self.session.line(name, seconds))
-        if self.session.round_ended():
-            self._show_so_far()
-
-    def _show_so_far(self) -> None:
-        try:
-            report, files = self.session.report_so_far()
-        except AdaptbenchError as error:  # the report at the end says the same
-            warnings.warn(f"no report so far: {error}", stacklevel=1)
-            return
-        if self.reporter is not None:
-            self.reporter.ensure_newline()
-            terminal.show_so_far(self.reporter, report, files, self.config.invocation_params.dir)
-
-
-def _write_below(reporter: pytest.TerminalReporter, line: str) -> None:
-    """Write a line of its own, after which pytest goes on with the same file."""
-    file, reporter.currentfspath = reporter.currentfspath, None
-    if _column(reporter):
-        reporter.write_line("")
-    reporter.write_line(line)
-    reporter.currentfspath = file
-
-
-def _computed(report: pytest.TestReport) -> bool:
-    return (STATE, "computed") in report.user_properties
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,23 +23,19 @@ from harness.results.manifest import Manifest, row_digests, write_manifest
 from harness.results.snapshot import Snapshot, take
 from harness.run import forecast_lines
 from harness.run.bench import Bench, Result
-from harness.run.budget import check_budget, check_endpoints, estimates, lines
+from harness.run.budget import check_budget, estimates, lines
 from harness.run.case import Case
 from harness.run.choice import Choice
 from harness.run.describe import describe
 from harness.run.given import is_given
-from harness.run.jurors import limits_of
+from harness.run.jurors import check_endpoints, limits_of
 from harness.run.outlook import by_case, is_worth_it, outlook
 from harness.run.plan import Plan
 from harness.run.progress import ProgressLine, Remaining
+from harness.run.rounds import Rounds
 
 if TYPE_CHECKING:
     from harness.engine.driver import RayEngine
-
-
-# A report so far takes a second or two; a round that took less than this is soon followed by the
-# next one.
-WORTH_A_REPORT = 20.0  # seconds
 
 
 class Session:
@@ -71,8 +66,7 @@ class Session:
         self._computed: set[str] = set()
         self._failures: dict[str, str] = {}
         self._engine: RayEngine | None = None
-        self._rounds = [{case.id for case in cases} for cases in plan.rounds]
-        self._reported = time.monotonic()
+        self._rounds = Rounds(plan.cases)
         self._shares: dict[str, float] = {}  # what each cell takes, where that was estimated
         self.remaining = Remaining({case.id: 1.0 for case in plan.cases})
 
@@ -86,20 +80,17 @@ class Session:
             AdaptbenchError: the directory cannot be written, a model cannot be had, or the engine
                 is not there.
         """
+        selected = self.plan.cases if selected is None else selected
         self.check_baseline()
         self.bench.store.prepare()
         for case in self.plan.cases:
             if case.judging is None or not case.judging.remote:
                 self.bench.model_digest(case)
-        check_endpoints(selected or self.plan.cases)
+        check_endpoints(selected)
         check_budget(self.bench)
         self.active = True
-        self._reported = time.monotonic()
-        if selected is not None:
-            ids = {case.id for case in selected}
-            self._rounds = [some & ids for some in self._rounds if some & ids]
-            self.remaining = Remaining(self._shares or dict.fromkeys(ids, 1.0))
-        selected = self.plan.cases if selected is None else selected
+        self._rounds = Rounds(selected)
+        self.remaining = Remaining(self._shares or {case.id: 1.0 for case in selected})
         self.bench.wanted = selected
         if self.plan.options.engine == "ray":
             from harness.engine.driver import begin
@@ -180,12 +171,7 @@ class Session:
 
     def round_ended(self) -> bool:
         """Whether a round ended just now that is worth a report, and another one is to come."""
-        over = self._measured | self._failures.keys()
-        ended = False
-        while self._rounds and self._rounds[0] <= over:
-            ended |= bool(self._rounds.pop(0) & self._computed)
-        patient = time.monotonic() - self._reported >= WORTH_A_REPORT
-        return ended and bool(self._rounds) and patient
+        return self._rounds.ended(self._measured | self._failures.keys(), self._computed)
 
     def report_so_far(self) -> tuple[Report, list[Path]]:
         """Write the reports over what the store has by now; nothing is judged.
@@ -196,7 +182,7 @@ class Session:
         manifest, measured = self.record(so_far=True)
         style = Style(self.plan.options.report, self.plan.options.templates)
         found = publish(self.bench.store.folder, manifest, measured, self.plan.metrics, style=style)
-        self._reported = time.monotonic()
+        self._rounds.reported()
         return found
 
     def finish(self) -> None:

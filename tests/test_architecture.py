@@ -74,10 +74,11 @@ SUITES = {
 }
 FACES = {
     name: {*READING, *MEASURING}
-    for name in ("session", "plugin", "cli", "doctor", "project", "__main__")
+    for name in ("session", "listener", "plugin", "cli", "doctor", "project", "__main__")
 }
 FACES["__main__"] = {"cli"}
-FACES["plugin"] |= {"session"}
+FACES["listener"] |= {"session"}
+FACES["plugin"] |= {"session", "listener"}
 FACES["cli"] |= {"plugin", "doctor", "project"}
 ALLOWED = {**{name: set[str]() for name in GROUND}, **READING, **MEASURING, **SUITES, **FACES}
 
@@ -132,7 +133,7 @@ def breaks(room: str, source: str) -> set[str]:
 def test_modules_of_the_harness(path: Path) -> None:
     assert not breaks(room_of(path), path.read_text("utf-8"))
     assert not roots(imported(path, top_level_only=True)) & HEAVY
-    if path.stem != "plugin":
+    if path.stem not in ("plugin", "listener"):
         assert "pytest" not in roots(imported(path, top_level_only=False))
     assert "strategies" not in roots(imported(path, top_level_only=False))
 

@@ -22,7 +22,7 @@ from harness.generation.alone import plain_logits, run
 from harness.generation.engine import Load, write
 from harness.generation.stops import PENDING
 from harness.models.encoding import Encoded
-from harness.models.loading import ModelPool
+from harness.models.pool import ModelPool
 from harness.records import STOP_TOKEN, Answer
 from harness.run.progress import silent
 

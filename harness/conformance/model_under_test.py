@@ -12,7 +12,8 @@ from harness.conformance.tiny_models import FAMILIES, make
 from harness.core import ModelSpec, Prompt, Span
 from harness.errors import NotApplicableError
 from harness.models.encoding import Encoded
-from harness.models.loading import LoadedModel, ModelPool
+from harness.models.loading import LoadedModel
+from harness.models.pool import ModelPool
 from harness.run.progress import silent
 from harness.scoring.batches import Budget
 from harness.scoring.fast import fast

@@ -18,7 +18,8 @@ from harness.core import Example, ModelSpec, PromptTemplate
 from harness.errors import ConformanceError, NotApplicableError
 from harness.models.chat import differences
 from harness.models.encoding import Encoded
-from harness.models.loading import LoadedModel, ModelPool, quiet
+from harness.models.loading import LoadedModel, quiet
+from harness.models.pool import ModelPool
 from harness.prompts.rendering import messages, render
 from harness.records import NONE
 from harness.run.progress import silent

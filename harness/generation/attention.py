@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.models.attention import SPECIAL, attend, full, is_possible
+from harness.models.attention import SPECIAL, attend, attends_here, full
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,7 +25,7 @@ def writing_attention(model: PreTrainedModel | PeftModel) -> Iterator[None]:
 
     Layers whose keys carry no ``own`` attend as in scoring.
     """
-    if not is_possible(model):
+    if not attends_here(model):
         yield
         return
     from transformers import AttentionInterface

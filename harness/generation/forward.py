@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.generation.caches import Layout, keep_rows, writing_cache
-from harness.models.attention import is_possible
+from harness.models.attention import attends_here
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.scoring.losses import head_on
@@ -48,7 +48,7 @@ class Wave:
         self.layout = Layout(lengths, max(lengths), max(lengths) + limit)
         self.layout.padding = self.layout.padding.to(loaded.device, loaded.model.dtype)
         self.past = writing_cache(loaded.model, prefix, self.layout, in_place)
-        self._in_place = in_place and is_possible(loaded.model)
+        self._in_place = in_place and attends_here(loaded.model)
         self._part = part
         self._written = 0
         self._takes_positions = takes_positions(loaded)

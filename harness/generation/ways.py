@@ -15,7 +15,7 @@ from harness.errors import ModelError, one_line
 from harness.generation.alone import plain_logits
 from harness.generation.forward import Wave
 from harness.generation.sampling import NEAR
-from harness.models.attention import is_possible
+from harness.models.attention import attends_here
 from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
@@ -114,7 +114,7 @@ def _candidates(loaded: LoadedModel, share: bool, longest: int) -> list[Way]:
         windows = []
     # A window counts columns: padding between prefix and row would be counted, too.
     narrow = any(window is not None and window < longest for window in windows)
-    possible = is_possible(loaded.model)
+    possible = attends_here(loaded.model)
     ways = [
         Way(sharing, sharing == IN_PLACE, padded)
         for padded in ((False,) if narrow else (True, False))

@@ -78,8 +78,8 @@ def reads_in_place(model: PreTrainedModel | PeftModel) -> bool:
     return bool(name == "sdpa" and _function(model.device.type, training=False))
 
 
-def is_possible(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether this model attends with ``attend``."""
+def attends_here(model: PreTrainedModel | PeftModel) -> bool:
+    """Whether this model attends with :func:`attend`: on a CPU, not with torch's kernel."""
     name = model.config.get_text_config()._attn_implementation
     return bool(model.device.type == "cpu" and name == "sdpa" and _has_kernel())
 
@@ -117,7 +117,7 @@ def attend(
 
     shared = getattr(key, "shared", None)
     if shared is None and (attention_mask is not None or not _is_plain(module, query, key, kwargs)):
-        return _default(module, query, key, value, attention_mask, **kwargs)
+        return default(module, query, key, value, attention_mask, **kwargs)
     if any(kwargs.get(name) is not None for name in SPECIAL):
         raise ValueError(f"shared keys can not be attended to with {', '.join(SPECIAL)}")
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
@@ -143,12 +143,12 @@ def learn(
     Arguments and result are those of :func:`attend`; nothing is shared.
     """
     if attention_mask is not None or not _is_plain(module, query, key, kwargs):
-        return _default(module, query, key, value, attention_mask, **kwargs)
+        return default(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     return _recomputed()(query, key, value, scale).transpose(1, 2).contiguous(), None
 
 
-def _default(
+def default(
     module: nn.Module,
     query: Tensor,
     key: Tensor,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.models.attention import SPECIAL
+from harness.models.attention import SPECIAL, default
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +42,9 @@ def attend_on_cuda(
         ValueError: keys are shared, and this is not plain softmax attention.
         RuntimeError: no kernel takes these tensors.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
     shared = getattr(key, "shared", None)
     if shared is None:
-        output: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **kwargs
-        )
-        return output
+        return default(module, query, key, value, attention_mask, **kwargs)
     if any(kwargs.get(name) is not None for name in SPECIAL):
         raise ValueError(f"shared keys can not be attended to with {', '.join(SPECIAL)}")
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5

@@ -43,7 +43,8 @@ from harness.run.progress import silent
 if TYPE_CHECKING:
     from harness.config.options import Options
     from harness.models.encoding import Encoded
-    from harness.models.loading import LoadedModel, ModelPool
+    from harness.models.loading import LoadedModel
+    from harness.models.pool import ModelPool
     from harness.training.gathering import Siblings
 
 Progress = Callable[[str, int, int, str], None]
@@ -234,7 +235,8 @@ class Bench:
     @property
     def pool(self) -> ModelPool:
         """The model in hand; asking for the pool imports torch."""
-        from harness.models.loading import ModelPool, share_cores
+        from harness.models.loading import share_cores
+        from harness.models.pool import ModelPool
 
         if self._beside is not None:
             return self._beside.pool

@@ -7,14 +7,12 @@ Tokens are estimated, since an endpoint's tokenizer is not here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core import DecodingSpec
 from harness.errors import OptionError
-from harness.judging.client import make_client, read_address
 from harness.judging.endpoint import Limits, estimated_tokens
 from harness.judging.probes import probes
 from harness.run.asking import question
@@ -64,21 +62,6 @@ def of_judging(bench: Bench, cases: Iterable[Case]) -> list[tuple[Case, Estimate
         if bench.stored(case) is None:
             found.append((case, _of_case(bench, case, judging)))
     return found
-
-
-def check_endpoints(cases: Iterable[Case]) -> None:
-    """See that every judge behind an endpoint has an address and a client, before it is needed.
-
-    Raises:
-        JudgeError: one has not.
-    """
-    names = {
-        case.judging.source.name: None
-        for case in cases
-        if case.judging is not None and case.judging.remote
-    }
-    for name in names:
-        make_client(read_address(name, os.environ), timeout=1.0)
 
 
 def check_budget(bench: Bench) -> None:

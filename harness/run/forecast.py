@@ -12,8 +12,9 @@ scored position goes through the output head.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal
 
 from harness.core import DecodingSpec
@@ -67,23 +68,11 @@ class Counts:
     copied: float = 0.0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.calls + other.calls,
-            self.tokens + other.tokens,
-            self.pairs + other.pairs,
-            self.scored + other.scored,
-            self.copied + other.copied,
-        )
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
 
     def times(self, factor: float) -> Counts:
         """The same so many times."""
-        return Counts(
-            self.calls * factor,
-            self.tokens * factor,
-            self.pairs * factor,
-            self.scored * factor,
-            self.copied * factor,
-        )
+        return Counts(*(factor * count for count in astuple(self)))
 
 
 @dataclass(frozen=True)

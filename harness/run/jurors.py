@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from harness.core import ModelSpec, Span, digest
 from harness.errors import JudgeError
 from harness.files import write_atomically
+from harness.judging.client import make_client, read_address
 from harness.judging.endpoint import Endpoint, Limits, Probe
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import VERSION
@@ -33,7 +34,7 @@ from harness.run.plan import Plan
 
 if TYPE_CHECKING:
     from harness.judging.local import Verdicts
-    from harness.models.loading import ModelPool
+    from harness.models.pool import ModelPool
 
 Progress = Callable[[str, int, int, str], None]
 Question = tuple[str, tuple[Span, ...]]  # the row's id, and what is asked
@@ -270,6 +271,17 @@ def _ruling(found: Verdicts, rubric: Rubric) -> Ruling:
         mass=found.mass,
         spread=found.spread,
     )
+
+
+def check_endpoints(cases: Iterable[Case]) -> None:
+    """See that every judge behind an endpoint has an address and a client, before it is needed.
+
+    Raises:
+        JudgeError: one has not.
+    """
+    remote = (case.judging for case in cases if case.judging is not None and case.judging.remote)
+    for name in {judging.source.name for judging in remote}:
+        make_client(read_address(name, os.environ), timeout=1.0)
 
 
 def limits_of(plan: Plan) -> Limits:

@@ -110,13 +110,13 @@ def _after(model: nn.Module, rows: int, width: int, before: int) -> Callable[[],
     """A forward of rows after tokens that they share; where none can be, of rows that are whole."""
     import torch
 
-    from harness.models.attention import is_possible
+    from harness.models.attention import attends_here
     from harness.scoring.prefix import SharedPrefix
 
     ids = torch.ones((rows, width), dtype=torch.long, device=model.device)
     try:
         shared = (1,) * before
-        prefix = SharedPrefix(model, shared, before + width, is_possible(model))
+        prefix = SharedPrefix(model, shared, before + width, attends_here(model))
 
         def call() -> object:
             return model(input_ids=ids, past_key_values=prefix.cache(rows), use_cache=True)

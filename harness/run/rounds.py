@@ -7,9 +7,14 @@ last, when all answers are there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 
 from harness.run.case import Case
+
+# A report so far takes a second or two; a round that took less than this is soon followed by the
+# next one.
+WORTH_A_REPORT = 20.0  # seconds
 
 
 def in_rounds(cases: Sequence[Case]) -> tuple[tuple[Case, ...], ...]:
@@ -28,3 +33,32 @@ def in_rounds(cases: Sequence[Case]) -> tuple[tuple[Case, ...], ...]:
             turn = (False, models.index(case.model_name), rank)
         rounds.setdefault(turn, []).append(case)
     return tuple(tuple(rounds[turn]) for turn in sorted(rounds))
+
+
+class Rounds:
+    """The rounds of a run that are still to come.
+
+    Args:
+        cases: what is measured.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._waiting = [{case.id for case in some} for some in in_rounds(cases)]
+        self._reported = time.monotonic()
+
+    def ended(self, over: Collection[str], computed: Collection[str]) -> bool:
+        """Whether a round ended just now that is worth a report, and another one is to come.
+
+        Args:
+            over: ids of the cells that are over.
+            computed: of those that were computed in this run.
+        """
+        ended = False
+        while self._waiting and self._waiting[0] <= set(over):
+            ended |= bool(self._waiting.pop(0) & set(computed))
+        patient = time.monotonic() - self._reported >= WORTH_A_REPORT
+        return ended and bool(self._waiting) and patient
+
+    def reported(self) -> None:
+        """Hear that a report was written."""
+        self._reported = time.monotonic()

@@ -10,8 +10,8 @@ from pathlib import Path
 from harness.core import ModelSpec
 from harness.errors import ModelError, one_line
 from harness.models.encoding import Encoded
-from harness.models.loading import ModelPool
 from harness.models.memory import is_out_of_memory
+from harness.models.pool import ModelPool
 from harness.records import Precision
 from harness.scoring.score import scorer_for
 

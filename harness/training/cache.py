@@ -18,8 +18,9 @@ from harness.core import Example, ModelSpec, PromptTemplate, TrainingSpec, diges
 from harness.errors import DivergenceError
 from harness.files import publish_folder, temporary
 from harness.models.code import TRAINING, code_digest
-from harness.models.loading import FRESH, Fresh, is_four_bit
+from harness.models.loading import is_four_bit
 from harness.models.memory import free
+from harness.models.pool import FRESH, Fresh
 from harness.results.adapter_files import is_complete
 from harness.results.remote import Nowhere
 from harness.training import checkpoints

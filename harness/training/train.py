@@ -15,8 +15,9 @@ from harness.files import sha256
 from harness.models.adapters import BaseShape, base_shape
 from harness.models.encoding import Encoded, Encoder
 from harness.models.fingerprint import version
-from harness.models.loading import FRESH, Fresh, load_encoder, quiet
+from harness.models.loading import load_encoder, quiet
 from harness.models.memory import free
+from harness.models.pool import FRESH, Fresh
 from harness.models.soundness import check_ids
 from harness.prompts.rendering import render
 from harness.results.adapter_files import ADAPTER, write_record

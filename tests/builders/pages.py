@@ -1,8 +1,11 @@
-"""An HTML report as tags, scripts and text."""
+"""An HTML report as tags, scripts and text, and how usable it is in a browser."""
 
 from __future__ import annotations
 
 import html.parser
+from typing import Any
+
+import pytest
 
 
 class Page(html.parser.HTMLParser):
@@ -33,3 +36,24 @@ class Page(html.parser.HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def runs_over(page: Any) -> bool:
+    """Whether a page in a browser is wider than its window."""
+    wide, there = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    return bool(wide > there)
+
+
+def obstacles(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe finds serious or critical on a page in a browser, and where; skips without axe.
+
+    axe is run from outside the page's policy: its script comes over the debugger.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in axe.Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]

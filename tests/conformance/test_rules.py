@@ -135,9 +135,9 @@ def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:
 
 def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:
     """Every model is loaded with the last adapter that was seen."""
-    from harness.models import loading as models
+    from harness.models import loading, pool
 
-    plain, seen = models.load, []
+    plain, seen = loading.load, []
 
     def load(spec: Any, folder: Any, adapter: Any, *more: Any) -> LoadedModel:
         if adapter is not None:
@@ -145,7 +145,7 @@ def an_adapter_that_stays(patch: pytest.MonkeyPatch) -> None:
         loaded = plain(spec, folder, None, *more)
         return replace(loaded, model=seen[-1]) if seen else loaded
 
-    patch.setattr(models, "load", load)
+    patch.setattr(pool, "load", load)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from harness.core import ModelSpec
-from harness.models import loading
+from harness.models import loading, pool
 from harness.models.hand import BaseChangedWarning, detached, imprint
-from harness.models.loading import ModelPool, load, load_base
+from harness.models.loading import load, load_base
+from harness.models.pool import ModelPool
 from tests.builders.models import make_llama
 
 SPEC = ModelSpec("tiny", "sha-tiny")
@@ -51,7 +52,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[ModelSpec]:
         seen.append(spec)
         return real(spec, folder)
 
-    monkeypatch.setattr(loading, "load_base", spied)
+    for module in (loading, pool):
+        monkeypatch.setattr(module, "load_base", spied)
     return seen
 
 

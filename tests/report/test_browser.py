@@ -19,6 +19,7 @@ from harness.results.manifest import write_manifest
 from harness.results.reading import read_run
 from harness.results.store import Store
 from harness.results.surprisal import encode
+from tests.builders.pages import obstacles, runs_over
 from tests.builders.runs import make_run, report_of
 from tests.builders.texts import HOSTILE
 
@@ -172,28 +173,17 @@ def test_prompts_are_shown_as_python_sends_them(page: Any, folder: Path) -> None
 def test_nothing_runs_over_the_side(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.locator("#list details summary").first.click()
-    sizes = page.evaluate(
-        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    )
-    assert sizes[0] <= sizes[1]
+    assert not runs_over(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility(page: Any, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
     page.emulate_media(color_scheme=scheme)
     page.locator("#list details summary").first.click()
     for details in page.locator("main details:not([open]) > summary").all():
         if details.is_visible():
             details.click()
-    # axe is run from outside the page's policy: its script comes over the debugger.
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
-        for violation in found
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert obstacles(page) == []
 
 
 def test_print_shows_everything_that_was_folded_away_nowhere_off_the_page(page: Any) -> None:

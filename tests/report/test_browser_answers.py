@@ -11,6 +11,7 @@ import pytest
 from harness.report.publish import rebuild
 from harness.results.reading import read_run
 from tests.builders.answered import make_answered_run, make_judged_run
+from tests.builders.pages import obstacles, runs_over
 
 HOSTILE = "</script><img src=x onerror=alert(1)> 令\u202e {{ 7*7 }}"
 
@@ -107,23 +108,13 @@ def test_hostile_answers_make_no_elements(page: Any) -> None:
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_usable_at_any_width(page: Any, width: int, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     page.locator("#metric").select_option("1")
     page.locator("#list details summary").nth(3).click()
     page.locator("#list .side").first.wait_for()
-    wide, there = page.evaluate(
-        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    )
-    assert wide <= there
-    found = axe.Axe().run(page).response["violations"]
-    serious = [
-        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert not runs_over(page)
+    assert obstacles(page) == []
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +125,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_verdicts_in_both_orders_stand_with_their_reasons(browser: Any, judged: Path) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not there")
     page = browser.new_page()
     said: list[str] = []
     for event in ("console", "pageerror", "dialog"):
@@ -156,11 +146,7 @@ def test_verdicts_in_both_orders_stand_with_their_reasons(browser: Any, judged: 
         summary.click()
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
-        wide, there = page.evaluate(
-            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-        )
-        assert wide <= there
-    found = axe.Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+        assert not runs_over(page)
+    assert obstacles(page) == []
     assert said == []
     page.close()

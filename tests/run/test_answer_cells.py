@@ -15,7 +15,7 @@ from harness.config.options import parse_options
 from harness.core import Cell, Example
 from harness.errors import ModelError, OptionError
 from harness.generation import engine
-from harness.models.loading import ModelPool
+from harness.models.pool import ModelPool
 from harness.records import Measurement
 from harness.run.bench import Bench
 from harness.run.cells import Cells

@@ -9,8 +9,8 @@ import pytest
 
 from harness.config.options import parse_options
 from harness.core import ModelSpec
-from harness.models import loading
-from harness.models.loading import ModelPool
+from harness.models import loading, pool
+from harness.models.pool import ModelPool
 from harness.records import Measurement
 from harness.results.adapter_files import ADAPTER
 from harness.run.bench import Bench
@@ -29,7 +29,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(spec.quantization)
         return real(spec, folder)
 
-    monkeypatch.setattr(loading, "load_base", spied)
+    for module in (loading, pool):
+        monkeypatch.setattr(module, "load_base", spied)
     return seen
 
 

@@ -13,7 +13,7 @@ import torch
 from harness.config.options import parse_options
 from harness.conformance.tiny_models import Family, make
 from harness.core import DecodingSpec
-from harness.models.loading import ModelPool
+from harness.models.pool import ModelPool
 from harness.run import forecast_lines, outlook
 from harness.run.bench import Bench
 from harness.run.capability import measure

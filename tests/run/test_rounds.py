@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness import session as session_module
 from harness.config.options import parse_options
+from harness.run import rounds
 from harness.run.plan import Plan, make_plan
 from harness.session import Session
 from tests.builders.commands import SWEEP, Run, summary
@@ -67,7 +67,7 @@ def test_a_models_rounds_stand_together_and_judges_come_last(
 def test_a_report_so_far_says_so_and_the_last_one_does_not(
     flags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "WORTH_A_REPORT", 0.0)
+    monkeypatch.setattr(rounds, "WORTH_A_REPORT", 0.0)
     plan = make_plan(parse_options(flags | {"strategy": "zeroshot,fewshot", "k": "1"}))
     session = Session(plan)
     session.start(plan.cases)
@@ -114,7 +114,7 @@ def test_no_report_so_far_where_nothing_was_computed_or_the_round_was_short(
         return found
 
     assert not any(ended("computed"))  # in less than the seconds that are worth a report
-    monkeypatch.setattr(session_module, "WORTH_A_REPORT", 0.0)
+    monkeypatch.setattr(rounds, "WORTH_A_REPORT", 0.0)
     assert ended("computed") == [False, True, False]
     assert not any(ended("cached"))
 
@@ -122,7 +122,7 @@ def test_no_report_so_far_where_nothing_was_computed_or_the_round_was_short(
 def test_a_failed_cell_does_not_hold_its_round_up(
     flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "WORTH_A_REPORT", 0.0)
+    monkeypatch.setattr(rounds, "WORTH_A_REPORT", 0.0)
     plan = make_plan(parse_options(flags | {"strategy": "zeroshot,fewshot", "k": "1"}))
     session = Session(plan)
     session.saw(plan.cases[0].id, "computed", None)

@@ -230,7 +230,7 @@ def test_batches_go_from_long_to_short_and_keep_the_order_of_equals() -> None:
 
 
 def test_half_precision_states_its_error(tmp_path: Path) -> None:
-    from harness.models.loading import ModelPool
+    from harness.models.pool import ModelPool
     from harness.scoring.precision import precision
 
     folder = make_llama(tmp_path / "m", initializer_range=0.1)
@@ -256,7 +256,7 @@ def test_half_precision_of_a_model_too_large_for_float32(
 ) -> None:
     import torch
 
-    from harness.models.loading import ModelPool
+    from harness.models.pool import ModelPool
     from harness.scoring.precision import precision
 
     def refuse(self: Any, spec: ModelSpec, *more: Any) -> Any:
