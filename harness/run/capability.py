@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.run.forecast import Machine, Prices, Way
-from harness.run.miniature import adapt, make, quantize
-from harness.run.prices import TOKENS, VALUE, WEIGHTS, of_reading, of_training, of_writing
+from harness.run.miniature import VALUE, adapt, make, quantize
+from harness.run.prices import TOKENS, WEIGHTS, of_reading, of_training, of_writing
 from harness.run.shape import Usual
 
 SECONDS = 1.0  # that all of it should take

@@ -6,13 +6,15 @@ comes before a row's own words has the same length for every row that is shown t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import collections
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core import Cell, Example, ModelSpec, TrainingSpec
 from harness.models.adapters import read_config
 from harness.models.encoding import Encoder
+from harness.models.hand import bare, is_reusable
 from harness.models.sources import Source
 from harness.prompts.rendering import render
 from harness.results.adapter_files import is_complete
@@ -24,6 +26,7 @@ from harness.run.outstanding import Known, missing
 from harness.run.shape import Shape, Usual, read_shape, small_folder
 from harness.run.workload import Rows
 from harness.scoring.batches import common_prefix
+from harness.training.together import is_joint, kind_of
 
 DRAWN = 8  # rows that are encoded where each has demonstrations of its own
 STATES = 16  # bytes of a trained weight: itself, its gradient, and what the optimizer keeps
@@ -39,12 +42,14 @@ class _Held:
     """The model that a run has in hand, as far as that matters to what comes next.
 
     Attributes:
-        name: of the model with its adapter; empty before the first.
+        name: of the model with its adapter; empty before the first, and after training.
+        base: under its adapter, where another one can be put onto it; None where none can.
         sentinel: the row that is scored again after every cell: (its length, its answer's).
         checked: the longest prefix that rows were seen to share rightly.
     """
 
     name: str = ""
+    base: ModelSpec | None = None
     sentinel: tuple[int, int] | None = None
     checked: int = 0
 
@@ -63,7 +68,6 @@ class Counter:
     _held: _Held = field(default_factory=_Held)
     _shapes: dict[str, tuple[Path, Shape]] = field(default_factory=dict)
     _rows: dict[tuple[object, ...], Rows] = field(default_factory=dict)
-    _trained: set[str] = field(default_factory=set)
     _most: dict[Way, float] = field(default_factory=dict)
 
     def jobs(self, cases: Iterable[Case], known: Known) -> Iterator[tuple[str, Job]]:
@@ -73,17 +77,19 @@ class Counter:
             ModelError: a model's configuration or tokenizer cannot be had.
             PromptError: a chat template refuses the rows.
         """
-        seen: set[str] = set()
+        left: dict[str, tuple[Bench, Case, Cell]] = {}
+        adapters: dict[str, Hashable] = {}
         for place, case, cell in missing(self.bench, cases, known):
-            if cell.key in seen:
-                continue
-            seen.add(cell.key)
+            left.setdefault(cell.key, (place, case, cell))
             digest = cell.training_digest
-            if digest is not None and digest not in self._trained:
-                self._trained.add(digest)
-                if not is_complete(self.bench.store.adapters / digest[:16]):
-                    yield digest, self._training(place, case, cell)
-            yield cell.key, self._cell(place, case, cell)
+            if digest and not is_complete(self.bench.store.adapters / digest[:16]):
+                adapters.setdefault(digest, _batch_of(case, cell))
+        sizes = collections.Counter(adapters.values())
+        for key, (place, case, cell) in left.items():
+            digest = cell.training_digest
+            if digest in adapters:
+                yield digest, self._training(place, case, cell, sizes[adapters.pop(digest)])
+            yield key, self._cell(place, case, cell)
 
     # -------------------------------------------------------------------------------- cells
 
@@ -150,9 +156,16 @@ class Counter:
         name = repr((*parts, cell.training_digest))
         if self._held.name == name:
             return ()
-        self._held = _Held(name)
-        # In half precision, the base is loaded in float32 too, to compare.
-        return ((way, 1 if way.dtype == "float32" else 2),)
+        loaded = self._held.base != bare(spec)
+        self._held = _Held(name, self._kept(spec))
+        if way.dtype == "float32":
+            return ((way, 1),) if loaded else ()
+        return ((way, 2),)  # in half precision, the base is loaded in float32 too, to compare
+
+    def _kept(self, spec: ModelSpec) -> ModelSpec | None:
+        """The base that stays in hand when an adapter is taken off; None where none does."""
+        trains = any(case.training is not None for case in self.bench.plan.cases)
+        return bare(spec) if trains and is_reusable(spec) else None
 
     def _sentinel(self, rows: Rows) -> Counts:
         first = self._held.sentinel is None
@@ -162,7 +175,8 @@ class Counter:
 
     # ----------------------------------------------------------------------------- training
 
-    def _training(self, place: Bench, case: Case, cell: Cell) -> Job:
+    def _training(self, place: Bench, case: Case, cell: Cell, beside: int) -> Job:
+        """An adapter that is trained, in one batch with so many as may be, itself counted."""
         training = case.training
         assert training is not None
         folder, shape = self.shape(place, case)
@@ -172,8 +186,10 @@ class Counter:
         found = workload.train(training, rows, encoder.max_length, case.device)
         read = _way(cell.model, settings.r)
         train = replace(read, kind="train", recomputed=settings.gradient_checkpointing)
-        work = [(train, found.counts)]
-        self._use(train, folder, shape, found.counts, rows)
+        sharing = min(beside, settings.together)  # adapters that share each forward
+        trained = replace(found.counts, calls=found.counts.calls / sharing)
+        work = [(train, trained)]
+        self._use(train, folder, shape, trained, rows)
         times = workload.evaluations(settings, found.steps)
         if times:
             evaluated = self._evaluated(place, case, training, encoder)
@@ -183,15 +199,18 @@ class Counter:
             ).times(times)
             self._use(read, folder, shape, counts, evaluated[0])
             work.append((read, counts))
-        self._held = _Held()  # the base that was trained on is let go
+        loads = ((read, 1),) if self._held.base != bare(cell.model) else ()
+        # Layers that compute activations again are not put onto anything else.
+        kept = None if settings.gradient_checkpointing else self._kept(cell.model)
+        self._held = _Held(base=kept)
         ranks = settings.r * shape.layers * 7 * 2 * shape.hidden * 1.5
-        memory = _loaded(shape, read) + STATES * ranks + 3 * 4.0 * found.logits * shape.vocabulary
-        kept = float(found.largest)
+        memory = _loaded(shape, read)
+        memory += sharing * (STATES * ranks + 3 * 4.0 * found.logits * shape.vocabulary)
+        tokens = float(sharing * found.largest)
         if case.device == "cpu":
-            kept *= HOLES
+            tokens *= HOLES
             memory += PACKING * (shape.file or 0) if read.quantization != "none" else 0.0
-        loads = ((read, 1),)
-        return Job(case.label, case.seed, tuple(work), loads, memory, kept=kept, training=True)
+        return Job(case.label, case.seed, tuple(work), loads, memory, kept=tokens, training=True)
 
     def _evaluated(
         self, place: Bench, case: Case, training: TrainingSpec, encoder: Encoder
@@ -262,6 +281,15 @@ class Counter:
         seen = counts.pairs / counts.tokens
         before = seen if way.kind == "write" else max(0.0, seen - width / 2)
         self.usual[way] = Usual(folder, shape, counts.tokens / counts.calls, width, before)
+
+
+def _batch_of(case: Case, cell: Cell) -> Hashable:
+    """Equal for adapters that may be trained in one batch."""
+    training = case.training
+    assert training is not None
+    if not is_joint(cell.model, training.settings):
+        return cell.training_digest
+    return case.source, case.template, bare(cell.model), kind_of(training.settings)
 
 
 def _way(spec: ModelSpec, rank: int) -> Way:

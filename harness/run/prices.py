@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from harness.core import DecodingSpec
 from harness.run.forecast import Prices, Way
+from harness.run.miniature import VALUE
 from harness.run.shape import Shape, Usual
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ WEIGHTS = 1 << 25  # of an output head that is timed; of a larger one a part is
 KEYS = 1 << 26  # bytes of keys and values that are gone through, more than a cache holds
 SEEN = 1024  # keys before the rows with which a pair is timed
 POSITIONS = 64  # that the output head is timed with
-VALUE = 0.01  # of what is multiplied: the time of a product does not depend on it
 Means = Callable[..., list[float]]  # calls → the seconds of each, in the mean
 
 
@@ -79,22 +78,11 @@ def _side_by_side(call: Callable[[], object], workers: int) -> Callable[[], obje
     """The call in so many threads at the same time, each computing with one core."""
     if workers == 1:
         return call
-    import torch
-
-    from harness.scoring.queue import one_thread
-
-    def work() -> None:
-        torch.set_num_threads(1)  # of this thread
-        with torch.inference_mode():
-            call()
+    from harness.scoring.queue import on_each_core
 
     def all_of_them() -> None:
-        with one_thread():
-            threads = [Thread(target=work, daemon=True) for _ in range(workers)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        with on_each_core(workers, call):
+            pass
 
     return all_of_them
 

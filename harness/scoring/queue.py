@@ -77,26 +77,19 @@ class BatchQueue:
                 yield batch, losses
 
     def _side_by_side(self, workers: int) -> Iterator[tuple[Batch, Tensor]]:
-        import torch
-
         done: SimpleQueue[tuple[Batch, Tensor] | BaseException | None] = SimpleQueue()
 
         def work() -> None:
             try:
-                torch.set_num_threads(1)  # of this thread
-                with torch.inference_mode():
-                    for found in self._in_turn():
-                        done.put(found)
+                for found in self._in_turn():
+                    done.put(found)
             except BaseException as error:  # handed to who waits for the losses
                 done.put(error)
             done.put(None)
 
-        with one_thread():
-            threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-            for thread in threads:
-                thread.start()
+        with on_each_core(workers, work):
             try:
-                for _ in threads:
+                for _ in range(workers):
                     while (found := done.get()) is not None:
                         if isinstance(found, BaseException):
                             raise found
@@ -104,8 +97,6 @@ class BatchQueue:
             finally:  # also where nobody wants to have the rest
                 with self._lock:
                     self._waiting.clear()
-                for thread in threads:
-                    thread.join()
 
     def _next(self) -> Batch | None:
         """Take the next batch; what is known not to fit is halved beforehand."""
@@ -132,6 +123,32 @@ class BatchQueue:
             if len(batch.rows) == 1:
                 raise ModelError(self._too_long(batch))
             self._waiting.extendleft(reversed(self._halves(batch)))
+
+
+@contextmanager
+def on_each_core(workers: int, work: Callable[[], object]) -> Iterator[None]:
+    """Do the same in so many Python threads, in each of which torch computes with one thread.
+
+    Args:
+        workers: so many.
+        work: what each does, without gradients. All have done it when the context ends.
+    """
+    import torch
+
+    def started() -> None:
+        torch.set_num_threads(1)  # of this thread
+        with torch.inference_mode():
+            work()
+
+    with one_thread():
+        threads = [threading.Thread(target=started, daemon=True) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            for thread in threads:
+                thread.join()
 
 
 @contextmanager
