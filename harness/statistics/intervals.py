@@ -30,6 +30,7 @@ LEVEL = 0.95
 RESAMPLES = 9_999
 BLOCK = 1_024  # draws, and
 COLUMNS = 128  # columns in memory at a time
+THIN, SPARE = 16, 4  # see :func:`quantile`
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Resamples:
 
     def drawn_means(self, columns: Array) -> Array:
         """The mean of each column in every draw; shape (resamples, number of columns)."""
-        found: Array = np.empty((columns.shape[1], self.resamples)).T  # each column in one piece
-        start = 0
+        found: Array = np.empty((columns.shape[1], self.resamples))  # each column in one piece
+        across, start = np.ascontiguousarray(columns.T), 0
         for block in self.counts:
-            np.divide(block.astype(float) @ columns, self.n, out=found[start : start + len(block)])
-            start += len(block)
-        return found
+            stop = start + len(block)
+            np.matmul(across, block.astype(float).T, out=found[:, start:stop])
+            start = stop
+        found /= self.n
+        return found.T
 
     def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for the mean of each column.
@@ -162,9 +165,36 @@ class Resamples:
                 continue
             tails = bias[column] + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
             quantiles = ndtr(bias[column] + tails / (1 - acceleration[column] * tails))
-            low, high = np.quantile(draws[:, column], quantiles)
-            found.append(Interval(float(estimate), float(low), float(high)))
+            low, high = (quantile(draws[:, column], share) for share in quantiles)
+            found.append(Interval(float(estimate), low, high))
         return found
+
+
+def quantile(values: Array, share: float) -> float:
+    """The same as ``numpy.quantile``, at once where the share is near 0 or 1.
+
+    Of 200,000 draws a family of 1,000 cells wants the fifth smallest. Only what lies below a bound
+    is put in order: the bound is such that about SPARE times as many values lie below it as are
+    wanted, by every THIN-th value.
+
+    Args:
+        values: shape (n,), finite.
+        share: from 0 to 1.
+    """
+    n = len(values)
+    if share > 0.5:
+        return -quantile(-values, 1 - share)
+    place = share * (n - 1)
+    wanted = int(place)
+    some = values[::THIN]
+    at = SPARE * (wanted + 2) // THIN + SPARE
+    if at < len(some) // 2:
+        low = values[values <= np.partition(some, at)[at]]
+        if len(low) > wanted + 1:
+            values = low
+    beyond = min(wanted + 1, len(values) - 1)
+    ordered = np.partition(values, (wanted, beyond))
+    return float(ordered[wanted] + (ordered[beyond] - ordered[wanted]) * (place - wanted))
 
 
 def share_of(values: Array, level: float = LEVEL, resamples: int = RESAMPLES) -> Interval:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics.intervals import RESAMPLES, Array, Interval, Resamples, two_level
+from harness.statistics.intervals import (
+    RESAMPLES,
+    THIN,
+    Array,
+    Interval,
+    Resamples,
+    quantile,
+    two_level,
+)
 
 SD_LOG = 0.86  # of perplexities over rows: skewed, as a benchmark's are
 
@@ -313,8 +321,8 @@ def test_a_published_table_of_variance(level: float, t: float) -> None:
     found = two_level(values, Interval(mean, mean - 1.5 * error, mean + 2.5 * error), level)
     seeds, rows = 32.49, 11.24 - 1.02
     assert found.estimate == mean
-    for limit, quantile in ((mean - found.low, 1.5), (found.high - mean, 2.5)):
-        weighted = (seeds * t + rows * quantile) / (seeds + rows)
+    for limit, own in ((mean - found.low, 1.5), (found.high - mean, 2.5)):
+        weighted = (seeds * t + rows * own) / (seeds + rows)
         assert limit == pytest.approx(weighted * math.sqrt((seeds + rows) / 24), rel=5e-4)
 
 
@@ -451,3 +459,27 @@ def test_coverage_over_seeds_and_rows(
     covered = np.mean([interval.low <= 0 <= interval.high for interval in found])
     error = math.sqrt(measured * (1 - measured) / TABLES)
     assert covered == pytest.approx(measured, abs=3.3 * error)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 50, 999, 40_000])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "ties"])
+def test_a_quantile_is_numpys(n: int, kind: str) -> None:
+    random = np.random.default_rng(n)
+    values = random.normal(size=n)
+    if kind == "skewed":  # its thinned values do not look like the rest: the smallest come last
+        values = np.sort(np.exp(3 * values))[::-1].copy()
+    if kind == "ties":
+        values = values.round(1)
+    shares = [0, 1e-6, 2.5e-5, 0.001, 0.025, 0.3, 0.5, 0.7, 0.975, 0.9999, 1 - 1e-6, 1]
+    found = [quantile(values, share) for share in shares]
+    assert found == pytest.approx(np.quantile(values, shares), rel=1e-9, abs=1e-12)
+
+
+def test_a_quantile_near_the_end_is_found_where_the_thinned_values_mislead() -> None:
+    values = np.full(40_000, -1.0)
+    values[::THIN] = np.arange(2_500)  # none of them is as small as the rest
+    values[1] = -5.0
+    assert quantile(values, 0.0) == -5.0
+    assert quantile(values, 1e-4) == np.quantile(values, 1e-4) == -1.0
+    values[::THIN] = -9.0 - np.arange(2_500)  # all of them are smaller than the rest
+    assert quantile(values, 1e-3) == pytest.approx(np.quantile(values, 1e-3))
