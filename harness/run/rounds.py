@@ -1,8 +1,9 @@
 """The order in which a run is measured: one seed of everything, then the next seed of everything.
 
-After the first round every strategy stands in the table, so a long run says early what it is going
-to say. Each model's rounds stand together, because loading a large model takes long; judges come
-last, when all answers are there.
+After one seed every strategy stands in the table, so a long run says early what it is going to say;
+and what needs no training stands in a table before the first adapter is trained. Each model's
+rounds stand together, because loading a large model takes long; judges come last, when all answers
+are there.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ WORTH_A_REPORT = 20.0  # seconds
 def in_rounds(cases: Sequence[Case]) -> tuple[tuple[Case, ...], ...]:
     """Put cases into rounds, each in the order that they come in.
 
-    A case without a seed stands in its model's first round.
+    A case without a seed stands in its model's first round; the first adapters are the second.
     """
     models = list(dict.fromkeys(case.model_name for case in cases))
     seeds = list(dict.fromkeys(case.seed for case in cases if case.seed is not None))
-    rounds: dict[tuple[bool, int, int], list[Case]] = {}
+    rounds: dict[tuple[bool, int, int, bool], list[Case]] = {}
     for case in cases:
         if case.judging is not None:
-            turn = (True, 0, 0)
+            turn = (True, 0, 0, False)
         else:
             rank = 0 if case.seed is None else seeds.index(case.seed)
-            turn = (False, models.index(case.model_name), rank)
+            trained = rank == 0 and case.training is not None
+            turn = (False, models.index(case.model_name), rank, trained)
         rounds.setdefault(turn, []).append(case)
     return tuple(tuple(rounds[turn]) for turn in sorted(rounds))
 

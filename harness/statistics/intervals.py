@@ -76,7 +76,8 @@ class Resamples:
             np.matmul(across, block.astype(float).T, out=found[:, start:stop])
             start = stop
         found /= self.n
-        return found.T
+        drawn: Array = found.T
+        return drawn
 
     def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for the mean of each column.
@@ -111,8 +112,9 @@ class Resamples:
                 found += [Interval(1.0, 1.0, 1.0)] * up.shape[1]
                 continue
             estimates = up.mean(axis=0) / down.mean(axis=0)
-            draws = self.drawn_means(up)
-            draws /= self.drawn_means(down)
+            both = self.drawn_means(np.concatenate([up, down], axis=1))
+            draws = both[:, : up.shape[1]]
+            draws /= both[:, up.shape[1] :]
             out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
             found += self._bca(draws, estimates, out - out.mean(axis=0), level)
         return found

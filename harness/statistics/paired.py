@@ -15,6 +15,7 @@ what the smallest of m p-values has to pass under Holm.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -186,12 +187,18 @@ def power(effect: float, n: int, comparisons: int) -> float:
         n: rows, at least 2.
         comparisons: size of the family.
     """
-    from scipy.stats import nct, t
+    from scipy.stats import nct
 
     if n < fewest_rows(comparisons):
         return 0.0
-    critical = t.isf(ALPHA / comparisons, n - 1)
-    return float(nct.sf(critical, n - 1, effect * math.sqrt(n)))
+    return float(nct.sf(_critical(n, comparisons), n - 1, effect * math.sqrt(n)))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _critical(n: int, comparisons: int) -> float:
+    from scipy.stats import t
+
+    return float(t.isf(ALPHA / comparisons, n - 1))
 
 
 def detectable(n: int, comparisons: int) -> float:
