@@ -139,6 +139,11 @@ def _kind(group: Group) -> str:
     return group.label if group.strategy == GIVEN else group.strategy
 
 
+def _is_nothing(effect: Effect) -> bool:
+    """Whether no row differs: a sentence of every such metric would hide those that say much."""
+    return effect.estimate == effect.low == effect.high == 0
+
+
 def _place(group: Group) -> Place:
     return group.model, group.prompt, group.decoding
 
@@ -285,7 +290,7 @@ class _Sentences:
         return [
             self._decoding(best, other, facts, list(ways))
             for (best, other), facts in zip(pairs, compared, strict=True)
-            if facts is not None
+            if facts is not None and not _is_nothing(facts.widest)
         ]
 
     def _ways_of_writing(self, members: Sequence[_Entry]) -> list[tuple[_Entry, _Entry]]:

@@ -20,7 +20,8 @@ from harness.report.summary import summary
 from harness.report.tables import table, to_csv, to_latex
 from harness.results.manifest import read_manifest
 from harness.results.reading import read_run
-from tests.builders.answered import make_answered_run
+from tests.builders import answered
+from tests.builders.answered import GREEDY, SAMPLE, make_answered_run
 from tests.builders.pages import Page
 from tests.builders.runs import report_of
 
@@ -97,6 +98,19 @@ def test_sentences_compare_strategies_and_decodings(content: Report) -> None:
         re.match(r"With fewshot-random-k01, sample is [\d.]+ below greedy \[.*\], sure", s)
         for s in said
     )
+
+
+def test_decodings_that_differ_in_no_row_are_not_compared_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = [("zeroshot", way, (seed,), 0.8) for way, seed in ((GREEDY, None), (SAMPLE, 0))]
+    rest = [("fewshot-random-k01", way, (0,), 0.3) for way in (GREEDY, SAMPLE)]
+    monkeypatch.setattr(answered, "CELLS", (*best, *rest))
+    (chrf,) = report_of(make_answered_run(tmp_path, metrics=("chrf",))).sections
+    assert any(
+        sentence.startswith("sample: Nothing beats zeroshot") for sentence in chrf.conclusions
+    )
+    assert not [sentence for sentence in chrf.conclusions if sentence.startswith("With ")]
 
 
 def test_what_went_wrong_is_counted_whatever_was_asked(content: Report, folder: Path) -> None:
