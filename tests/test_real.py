@@ -102,7 +102,7 @@ def test_a_short_nf4_training_helps(model: Path, tmp_path: Path) -> None:
     spec = ModelSpec("smollm2-135m", SMOLLM2.digest, quantization="nf4")
     template = load_template("plain")
     examples = load_rows(SHIPPED / "public_test.json")[:4]
-    # Adam's steps are as long after two rows as after sixteen.
+    # Adam's steps are as long after two rows as after four.
     settings = TrainingSettings(
         max_steps=6, per_device_train_batch_size=2, gradient_accumulation_steps=1
     )
