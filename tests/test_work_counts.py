@@ -22,6 +22,7 @@ from harness.config.options import parse_options
 from harness.run.plan import Case, Plan, make_plan
 from harness.scoring.batches import BUDGETS
 from harness.scoring.fast import MIN_PREFIX
+from harness.scoring.queue import one_thread
 from harness.session import Session
 from tests.builders.tasks import row, write_rows
 
@@ -122,7 +123,8 @@ def job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
             *("qlora.per_device_train_batch_size=2", "qlora.gradient_accumulation_steps=1"),
         ],
     }
-    with pytest.MonkeyPatch.context() as patch:
+    # With several threads a model's batches are looked at once more, side by side and alone.
+    with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setenv("ADAPTBENCH_CACHE", str(folder / "cache"))
         plan = make_plan(parse_options(flags))
         counting, first = Counting(patch, folder / "results"), {}

@@ -24,6 +24,7 @@ from harness.prompts.rendering import messages, render
 from harness.records import NONE
 from harness.run.progress import silent
 from harness.scoring.batches import common_prefix
+from harness.scoring.changes import changes_itself
 from harness.scoring.fast import allowed, fast, whole_row
 from harness.scoring.prefix import must_be_alone
 from harness.scoring.score import reference, score
@@ -74,8 +75,9 @@ def one_core_or_several(model: ModelUnderTest) -> None:
     """Batches that are computed at the same time have the bits that they have one after another."""
     if model.files[0].quantization == "int8":
         raise NotApplicableError("int8 rows are scored alone")
-    rows = model.rows(12)
-    if model.loaded.device.type != "cpu" or must_be_alone(model.loaded.model, max(map(len, rows))):
+    rows, network = model.rows(12), model.loaded.model
+    one_by_one = must_be_alone(network, max(map(len, rows))) or changes_itself(network)
+    if model.loaded.device.type != "cpu" or one_by_one:
         raise NotApplicableError("its batches are computed one after the other")
     alone = fast(model.loaded, rows, silent, SMALL, workers=1)
     for _ in range(3):

@@ -22,6 +22,7 @@ from harness.models.loading import LoadedModel
 from harness.models.memory import free, is_out_of_memory
 from harness.records import COPIED, IN_PLACE, Scoring
 from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, even, plan_batches
+from harness.scoring.changes import changes_itself
 from harness.scoring.losses import batch_losses
 from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError, must_be_alone
 from harness.scoring.queue import MOST, BatchQueue, one_thread
@@ -139,8 +140,8 @@ class _Cell:
     def repeats(self, batch: Batch, losses: Tensor) -> bool:
         """Whether a batch that was computed beside others has the same losses on its own.
 
-        A model that keeps something of a forward in itself would spoil another one's. Looked at
-        once for each model.
+        What a model keeps of a forward where :func:`changes_itself` does not see it would spoil
+        another one's. Looked at once for each model.
         """
         import torch
 
@@ -204,11 +205,12 @@ def _workers(loaded: LoadedModel, rows: Sequence[Encoded], batches: Sequence[Bat
     """
     import torch
 
-    alone = loaded.side_by_side is False or must_be_alone(loaded.model, max(map(len, rows)))
-    if loaded.device.type != "cpu" or alone:
+    if loaded.device.type != "cpu" or must_be_alone(loaded.model, max(map(len, rows))):
         return 1
-    threads: int = torch.get_num_threads()
-    return min(threads, len(batches), MOST)
+    most = min(int(torch.get_num_threads()), len(batches), MOST)
+    if most > 1 and loaded.side_by_side is None and changes_itself(loaded.model):
+        loaded.side_by_side = False
+    return 1 if loaded.side_by_side is False else most
 
 
 def _by_row(rows: Sequence[Encoded], parts: Sequence[tuple[Batch, Tensor]]) -> list[Tensor]:
