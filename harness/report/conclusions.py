@@ -309,7 +309,8 @@ class _Sentences:
         place = best.group.model, best.group.prompt
         where = _where(place, ways)
         sentence = say(
-            "With {label}, {decoding} is {change}, {sure}.",
+            "With {label}, {decoding} is {change} in {title}, {sure}.",
+            title=self.metric.title,
             label=best.group.label,
             decoding=other.group.decoding,
             change=self._change(facts.widest, best.group.decoding),
