@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,24 @@ from tests.builders.tasks import Files, row, write_rows
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real: uses the real small model (fetched once through pip)")
     config.addinivalue_line("markers", "gpu: needs a CUDA device; `make gpu` runs them")
+    config.pluginmanager.register(Freezer())
+
+
+class Freezer:
+    """Keeps what libraries have made out of the sight of the garbage collector.
+
+    A model that is let go is collected at once, and a collection looks at every object there is: of
+    torch and its like a million, which takes a quarter of a second.
+    """
+
+    def __init__(self) -> None:
+        self.modules = 0
+
+    def pytest_runtest_setup(self) -> None:
+        if len(sys.modules) > self.modules + 300:  # a library was imported since
+            gc.collect()
+            gc.freeze()
+            self.modules = len(sys.modules)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ come as lines of JSON on standard input; every answer is a line of JSON on stand
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -24,6 +25,7 @@ LIBRARIES = (
     "matplotlib.figure",
     "matplotlib.style",
     "numpy",
+    "openai.types.chat",
     "pandas",
     "peft.tuners.lora.bnb",
     "pytest",
@@ -45,7 +47,8 @@ def main() -> None:
     own = set(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     path = [folder for folder in sys.path if folder not in own]
     for name in LIBRARIES:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):  # some are extras
+            importlib.import_module(name)
     # pytest warns of plugins that were imported before it could rewrite their asserts. anyio is
     # one, and comes with the hub's client.
     if (anyio := sys.modules.get("anyio")) is not None:

@@ -105,6 +105,8 @@ class FakeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet: the second would wait for an answer
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 outer._serve(self)

@@ -48,10 +48,10 @@ def test_greedy_is_transformers_own(loaded: LoadedModel, shown: str) -> None:
 
     ends = sorted(loaded.encoder.ends)
     config = GenerationConfig(
-        do_sample=False, max_new_tokens=24, eos_token_id=ends, pad_token_id=ends[0]
+        do_sample=False, max_new_tokens=16, eos_token_id=ends, pad_token_id=ends[0]
     )
     encoded = rows(loaded, shown)
-    found, how = write(loaded, encoded, DecodingSpec(max_new_tokens=24), 0, QUIET)
+    found, how = write(loaded, encoded, DecodingSpec(max_new_tokens=16), 0, QUIET)
     assert how.prefix == ("in place" if shown else "none")
     for row, one in zip(encoded, found, strict=True):
         with torch.inference_mode():
@@ -62,16 +62,15 @@ def test_greedy_is_transformers_own(loaded: LoadedModel, shown: str) -> None:
 @pytest.mark.parametrize(
     "decoding",
     [
-        DecodingSpec(max_new_tokens=16),
-        DecodingSpec(max_new_tokens=16, do_sample=True),
-        DecodingSpec(max_new_tokens=16, do_sample=True, temperature=0.7, top_p=0.9),
-        DecodingSpec(max_new_tokens=16, num_beams=3),
+        DecodingSpec(max_new_tokens=10),
+        DecodingSpec(max_new_tokens=10, do_sample=True, temperature=0.7, top_p=0.9),
+        DecodingSpec(max_new_tokens=10, num_beams=3),
     ],
 )
 def test_the_batch_does_not_matter(loaded: LoadedModel, decoding: DecodingSpec) -> None:
     encoded = rows(loaded)
     right, _ = write(loaded, encoded, decoding, 0, QUIET, Load(1, 1, 1))
-    for some in (encoded, encoded[::-1], encoded[:4]):
+    for some in (encoded, encoded[3::-1]):
         found, _ = write(loaded, some, decoding, 0, QUIET)
         texts = {one.id: (one.text, one.tokens) for one in found}
         assert texts == {one.id: (one.text, one.tokens) for one in right if one.id in texts}

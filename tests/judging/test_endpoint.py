@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -500,6 +501,8 @@ def test_ctrl_c_ends_the_program_although_calls_hang() -> None:
             text=True,
             timeout=50,
             check=False,
+            # A shell starts background jobs with SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     assert done.stdout.split() == ["HEARD", "0", "4.0"]
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
