@@ -41,7 +41,7 @@ def of_reading(mean: Means, way: Way, usual: Usual, model: nn.Module, scale: flo
     rows, width, short = _sizes(way, usual)
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or SEEN
     before = max(1, min(SEEN, longest - width))
-    workers = _workers(way)
+    workers = _workers(way, model)
     calls = (
         _forward(model, 1, short),
         _forward(model, rows, width),
@@ -65,13 +65,16 @@ def of_reading(mean: Means, way: Way, usual: Usual, model: nn.Module, scale: flo
     )
 
 
-def _workers(way: Way) -> int:
-    """How many batches the fast scorer computes at a time: one on each core."""
+def _workers(way: Way, model: nn.Module) -> int:
+    """How many batches the fast scorer computes at a time: one on each core, if it may."""
     import torch
 
+    from harness.scoring.changes import changes_itself
     from harness.scoring.queue import MOST
 
-    return min(torch.get_num_threads(), MOST) if way.device == "cpu" else 1
+    if way.device != "cpu" or changes_itself(model):
+        return 1
+    return min(torch.get_num_threads(), MOST)
 
 
 def _side_by_side(call: Callable[[], object], workers: int) -> Callable[[], object]:

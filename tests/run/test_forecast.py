@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from harness.config.options import parse_options
-from harness.conformance.tiny_models import Family, make
+from harness.conformance.tiny_models import FAMILIES, Family, make
 from harness.core import DecodingSpec
 from harness.models.pool import ModelPool
 from harness.run import forecast_lines, outlook
@@ -366,6 +367,30 @@ def test_where_no_layer_can_be_made_its_products_are_timed(
 
 
 # --------------------------------------------------------------------------------- on the surface
+
+
+def test_experts_with_an_update_are_timed_one_batch_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.scoring import queue
+
+    folder = tmp_path / "experts"
+    make(FAMILIES["qwen3-moe"], folder)
+    usual = Usual(folder, read_shape("x", folder), 64.0, 16.0, 0.0)
+    together: list[int] = []
+
+    @contextmanager
+    def noted(workers: int, work: Any) -> Iterator[None]:
+        together.append(workers)
+        work()
+        yield
+
+    monkeypatch.setattr(queue, "on_each_core", noted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert not measure({replace(WAY, rank=4): usual}, seconds=0.05).rough
+    assert together == []
+    measure({WAY: usual}, seconds=0.05)
+    assert set(together) == {2}
 
 
 def test_a_dry_run_computes_and_writes_nothing(suites: Run, tmp_path: Path) -> None:
