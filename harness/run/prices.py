@@ -74,7 +74,8 @@ def _workers(way: Way, model: nn.Module) -> int:
 
     if way.device != "cpu" or changes_itself(model):
         return 1
-    return min(torch.get_num_threads(), MOST)
+    threads: int = torch.get_num_threads()
+    return min(threads, MOST)
 
 
 def _side_by_side(call: Callable[[], object], workers: int) -> Callable[[], object]:
