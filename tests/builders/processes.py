@@ -32,6 +32,7 @@ READ_LATE = {
     "PYTEST_CURRENT_TEST",
     "PYTEST_VERSION",
     "PYTHONPATH",
+    "TORCHINDUCTOR_CACHE_DIR",  # which torch sets when it is imported, here and there
 }
 
 
