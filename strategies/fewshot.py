@@ -6,6 +6,7 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -16,26 +17,52 @@ if TYPE_CHECKING:
     from harness.config.options import Options
 
 
-def sample(pool: Iterable[Example], seed: int, k: int) -> list[Example]:
+AHEAD = 32  # are drawn at once, since runs with several k ask again
+
+
+class _Pool:
+    """Rows, with what was drawn of them."""
+
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self.rows = rows
+        self._drawn: dict[int, list[Example]] = {}
+
+    @cached_property
+    def directions(self) -> dict[str | None, _Pool]:
+        """The rows of each direction of translation; None: of those without one."""
+        found: dict[str | None, list[Example]] = {}
+        for example in self.rows:
+            found.setdefault(example.tag("direction"), []).append(example)
+        return {name: _Pool(rows) for name, rows in found.items()}
+
+    def draw(self, seed: int, k: int) -> list[Example]:
+        if len(self._drawn.get(seed, ())) < min(k, len(self.rows)):
+            self._drawn[seed] = heapq.nsmallest(
+                max(k, AHEAD), self.rows, key=lambda example: _place(seed, example)
+            )
+        return self._drawn[seed][:k]
+
+
+_IN_USE: list[_Pool] = []  # the pool of the run
+
+
+def _known(pool: Sequence[Example]) -> _Pool:
+    """The pool with what was drawn of it before, if it is the one that is asked all the time."""
+    if not isinstance(pool, tuple):  # it may change
+        return _Pool(pool)
+    if not _IN_USE or _IN_USE[0].rows is not pool:
+        _IN_USE[:] = [_Pool(pool)]
+    return _IN_USE[0]
+
+
+def sample(pool: Sequence[Example], seed: int, k: int) -> list[Example]:
     """Return the first ``k`` examples of a permutation of ``pool`` keyed on (seed, example id).
 
     Each example's place depends on nothing but its own id and the seed: more examples in the
     pool, or another order of them, leave the order of the rest as it was, and the draw of k is a
     prefix of the draw of k + 1.
     """
-    if not isinstance(pool, tuple):
-        return heapq.nsmallest(k, pool, key=lambda example: _place(seed, example))
-    if not _DRAWN or _DRAWN[0][0] is not pool:  # another pool than before
-        _DRAWN[:] = [(pool, {})]
-    drawn = _DRAWN[0][1]
-    if len(drawn.get(seed, ())) < k:
-        most = min(len(pool), max(k, AHEAD))
-        drawn[seed] = heapq.nsmallest(most, pool, key=lambda example: _place(seed, example))
-    return drawn[seed][:k]
-
-
-AHEAD = 32  # are drawn at once, since runs with several k ask again
-_DRAWN: list[tuple[tuple[Example, ...], dict[int, list[Example]]]] = []  # of the pool in use
+    return _known(pool).draw(seed, k)
 
 
 def _place(seed: int, example: Example) -> bytes:
@@ -48,12 +75,10 @@ def alternate(pool: Sequence[Example], seed: int, k: int) -> list[Example]:
     The direction of the very first draw goes first, so that which direction leads is part of
     what the seed decides.
     """
-    by_direction: dict[str | None, list[Example]] = {}
-    for example in pool:
-        by_direction.setdefault(example.tag("direction"), []).append(example)
-    (first,) = sample(pool, seed, 1)
-    order = sorted(by_direction, key=lambda name: (name != first.tag("direction"), str(name)))
-    columns = [sample(by_direction[name], seed, k) for name in order]
+    known = _known(pool)
+    (first,) = known.draw(seed, 1)
+    order = sorted(known.directions, key=lambda name: (name != first.tag("direction"), str(name)))
+    columns = [known.directions[name].draw(seed, k) for name in order]
     turns = (example for row in zip_longest(*columns) for example in row if example is not None)
     return [example for example, _ in zip(turns, range(k), strict=False)]
 
@@ -105,10 +130,7 @@ class FewShot(Strategy):
         return Adaptation(demonstrations=tuple(chosen))
 
     def _alternated(self, pool: Sequence[Example], seed: int) -> list[Example]:
-        counts: dict[str | None, int] = {}
-        for example in pool:
-            name = example.tag("direction")
-            counts[name] = counts.get(name, 0) + 1
+        counts = {name: len(part.rows) for name, part in _known(pool).directions.items()}
         if None in counts or len(counts) < 2:
             raise OptionError(
                 f"--select=bidirectional: needs training rows in two directions of translation, "
