@@ -67,9 +67,16 @@ class Resamples:
             blocks.append(counted.reshape(size, self.n).astype(np.uint16))
         return blocks
 
-    def drawn_means(self, columns: Array) -> Array:
-        """The mean of each column in every draw; shape (resamples, number of columns)."""
-        found: Array = np.empty((columns.shape[1], self.resamples))  # each column in one piece
+    def drawn_means(self, columns: Array, room: Array | None = None) -> Array:
+        """The mean of each column in every draw; shape (resamples, number of columns).
+
+        Args:
+            columns: shape (n, number of columns).
+            room: memory that the means are written to, of :meth:`_room`; by default new memory,
+                of which the first use takes longer than the product.
+        """
+        room = self._room(columns.shape[1]) if room is None else room
+        found = room[: columns.shape[1]]
         across, start = np.ascontiguousarray(columns.T), 0
         for block in self.counts:
             stop = start + len(block)
@@ -79,6 +86,10 @@ class Resamples:
         drawn: Array = found.T
         return drawn
 
+    def _room(self, columns: int) -> Array:
+        room: Array = np.empty((columns, self.resamples))  # each column in one piece
+        return room
+
     def means(self, columns: Array, level: float = LEVEL) -> list[Interval]:
         """BCa intervals for the mean of each column.
 
@@ -86,7 +97,8 @@ class Resamples:
             columns: shape (n, number of columns), finite.
             level: confidence.
         """
-        found = []
+        found: list[Interval] = []
+        room = self._room(min(COLUMNS, columns.shape[1]))
         for start in range(0, columns.shape[1], COLUMNS):
             block = columns[:, start : start + COLUMNS]
             if not block.any():  # no draw of zeros is anything else
@@ -94,7 +106,7 @@ class Resamples:
                 continue
             estimates = block.mean(axis=0)
             # Leaving row i out moves the mean by (mean − row) / (n − 1).
-            found += self._bca(self.drawn_means(block), estimates, estimates - block, level)
+            found += self._bca(self.drawn_means(block, room), estimates, estimates - block, level)
         return found
 
     def ratios(self, top: Array, bottom: Array, level: float = LEVEL) -> list[Interval]:
@@ -105,14 +117,15 @@ class Resamples:
             bottom: the same shape, finite and positive.
             level: confidence.
         """
-        found = []
+        found: list[Interval] = []
+        room = self._room(2 * min(COLUMNS, top.shape[1]))
         for start in range(0, top.shape[1], COLUMNS):
             up, down = (side[:, start : start + COLUMNS] for side in (top, bottom))
             if np.array_equal(up, down):
                 found += [Interval(1.0, 1.0, 1.0)] * up.shape[1]
                 continue
             estimates = up.mean(axis=0) / down.mean(axis=0)
-            both = self.drawn_means(np.concatenate([up, down], axis=1))
+            both = self.drawn_means(np.concatenate([up, down], axis=1), room)
             draws = both[:, : up.shape[1]]
             draws /= both[:, up.shape[1] :]
             out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
