@@ -1,9 +1,14 @@
-"""Names that are safe in ids, file names and addresses."""
+"""Names that are safe in ids, file names and addresses; numbers of things."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def slug(name: str) -> str:

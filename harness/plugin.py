@@ -14,6 +14,7 @@ import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
         'observes(kind): which cells a test gets as case: "likelihood", "answer", "rating", '
         '"preference"',
     )
+    _leave_out_torchs_notes(config)
     try:
         options = _options(config)
         _check_workers(config, options)
@@ -130,6 +132,13 @@ def pytest_configure(config: pytest.Config) -> None:
         except AdaptbenchError as error:
             raise pytest.UsageError(str(error)) from None
     config.stash[_KEY] = session
+
+
+def _leave_out_torchs_notes(config: pytest.Config) -> None:
+    """Say nothing of what torch deprecates of itself when it is imported: no user can mend it."""
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.*:DeprecationWarning")
+    # Outside of items, as in a dry run, pytest's filters are not in force.
+    warnings.filterwarnings("ignore", r".torch\.jit", DeprecationWarning)
 
 
 def _options(config: pytest.Config) -> Options:

@@ -15,6 +15,7 @@ from harness.gate.comparable import check_metrics, check_rows
 from harness.gate.decision import hold
 from harness.gate.verdict import Gate, Terms
 from harness.metrics.base import Metric, reading
+from harness.naming import counted
 from harness.records import ExamScores, Measurement
 from harness.report.nouns import Report
 from harness.report.publish import Style, publish
@@ -375,8 +376,8 @@ class Session:
         where = [case for case in cases if case.judging is None][-1]
         on = "" if is_given(where) else f", {where.dtype} on {where.device}"
         return (
-            f"adaptbench: {recipe}{len(cases)} cells · "
-            f"{task.name}, {len(task.examples)} rows{copies} · {models}{on}"
+            f"adaptbench: {recipe}{counted(len(cases), 'cell')} · "
+            f"{task.name}, {counted(len(task.examples), 'row')}{copies} · {models}{on}"
         )
 
     def close(self) -> None:

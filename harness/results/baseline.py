@@ -18,6 +18,7 @@ import numpy as np
 from harness.core import digest
 from harness.errors import StoreError
 from harness.files import write_atomically
+from harness.naming import counted
 from harness.results.snapshot import DECIMALS, Difference, Rows, Snapshot, Values, differences
 
 SCHEMA_VERSION = 2
@@ -262,7 +263,7 @@ def update_baseline(path: Path, snapshot: Snapshot) -> list[str]:
         except StoreError as error:
             lines = [f"replaced one that could not be read: {error}"]
     else:
-        lines = [f"{path}: {len(snapshot.cells)} cells, the first baseline"]
+        lines = [f"{path}: {counted(len(snapshot.cells), 'cell')}, the first baseline"]
     write_baseline(path, snapshot)
     if old is None:
         return lines
@@ -311,7 +312,7 @@ def check_replaceable(path: Path) -> bool:
 
 def _difference(entry: Difference) -> str:
     values = "others" if entry.before is None else f"{entry.before} → {entry.after}"
-    return f"changed {entry.what}: {values} ({entry.cells} cells)"
+    return f"changed {entry.what}: {values} ({counted(entry.cells, 'cell')})"
 
 
 def _same(before: Rows, now: Rows) -> bool:

@@ -11,6 +11,7 @@ from harness.errors import StoreError
 from harness.metrics.base import Metric
 from harness.metrics.find import find_metric
 from harness.metrics.perplexity import nonfinite_rows
+from harness.naming import counted
 from harness.records import Measurement
 from harness.results.adapter_files import is_complete
 from harness.results.baseline import read_baseline
@@ -98,7 +99,8 @@ def check(where: Path) -> tuple[list[str], list[str]]:
     """
     if not _is_folder(where):
         found = read_baseline(where)
-        return [f"{where}: a baseline of {len(found.cells)} cells, {len(found.rows)} rows"], []
+        known = counted(len(found.cells), "cell"), counted(len(found.rows), "row")
+        return [f"{where}: a baseline of {', '.join(known)}"], []
     wrong = []
     cells = sorted((where / "cells").glob("*.json"))
     for path in cells:
@@ -112,7 +114,7 @@ def check(where: Path) -> tuple[list[str], list[str]]:
         for path in adapters
         if not is_complete(path)
     ]
-    seen = [f"{where}: {len(cells)} cells, {len(adapters)} adapters"]
+    seen = [f"{where}: {counted(len(cells), 'cell')}, {counted(len(adapters), 'adapter')}"]
     if (where / FILE).exists():
         manifest = read_manifest(where)
         gone = [

@@ -490,7 +490,7 @@ def test_commands_read_a_run_by_its_url(
     assert main(["compare", str(baseline), shared]) == 0
     assert main(["check", shared]) == 0
     said = capsys.readouterr().out
-    assert f"{shared}: 4 cells, 1 adapters" in said
+    assert f"{shared}: 4 cells, 1 adapter" in said
     assert f"{shared}/run.json: 4 cases" in said
     assert main(["simulate", shared, "--runs=2", "--rows=8"]) == 0
     assert main(["report", shared, str(tmp_path / "one"), f"--into={tmp_path / 'both'}"]) == 0
