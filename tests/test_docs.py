@@ -230,6 +230,9 @@ def test_the_site_builds_strictly_and_asks_nobody(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     home = (tmp_path / "index.html").read_text("utf-8")
     assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", home) == []
+    dialogs = re.findall(r"<[^>]*role=.?dialog[^>]*>", home)  # each has a name to be read aloud
+    assert dialogs
+    assert all("aria-label" in one for one in dialogs)
     assert (tmp_path / "files" / "examples" / "gpu.ipynb").is_file()  # a page links to it
     assert "Unreleased" in (tmp_path / "changelog.html").read_text("utf-8").title()
 
