@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,10 +79,24 @@ class ModelUnderTest:
         return self.loaded.encoder.encode(Prompt(name, (Span(context),), answer))
 
     def nlls(self, rows: Sequence[Encoded], share: bool = True) -> list[float]:
-        """NLLs as a run computes them, but in small batches."""
-        if self.files[0].quantization == "int8":
-            return [one.nll for one in score(self.loaded, rows, "fast", silent)[0]]
-        return fast(self.loaded, rows, silent, SMALL, share).nlls
+        """NLLs as a run on several cores computes them, but in small batches."""
+        with _several_threads():
+            if self.files[0].quantization == "int8":
+                return [one.nll for one in score(self.loaded, rows, "fast", silent)[0]]
+            return fast(self.loaded, rows, silent, SMALL, share).nlls
+
+
+@contextmanager
+def _several_threads() -> Iterator[None]:
+    """While active, torch has at least two threads: one would hide what two do to each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def tiny(name: str, folder: Path) -> ModelUnderTest:

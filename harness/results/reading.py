@@ -26,10 +26,11 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
     A cell whose file is gone or damaged is missing from what is returned, with the reason.
 
     Raises:
-        StoreError: there is no run, or a file cannot be read.
+        StoreError: there is no run, a file cannot be read, or all of its cells' files are gone or
+            damaged: a report of none would replace one that says something.
     """
     manifest = read_manifest(folder)
-    entries, measured = [], {}
+    entries, measured, lost = [], {}, []
     for entry in manifest.entries:
         if entry.cell is not None:
             try:
@@ -43,7 +44,14 @@ def read_run(folder: Path) -> tuple[Manifest, dict[str, Measurement]]:
                 if list(ids) != list(manifest.task.rows):
                     del measured[entry.id]
                     entry = _lost(entry, "its rows are not the run's")
+            if entry.cell is None:
+                lost.append(entry.reason)
         entries.append(entry)
+    if lost and not measured:
+        raise StoreError(
+            f"{folder}: of {counted(len(lost), 'stored cell')} none can be read ({lost[0]}); put "
+            f"the files back, or measure again"
+        )
     return replace(manifest, entries=tuple(entries)), measured
 
 

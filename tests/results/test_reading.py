@@ -163,6 +163,25 @@ def test_a_damaged_cell_is_missing_from_the_report_and_fails_the_gate(
     assert victim.exists()
 
 
+@pytest.mark.parametrize("command", ["report", "gate"])
+def test_a_run_without_any_cell_replaces_no_report(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    baseline = f"--baseline={tmp_path / 'baseline.json'}"
+    main(["gate", str(results), baseline, "--update-baseline"])
+    main(["report", str(results)])
+    before = {path.name: path.read_bytes() for path in results.iterdir() if path.is_file()}
+    for path in (results / "cells").iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert main([command, str(results), baseline]) == WRONG
+    err = capsys.readouterr().err
+    assert "of 4 stored cells none can be read (cells/" in err
+    assert "its file is gone" in err
+    assert err.count("\n") == 1
+    assert {p.name: p.read_bytes() for p in results.iterdir() if p.is_file()} == before
+
+
 def test_check_continues_after_what_it_cannot_read(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,9 +206,8 @@ def test_a_cell_of_other_rows_does_not_count(results: Path) -> None:
     rows = dict(reversed(manifest.task.rows.items()))
     task = dataclasses.replace(manifest.task, rows=rows)
     write_manifest(results, dataclasses.replace(manifest, task=task))
-    manifest, measured = read_run(results)
-    assert not measured
-    assert "its rows are not the run's" in str(manifest.entries[0].reason)
+    with pytest.raises(StoreError, match="its rows are not the run's"):
+        read_run(results)
 
 
 def test_a_failing_gate_fails_though_nobody_reads_on(results: Path, tmp_path: Path) -> None:
