@@ -6,7 +6,6 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,16 @@ class _Pool:
     def __init__(self, rows: Sequence[Example]) -> None:
         self.rows = rows
         self._drawn: dict[int, list[Example]] = {}
+        self._directions: dict[str | None, _Pool] = {}
 
-    @cached_property
     def directions(self) -> dict[str | None, _Pool]:
         """The rows of each direction of translation; None: of those without one."""
-        found: dict[str | None, list[Example]] = {}
-        for example in self.rows:
-            found.setdefault(example.tag("direction"), []).append(example)
-        return {name: _Pool(rows) for name, rows in found.items()}
+        if not self._directions:
+            found: dict[str | None, list[Example]] = {}
+            for example in self.rows:
+                found.setdefault(example.tag("direction"), []).append(example)
+            self._directions = {name: _Pool(rows) for name, rows in found.items()}
+        return self._directions
 
     def draw(self, seed: int, k: int) -> list[Example]:
         if len(self._drawn.get(seed, ())) < min(k, len(self.rows)):
@@ -77,8 +78,9 @@ def alternate(pool: Sequence[Example], seed: int, k: int) -> list[Example]:
     """
     known = _known(pool)
     (first,) = known.draw(seed, 1)
-    order = sorted(known.directions, key=lambda name: (name != first.tag("direction"), str(name)))
-    columns = [known.directions[name].draw(seed, k) for name in order]
+    parts = known.directions()
+    order = sorted(parts, key=lambda name: (name != first.tag("direction"), str(name)))
+    columns = [parts[name].draw(seed, k) for name in order]
     turns = (example for row in zip_longest(*columns) for example in row if example is not None)
     return [example for example, _ in zip(turns, range(k), strict=False)]
 
@@ -130,7 +132,7 @@ class FewShot(Strategy):
         return Adaptation(demonstrations=tuple(chosen))
 
     def _alternated(self, pool: Sequence[Example], seed: int) -> list[Example]:
-        counts = {name: len(part.rows) for name, part in _known(pool).directions.items()}
+        counts = {name: len(part.rows) for name, part in _known(pool).directions().items()}
         if None in counts or len(counts) < 2:
             raise OptionError(
                 f"--select=bidirectional: needs training rows in two directions of translation, "
