@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.engine.slot import Board, Slot
-from harness.errors import OptionError, one_line
+from harness.errors import OptionError, StrategyError, one_line
 from harness.models.fingerprint import cuda_device_count
 from harness.run.plan import Plan
 
@@ -164,13 +164,30 @@ class Cluster:
         return self.ray.put(value)
 
     def put_plan(self, plan: Plan) -> Any:
-        """The same of a plan; a user's strategies go along, and no node needs their files."""
+        """The same of a plan; a user's strategies go along, and no node needs their files.
+
+        Raises:
+            StrategyError: one of them holds something that cannot be copied.
+        """
         from ray import cloudpickle
 
         for module in {type(case.strategy).__module__ for case in plan.cases}:
             if module.partition(".")[0] != "harness" and module in sys.modules:
                 cloudpickle.register_pickle_by_value(sys.modules[module])
-        return self.put(replace(plan, metrics=()))
+        try:
+            return self.put(replace(plan, metrics=()))
+        except TypeError:
+            for case in plan.cases:
+                try:
+                    cloudpickle.dumps(case.strategy)
+                except TypeError as error:
+                    raise StrategyError(
+                        f"strategy {case.strategy.name!r} cannot be sent to other processes: "
+                        f"{one_line(error)}; --engine=ray copies its module "
+                        f"({type(case.strategy).__module__}), which must hold no lock, no open "
+                        f"file and, before Python 3.12, no functools.cached_property"
+                    ) from None
+            raise
 
     def ready(self, refs: Sequence[Any], seconds: float) -> list[Any]:
         """Those of ``refs`` whose values are there, after so many seconds at most."""
