@@ -1,8 +1,8 @@
 """What the numbers support, in plain sentences: the first thing a reader sees.
 
 Nothing is said that the statistics do not carry. ``sure`` needs both: an adjusted p below 0.05 for
-the rows of the seeds that were run, and an interval, over unseen seeds where there are several,
-that lies on one side of no change.
+the rows of the seeds that were run, and an interval over unseen seeds that lies on one side of no
+change. One seed of a strategy that has seeds says nothing of others: sure for this seed only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Place = tuple[str, str, str]  # model, prompt, decoding
 Denominators = tuple[int, ...] | None
 SURE, NOT_SURE = say("sure"), say("not sure")
 THESE_SEEDS = say("sure for these seeds only")
+THIS_SEED = say("sure for this seed only")
 UNTRUSTED = say("by a judge that is not trusted")
 
 
@@ -95,6 +96,7 @@ def conclusions(
             continue  # every row alike, such as no fault at all: nothing to tell
         found += [_told(where, text) for text in words.best(usable)]
         found += [_told(where, text) for text in words.more_shots(usable)]
+        found += [_told(where, text) for text in words.settings(usable)]
     found += words.decodings(entries)
     return found + words.across_models(entries, denominators)
 
@@ -169,9 +171,9 @@ class _Sentences:
     control: Control
     trusted: bool = True
 
-    def _sure(self, found: Comparison) -> str:
-        """How sure a comparison is; nothing is by a judge that is not to be trusted."""
-        sure = sureness(found)
+    def _sure(self, found: Comparison, *groups: Group) -> str:
+        """How sure a comparison of groups is; nothing is by a judge that is not to be trusted."""
+        sure = sureness(found, seeded=any(group.seeds for group in groups))
         return sure if self.trusted or sure == NOT_SURE else UNTRUSTED
 
     def best(self, entries: Sequence[_Entry]) -> list[str]:
@@ -232,7 +234,7 @@ class _Sentences:
             f"{100 * (half + value):.0f}"
             for value in (found.widest.estimate, found.widest.low, found.widest.high)
         )
-        sure = self._sure(found)
+        sure = self._sure(found, entry.group)
         known |= {"rate": f"{rate} %", "limits": f"[{low}, {high}]"}
         if sure == NOT_SURE:
             return say(
@@ -259,24 +261,46 @@ class _Sentences:
         ]
         compared = compare_groups(self.metric, [(most.tested, few.tested) for most, few in pairs])
         return [
-            self._shots(most.group, fewest.group, facts)
+            self._between(most, fewest, say("{k}-shot", k=fewest.group.k), facts)
             for (most, fewest), facts in zip(pairs, compared, strict=True)
             if facts is not None
         ]
 
-    def _shots(self, most: Group, fewest: Group, facts: Comparison) -> str:
-        other, sure = say("{k}-shot", k=fewest.k), self._sure(facts)
+    def settings(self, entries: Sequence[_Entry]) -> list[str]:
+        """Whether the best setting of a strategy that trains is better than the next best one."""
+        ways: dict[tuple[str, str], list[_Entry]] = {}
+        for entry in entries:
+            if entry.group.training_tokens is not None:
+                name = entry.group.strategy, entry.group.quantization
+                ways.setdefault(name, []).append(entry)
+        pairs: list[tuple[_Entry, _Entry]] = []
+        for members in ways.values():
+            if len(members) > 1:
+                best = self._first(members)
+                pairs.append((best, self._first([one for one in members if one is not best])))
+        compared = compare_groups(
+            self.metric, [(best.tested, next_.tested) for best, next_ in pairs]
+        )
+        return [
+            self._between(best, next_, next_.group.label, facts)
+            for (best, next_), facts in zip(pairs, compared, strict=True)
+            if facts is not None and not _is_nothing(facts.widest)
+        ]
+
+    def _between(self, one: _Entry, two: _Entry, other: str, facts: Comparison) -> str:
+        """How one of two groups compares with the other, which is called ``other``."""
+        label, sure = one.group.label, self._sure(facts, one.group, two.group)
         if sure == NOT_SURE:
             it = say("it")
             change = self._change(facts.widest, it)
             return say(
                 "{label} is not shown to differ from {other}: {change}.",
-                label=most.label,
+                label=label,
                 other=other,
                 change=change,
             )
         change = self._change(facts.widest, other)
-        return say("{label} is {change}, {sure}.", label=most.label, change=change, sure=sure)
+        return say("{label} is {change}, {sure}.", label=label, change=change, sure=sure)
 
     def decodings(self, entries: Sequence[_Entry]) -> list[str]:
         """How each decoding compares with the best one, for the best strategy of each prompt."""
@@ -314,7 +338,7 @@ class _Sentences:
             label=best.group.label,
             decoding=other.group.decoding,
             change=self._change(facts.widest, best.group.decoding),
-            sure=self._sure(facts),
+            sure=self._sure(facts, best.group, other.group),
         )
         return _told(where, sentence)
 
@@ -367,7 +391,7 @@ class _Sentences:
         found = entry.result.comparison
         assert found is not None
         change = self._change(found.widest, called(self.control))
-        return say("{change}, {sure}", change=change, sure=self._sure(found))
+        return say("{change}, {sure}", change=change, sure=self._sure(found, entry.group))
 
     def _change(self, effect: Effect, other: str) -> str:
         """``58 % below zero-shot [55, 60]``: of geometric means, or of a difference."""
@@ -404,10 +428,15 @@ def _digits(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def sureness(found: Comparison) -> str:
-    """``sure``, ``sure for these seeds only``, or ``not sure``."""
+def sureness(found: Comparison, seeded: bool = False) -> str:
+    """``sure``, ``sure for these seeds only``, ``sure for this seed only``, or ``not sure``.
+
+    Args:
+        found: the comparison.
+        seeded: whether a side of it has seeds, be it one.
+    """
     if not found.p < ALPHA:
         return NOT_SURE
     if found.widest.low <= 0 <= found.widest.high:
         return THESE_SEEDS if found.seeds_effect else NOT_SURE
-    return SURE
+    return THIS_SEED if seeded and found.seeds_effect is None else SURE

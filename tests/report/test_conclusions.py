@@ -70,6 +70,14 @@ def test_sure_needs_p_and_the_interval_over_seeds() -> None:
     assert sureness(Comparison(narrow, narrow, None, 0.05)) == "not sure"
 
 
+def test_one_of_many_seeds_is_sure_of_itself_only() -> None:
+    narrow = Effect(-0.1, -0.15, -0.05)
+    only = "sure for this seed only"
+    assert sureness(Comparison(narrow, None, None, 0.001), seeded=True) == only
+    assert sureness(Comparison(narrow, narrow, None, 0.001), seeded=True) == "sure"
+    assert sureness(Comparison(narrow, None, None, 0.05), seeded=True) == "not sure"
+
+
 def group(
     label: str, strategy: str, k: int, mean: float | None, model: str = "m", bits: float = 2.0
 ) -> GroupResult:
@@ -97,6 +105,22 @@ def test_more_shots_are_compared_with_the_fewest() -> None:
     assert any("fewshot-random-k05 is 18 % below 1-shot [" in text for text in better)
     same = sentences(groups, [scores(0.0, 0.2), scores(0.0, 0.2), scores(0.0, 0.2)])
     assert any("fewshot-random-k05 is not shown to differ from 1-shot: " in text for text in same)
+
+
+def trained(label: str, mean: float) -> GroupResult:
+    found = group(label, "qlora", 0, mean)
+    return replace(found, group=replace(found.group, training_tokens=1000.0))
+
+
+def test_the_best_of_several_settings_is_compared_with_the_next() -> None:
+    groups = [trained(f"qlora-r{r:02d}", mean) for r, mean in ((4, 20.0), (8, 16.0), (16, 18.0))]
+    found = sentences(groups, [scores(0.0), scores(-0.3), scores(-0.1)])
+    # exp(−0.2) = 0.819: against −0.1, the next best, not against the first
+    (told,) = (text for text in found if " below qlora-r16 [" in text)
+    assert told.startswith("qlora-r08 is 18 % below qlora-r16 [")
+    assert told.endswith(", sure.")
+    one = sentences(groups[:1], [scores(0.0)])
+    assert not any(" below " in text for text in one)
 
 
 def test_models_with_other_tokenizers_are_compared_by_bits_per_byte_only() -> None:
@@ -135,7 +159,7 @@ def wins(rates: Sequence[float], trusted: bool) -> list[str]:
     for i, rate in enumerate(rates):
         values = np.array([[1.0] * round(100 * rate) + [0.0] * round(100 * (1 - rate))])
         (found,) = compare_groups(metric, [(values, np.full_like(values, 0.5))])
-        facts = replace(group(f"s{i}", "s", 0, rate).group, against="zeroshot")
+        facts = replace(group(f"s{i}", "s", 0, rate).group, seeds=(), against="zeroshot")
         results.append(GroupResult(facts, rate, None, {}, Bounds(), 0, found))
         tested.append(values)
     return conclusions(metric, Control(), results, tested, [None] * len(rates), trusted)
