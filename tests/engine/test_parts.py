@@ -6,19 +6,16 @@ import dataclasses
 import hashlib
 import io
 import json
-import sys
 import tarfile
-import types
 from pathlib import Path
 
 import pytest
 
 from harness.config.options import parse_options
 from harness.core import Adaptation
-from harness.engine.cluster import Cluster
 from harness.engine.identity import identity, refusal
 from harness.engine.parcels import pack, unpack
-from harness.errors import OptionError, StoreError, StrategyError
+from harness.errors import OptionError, StoreError
 from harness.models.sources import Source
 from harness.results.adapter_files import ADAPTER, RECORD, is_complete
 from harness.run.bench import Bench
@@ -168,48 +165,3 @@ def test_what_models_have_to_observe_for_ratings_and_choices(
     assert [case.decoding_name for _, case, _ in found] == ["greedy", "beam"]
     assert {place for place, _, _ in found} == {bench.aside}
     assert {cell.n for _, _, cell in found} == {3}
-
-
-class Copying:
-    """Stands for a cluster: what is put there is copied as Ray copies it."""
-
-    @staticmethod
-    def put(value: object) -> bytes:
-        cloudpickle = pytest.importorskip("ray.cloudpickle")
-        copied: bytes = cloudpickle.dumps(value)
-        return copied
-
-
-def sent(plan: Plan) -> bytes:
-    pytest.importorskip("ray")
-    found: bytes = Cluster.put_plan(Copying(), plan)  # type: ignore[arg-type]
-    return found
-
-
-def test_every_strategy_that_is_shipped_can_be_sent(files: Files, tiny_model: Path) -> None:
-    given = {"strategy": "zeroshot,fewshot,qlora", "k": "2", "select": "random,bidirectional"}
-    where = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
-    plan = make_plan(parse_options({**given, **where}))
-    assert {case.strategy.name for case in plan.cases} == {"zeroshot", "fewshot", "qlora"}
-    # Loaded again here, the copies would change the classes of this process.
-    assert sent(plan)
-
-
-def test_a_strategy_that_cannot_be_sent_is_one_line(
-    files: Files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    where = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
-    plan = make_plan(parse_options({"strategy": "zeroshot", **where}))
-    module = types.ModuleType("locked")
-    monkeypatch.setitem(sys.modules, "locked", module)
-    code = (
-        "LOCK = threading.Lock()\nclass Locked(ZeroShot):\n    name = 'locked'\n    lock = LOCK\n"
-    )
-    exec(f"import threading\nfrom strategies.zeroshot import ZeroShot\n{code}", module.__dict__)
-    case = dataclasses.replace(plan.cases[0], strategy=module.Locked())
-    with pytest.raises(StrategyError) as error:
-        sent(dataclasses.replace(plan, cases=(case,)))
-    line = str(error.value)
-    assert line.startswith("strategy 'locked' cannot be sent to other processes: cannot pickle")
-    assert "(locked)" in line
-    assert "\n" not in line

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
+import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.config.options import parse_options
+from harness.engine.cluster import Cluster
+from harness.errors import StrategyError
+from harness.run.plan import Plan, make_plan
 from tests.builders.clusters import Nodes, numbers, until
 from tests.builders.processes import ForkServer
-from tests.builders.tasks import row, write_rows
+from tests.builders.tasks import Files, row, write_rows
 
 SWEEP = (
     *("--strategy=zeroshot,fewshot,qlora", "--k=1", "--seeds=0,1", "--set=qlora.max_steps=6"),
@@ -116,3 +123,51 @@ def test_a_node_is_killed_in_training_and_one_in_scoring(
     adapters = {path.name for path in (tmp_path / "adapters").iterdir() if path.is_dir()}
     assert adapters == {path.name for path in (plain / "adapters").iterdir() if path.is_dir()}
     assert len(summary(tmp_path)["engine"]["slots"]) > 2
+
+
+class Copying:
+    """Stands for a cluster: what is put there is copied as Ray copies it."""
+
+    @staticmethod
+    def put(value: object) -> bytes:
+        from ray import cloudpickle
+
+        copied: bytes = cloudpickle.dumps(value)
+        return copied
+
+
+def sent(plan: Plan) -> bytes:
+    found: bytes = Cluster.put_plan(Copying(), plan)  # type: ignore[arg-type]
+    return found
+
+
+# Ray is not imported before the cluster's own environment is there, which it reads then.
+@pytest.mark.usefixtures("nodes")
+def test_every_strategy_that_is_shipped_can_be_sent(files: Files, tiny_model: Path) -> None:
+    given = {"strategy": "zeroshot,fewshot,qlora", "k": "2", "select": "random,bidirectional"}
+    where = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
+    plan = make_plan(parse_options({**given, **where}))
+    assert {case.strategy.name for case in plan.cases} == {"zeroshot", "fewshot", "qlora"}
+    # Loaded again here, the copies would change the classes of this process.
+    assert sent(plan)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_strategy_that_cannot_be_sent_is_one_line(
+    files: Files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"model": str(tiny_model), "data": str(files.test), "train_data": str(files.train)}
+    plan = make_plan(parse_options({"strategy": "zeroshot", **where}))
+    module = types.ModuleType("locked")
+    monkeypatch.setitem(sys.modules, "locked", module)
+    code = (
+        "LOCK = threading.Lock()\nclass Locked(ZeroShot):\n    name = 'locked'\n    lock = LOCK\n"
+    )
+    exec(f"import threading\nfrom strategies.zeroshot import ZeroShot\n{code}", module.__dict__)
+    case = dataclasses.replace(plan.cases[0], strategy=module.Locked())
+    with pytest.raises(StrategyError) as error:
+        sent(dataclasses.replace(plan, cases=(case,)))
+    line = str(error.value)
+    assert line.startswith("strategy 'locked' cannot be sent to other processes: cannot pickle")
+    assert "(locked)" in line
+    assert "\n" not in line
