@@ -173,7 +173,7 @@ class _Sentences:
 
     def _sure(self, found: Comparison, *groups: Group) -> str:
         """How sure a comparison of groups is; nothing is by a judge that is not to be trusted."""
-        sure = sureness(found, seeded=any(group.seeds for group in groups))
+        sure = sureness(found, seeds=max((len(group.seeds) for group in groups), default=0))
         return sure if self.trusted or sure == NOT_SURE else UNTRUSTED
 
     def best(self, entries: Sequence[_Entry]) -> list[str]:
@@ -428,15 +428,17 @@ def _digits(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def sureness(found: Comparison, seeded: bool = False) -> str:
+def sureness(found: Comparison, seeds: int = 0) -> str:
     """``sure``, ``sure for these seeds only``, ``sure for this seed only``, or ``not sure``.
 
     Args:
         found: the comparison.
-        seeded: whether a side of it has seeds, be it one.
+        seeds: of the side that has more of them; 0 where neither has any.
     """
     if not found.p < ALPHA:
         return NOT_SURE
     if found.widest.low <= 0 <= found.widest.high:
         return THESE_SEEDS if found.seeds_effect else NOT_SURE
-    return THIS_SEED if seeded and found.seeds_effect is None else SURE
+    if found.seeds_effect is None and seeds:  # no interval speaks of other seeds
+        return THIS_SEED if seeds == 1 else THESE_SEEDS
+    return SURE

@@ -73,9 +73,11 @@ def test_sure_needs_p_and_the_interval_over_seeds() -> None:
 def test_one_of_many_seeds_is_sure_of_itself_only() -> None:
     narrow = Effect(-0.1, -0.15, -0.05)
     only = "sure for this seed only"
-    assert sureness(Comparison(narrow, None, None, 0.001), seeded=True) == only
-    assert sureness(Comparison(narrow, narrow, None, 0.001), seeded=True) == "sure"
-    assert sureness(Comparison(narrow, None, None, 0.05), seeded=True) == "not sure"
+    assert sureness(Comparison(narrow, None, None, 0.001), seeds=1) == only
+    assert sureness(Comparison(narrow, narrow, None, 0.001), seeds=1) == "sure"
+    assert sureness(Comparison(narrow, None, None, 0.05), seeds=1) == "not sure"
+    # a side without seeds, against one with three
+    assert sureness(Comparison(narrow, None, None, 0.001), seeds=3) == "sure for these seeds only"
 
 
 def group(
