@@ -82,10 +82,12 @@ def _side_by_side(call: Callable[[], object], workers: int) -> Callable[[], obje
     """The call in so many threads at the same time, each computing with one core."""
     if workers == 1:
         return call
+    import torch
+
     from harness.scoring.queue import on_each_core
 
     def all_of_them() -> None:
-        with on_each_core(workers, call):
+        with on_each_core(workers, torch.inference_mode()(call)):
             pass
 
     return all_of_them

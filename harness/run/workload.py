@@ -7,7 +7,7 @@ share is counted once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.core import DecodingSpec, TrainingSettings, TrainingSpec
@@ -15,8 +15,9 @@ from harness.run.forecast import Counts
 from harness.run.shape import BYTES, Shape
 from harness.scoring.batches import BUDGETS, even, plan_batches
 from harness.scoring.fast import MIN_PREFIX
-from harness.training.collation import CPU_TOKENS
-from harness.training.schedule import Part, Row, plan_steps
+from harness.training.collation import even_batches
+from harness.training.lanes import fitting, takes_turns
+from harness.training.schedule import Part, Row, Step, plan_steps
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class Training:
     Attributes:
         steps: how many.
         counts: forwards with their backward passes.
-        largest: tokens of the largest batch.
-        logits: positions of the batch with most answer tokens.
+        largest: tokens of the batches that are computed at a time, at most.
+        logits: answer tokens of these, at most.
     """
 
     steps: int
@@ -162,26 +163,25 @@ def train(training: TrainingSpec, rows: Rows, longest: int | None, device: str) 
         return Training(0, Counts(), 0, 0)
     described = [Row(name, length) for name, length in zip(names, lengths, strict=True)]
     steps = plan_steps(described, parts, settings)
-    batches = [cut for step in steps for one in step.batches for cut in _cut(one, lengths, device)]
-    sizes = [len(one) * max(lengths[row] for row in one) for one in batches]
-    scored = [sum(rows.answers[row] for row in one) for one in batches]
-    counts = sum(
-        (
-            batch(len(one), size / len(one), scored=answer)
-            for one, size, answer in zip(batches, sizes, scored, strict=True)
-        ),
-        Counts(),
-    )
-    return Training(len(steps), counts, max(sizes), max(scored))
+    counts, largest, logits = Counts(), 0, 0
+    for step in steps:
+        batches = _batches(step, lengths, device)
+        sizes = [len(one) * max(lengths[row] for row in one) for one in batches]
+        scored = [sum(rows.answers[row] for row in one) for one in batches]
+        for one, size, answer in zip(batches, sizes, scored, strict=True):
+            counts += batch(len(one), size / len(one), scored=answer)
+        together = 1 if device != "cpu" or takes_turns(settings) else fitting(sizes)
+        largest = max(largest, sum(sorted(sizes)[-together:]))
+        logits = max(logits, sum(sorted(scored)[-together:]))
+    return Training(len(steps), counts, largest, logits)
 
 
-def _cut(rows: Sequence[int], lengths: Sequence[int], device: str) -> Iterable[tuple[int, ...]]:
-    """A batch as it goes through the model: on CPUs in parts, as collation cuts it."""
-    width = max(lengths[row] for row in rows)
-    size = len(rows)
-    if device == "cpu" and size * width > CPU_TOKENS:
-        size = max(1, CPU_TOKENS // width)
-    return (tuple(rows[start : start + size]) for start in range(0, len(rows), size))
+def _batches(step: Step, lengths: Sequence[int], device: str) -> Sequence[Sequence[int]]:
+    """The batches of a step as they go through the model, as collation makes them."""
+    if device != "cpu":
+        return step.batches
+    own = [row for one in step.batches for row in one]
+    return [[own[place] for place in one] for one in even_batches([lengths[row] for row in own])]
 
 
 def evaluations(settings: TrainingSettings, steps: int) -> int:

@@ -25,7 +25,7 @@ from harness.scoring.batches import BUDGETS, Batch, Budget, common_prefix, even,
 from harness.scoring.changes import changes_itself
 from harness.scoring.losses import batch_losses
 from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError, must_be_alone
-from harness.scoring.queue import MOST, BatchQueue, one_thread
+from harness.scoring.queue import MOST, BatchQueue, few_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ class _Cell:
         import torch
 
         if self.loaded.side_by_side is None:
-            with one_thread():
+            with few_cores():
                 again = self._compute(batch)
             same = again is not None and torch.equal(again.nan_to_num(), losses.nan_to_num())
             self.loaded.side_by_side = same

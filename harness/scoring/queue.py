@@ -77,12 +77,15 @@ class BatchQueue:
                 yield batch, losses
 
     def _side_by_side(self, workers: int) -> Iterator[tuple[Batch, Tensor]]:
+        import torch
+
         done: SimpleQueue[tuple[Batch, Tensor] | BaseException | None] = SimpleQueue()
 
         def work() -> None:
             try:
-                for found in self._in_turn():
-                    done.put(found)
+                with torch.inference_mode():  # of this thread
+                    for found in self._in_turn():
+                        done.put(found)
             except BaseException as error:  # handed to who waits for the losses
                 done.put(error)
             done.put(None)
@@ -126,21 +129,21 @@ class BatchQueue:
 
 
 @contextmanager
-def on_each_core(workers: int, work: Callable[[], object]) -> Iterator[None]:
-    """Do the same in so many Python threads, in each of which torch computes with one thread.
+def on_each_core(workers: int, work: Callable[[], object], cores: int = 1) -> Iterator[None]:
+    """Do the same in so many Python threads, in each of which torch computes with few cores.
 
     Args:
         workers: so many.
-        work: what each does, without gradients. All have done it when the context ends.
+        work: what each does. All have done it when the context ends.
+        cores: that each has.
     """
     import torch
 
     def started() -> None:
-        torch.set_num_threads(1)  # of this thread
-        with torch.inference_mode():
-            work()
+        torch.set_num_threads(cores)  # of this thread
+        work()
 
-    with one_thread():
+    with few_cores():
         threads = [threading.Thread(target=started, daemon=True) for _ in range(workers)]
         for thread in threads:
             thread.start()
@@ -152,12 +155,12 @@ def on_each_core(workers: int, work: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """While active, torch computes with one thread here and in Python threads that start now."""
+def few_cores(cores: int = 1) -> Iterator[None]:
+    """While active, torch computes with so many here and in Python threads that start now."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(cores)
     try:
         yield
     finally:

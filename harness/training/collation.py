@@ -12,8 +12,8 @@ from harness.training.schedule import Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Larger batches make CPUs no faster, and are what memory is needed for.
-CPU_TOKENS = 1024
+# Of a batch on CPUs: larger ones make them no faster, and are what memory is needed for.
+CPU_TOKENS = 512
 
 
 class LabelledBatch(TypedDict):
@@ -51,13 +51,9 @@ def collate(rows: Sequence[Encoded]) -> LabelledBatch:
     return {"input_ids": ids, "labels": labels}
 
 
-def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> StepBatches:
-    """The tensors of an optimizer step.
-
-    A batch of more than ``tokens`` tokens is cut, which changes no gradient: they are sums over
-    the step's labels, divided by their number.
-    """
-    batches = batches_of(step, rows, tokens)
+def collate_step(step: Step, rows: Sequence[Encoded], cpu: bool) -> StepBatches:
+    """The tensors of an optimizer step."""
+    batches = batches_of(step, rows, cpu)
     return {
         "batches": [collate(batch) for batch in batches],
         "row_ids": [row.prompt.id for batch in batches for row in batch],
@@ -65,16 +61,51 @@ def collate_step(step: Step, rows: Sequence[Encoded], tokens: int | None) -> Ste
     }
 
 
-def batches_of(step: Step, rows: Sequence[Encoded], tokens: int | None) -> list[list[Encoded]]:
-    """The batches of an optimizer step, those of more than ``tokens`` tokens cut."""
-    return [
-        part for batch in step.batches for part in _cut([rows[number] for number in batch], tokens)
-    ]
+def batches_of(step: Step, rows: Sequence[Encoded], cpu: bool) -> list[list[Encoded]]:
+    """The batches of an optimizer step: as planned, or :func:`even_batches` for a CPU.
+
+    How its rows are put into batches changes no gradient: they are sums over the step's labels,
+    divided by their number.
+    """
+    if not cpu:
+        return [[rows[number] for number in batch] for batch in step.batches]
+    own = [rows[number] for batch in step.batches for number in batch]
+    return [[own[place] for place in batch] for batch in even_batches([len(row) for row in own])]
 
 
-def _cut(batch: list[Encoded], tokens: int | None) -> list[list[Encoded]]:
-    width = max(map(len, batch))
-    if tokens is None or len(batch) * width <= tokens:
-        return [batch]
-    size = max(1, tokens // width)
-    return [batch[start : start + size] for start in range(0, len(batch), size)]
+def even_batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Put an optimizer step's rows into batches of about as many tokens each, for CPUs.
+
+    An even number of them, so that two cores end at the same time, and no more than it takes for
+    ``CPU_TOKENS`` tokens each, padding included. The machine has no say in it: its number of
+    cores would be part of what determines the adapter.
+
+    Args:
+        lengths: of the step's rows, in tokens; at least one.
+
+    Returns:
+        Places in ``lengths``, longest rows first.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    least = max(lengths)
+    most = max(CPU_TOKENS, least)
+    count = len(_filled(order, lengths, most))
+    count += count % 2
+    while least < most:
+        middle = (least + most) // 2
+        if len(_filled(order, lengths, middle)) <= count:
+            most = middle
+        else:
+            least = middle + 1
+    return _filled(order, lengths, most)
+
+
+def _filled(order: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Rows in their order, each batch with as many as ``most`` tokens have room for."""
+    batches: list[list[int]] = []
+    for place in order:
+        full = not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > most
+        if full:
+            batches.append([])
+        batches[-1].append(place)
+    return batches

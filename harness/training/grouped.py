@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.training.chance import base_draws
+
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from torch import Tensor, nn
-
-
-DRAWN = ("dropout", "pdrop", "layerdrop", "jitter")  # what a base's configuration calls chance
-HEADS = ("classifier", "summary")  # of heads that a language model does not have
 
 
 class UngroupableError(Exception):
@@ -156,7 +154,8 @@ class Grouped:
         modules = [one for one in model.modules() if isinstance(one, LoraLayer)]
         for module in modules:
             _check(module, names)
-        _check_base(model)
+        if reason := base_draws(model):  # for all rows of a batch at once
+            raise UngroupableError(reason)
         self.layers = [_Layer(module, names) for module in modules]
 
     def parameters(self, place: int) -> list[nn.Parameter]:
@@ -217,16 +216,3 @@ def _check(module: Any, names: Sequence[str]) -> None:
         raise UngroupableError(
             f"a layer of it is adapted in a way of its own ({type(module).__name__})"
         )
-
-
-def _check_base(model: PeftModel) -> None:
-    """See that no dropout of the base's own would draw for all rows of a batch at once."""
-    import torch
-
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and module.p > 0 and "lora_dropout" not in name:
-            raise UngroupableError(f"the base has dropout of its own ({name.rpartition('.')[2]})")
-    for name, value in model.config.get_text_config().to_dict().items():
-        drawn = any(word in name for word in DRAWN) and not name.startswith(HEADS)
-        if drawn and isinstance(value, float) and value > 0:
-            raise UngroupableError(f"the base draws numbers of its own ({name} = {value:g})")

@@ -12,7 +12,7 @@ from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel
 from harness.training import checkpoints
 from harness.training.callback import prune_best
-from harness.training.collation import CPU_TOKENS, batches_of
+from harness.training.collation import batches_of
 from harness.training.grouped import Share
 from harness.training.schedule import at_steps
 from harness.training.state import TrainingState
@@ -81,8 +81,8 @@ class Member:
 
     def batches(self) -> list[list[Encoded]]:
         """The rows of its next step."""
-        limit = CPU_TOKENS if self.state.spec.device == "cpu" else None
-        return batches_of(self.state.steps[self.done], self.state.rows, limit)
+        state = self.state
+        return batches_of(state.steps[self.done], state.rows, state.spec.device == "cpu")
 
     def share(self, batch: Sequence[Encoded]) -> Share:
         """What it has of a batch in which these rows are its own."""

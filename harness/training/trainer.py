@@ -1,8 +1,8 @@
 """One training run: transformers' Trainer on steps that were planned beforehand.
 
 The Trainer keeps the optimizer, clips gradients and writes what a training run is resumed from.
-Ours are the steps (:mod:`harness.training.schedule`), the loss on answers alone
-(:mod:`harness.scoring.losses`), the evaluations (:mod:`harness.training.evaluation`), and what
+Ours are the steps (:mod:`harness.training.schedule`), the gradients of the loss on answers alone
+(:mod:`harness.training.lanes`), the evaluations (:mod:`harness.training.evaluation`), and what
 happens after a step (:mod:`harness.training.callback`).
 """
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.models.attention import short_row_attention
 from harness.models.loading import LoadedModel, quiet
-from harness.scoring.losses import mean_loss
 from harness.training import checkpoints
 from harness.training.callback import StepCallback, keep_if_best
-from harness.training.collation import CPU_TOKENS, StepBatches, collate_step
+from harness.training.collation import StepBatches, collate_step
 from harness.training.evaluation import evaluate
+from harness.training.lanes import Lanes
 from harness.training.optimizers import optimizer_for
 from harness.training.schedule import learning_rates
 from harness.training.state import TrainingState
@@ -54,7 +54,7 @@ def run(state: TrainingState) -> None:
             args=arguments_of(state),
             train_dataset=state.steps,
             data_collator=lambda steps: collate_step(
-                steps[0], state.rows, CPU_TOKENS if state.spec.device == "cpu" else None
+                steps[0], state.rows, state.spec.device == "cpu"
             ),
         )
         trainer.training_run = state
@@ -77,6 +77,7 @@ class AnswerTraining:
     loaded: LoadedModel
     rates: list[float]
     row_ids: list[str]
+    lanes: Lanes | None = None
     # What transformers' Trainer has.
     args: TrainingArguments
     accelerator: Any  # accelerate's, which has no types
@@ -90,17 +91,15 @@ class AnswerTraining:
         self, model: nn.Module, inputs: StepBatches, num_items_in_batch: object = None
     ) -> Tensor:
         """Add up the gradients of a step's batches and return its loss, nats per label."""
-        import torch
-
         model.train()
         self.row_ids = inputs["row_ids"]
-        total = torch.zeros((), device=self.args.device)
-        for batch in inputs["batches"]:
-            with short_row_attention(model, training=True):
-                loss = mean_loss(model, batch["input_ids"], batch["labels"], inputs["count"])
-                self.accelerator.backward(loss)
-            total += loss.detach()
-        return total
+        if self.lanes is None:  # not before, since the Trainer changes the model when it begins
+            run = self.training_run
+            self.lanes = Lanes(self.model, run.spec, run.settings)
+        with short_row_attention(model, training=True):
+            return self.lanes.add_gradients(
+                model, inputs["batches"], inputs["count"], self.accelerator.backward
+            )
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: Optimizer | None = None

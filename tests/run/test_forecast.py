@@ -24,7 +24,7 @@ from harness.run.plan import make_plan
 from harness.run.shape import Shape, Usual, read_shape
 from harness.scoring import fast
 from harness.session import Session
-from harness.training import trainer
+from harness.training import lanes
 from tests.builders.commands import SWEEP, Run
 from tests.builders.tasks import Files
 
@@ -132,7 +132,7 @@ def test_training_computes_what_was_counted(
         "set": ["qlora.max_steps=5", "qlora.r=4", "qlora.eval_steps=2"],
     }
     tokens = labels = 0
-    plain = trainer.mean_loss
+    plain = lanes.mean_loss
 
     def watched(model: Any, ids: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
         nonlocal tokens, labels
@@ -140,12 +140,12 @@ def test_training_computes_what_was_counted(
         labels += int((wanted != -100).sum())
         return plain(model, ids, wanted, count)
 
-    monkeypatch.setattr(trainer, "mean_loss", watched)
+    monkeypatch.setattr(lanes, "mean_loss", watched)
     before, read = (counted(bench_of(flags, **more), kind) for kind in ("train", "read"))
     bench = bench_of(flags, **more)
     bench.measure(bench.plan.cases[0])
     assert before == Counts(before.calls, tokens, before.pairs, labels)
-    assert before.calls == 5
+    assert before.calls == 10  # two batches a step
     # Evaluated before the first step, after the second, the fourth and the last, and scored at
     # the end, with a sentinel before and after.
     rows = bench.rows(bench.plan.cases[0])

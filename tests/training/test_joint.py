@@ -104,7 +104,7 @@ def nlls(model: Path, adapter: Path, base: ModelSpec = SPEC) -> list[float]:
 def same(found: Path, expected: Path) -> TrainingRecord:
     """The records of two training runs agree in all but last digits; that of the first."""
     one, other = read_record(found), read_record(expected)
-    assert one.losses == pytest.approx(other.losses, rel=1e-6)
+    assert one.losses == pytest.approx(other.losses, rel=1e-5)
     ignored = ("adapter", "sha256", "losses", "evaluations", "seconds", "together", "settings")
     for name in TrainingRecord.__dataclass_fields__:
         if name not in ignored:
@@ -135,7 +135,7 @@ def test_on_a_four_bit_base(tmp_path: Path, alone: Alone) -> None:
     for folder, training in zip(folders, trainings, strict=True):
         other = alone(model, training, base)
         same(folder, other)
-        assert nlls(model, folder, base) == pytest.approx(nlls(model, other, base), rel=1e-6)
+        assert nlls(model, folder, base) == pytest.approx(nlls(model, other, base), rel=1e-5)
 
 
 # Adapters that neither begin nor end together, and share nothing but their shapes.

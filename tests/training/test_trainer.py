@@ -20,7 +20,7 @@ from harness.prompts.files import load_template
 from harness.records import TrainingRecord
 from harness.results.adapter_files import RECORD, read_record
 from harness.scoring.score import score
-from harness.training import checkpoints
+from harness.training import checkpoints, collation, lanes
 from harness.training import trainer as trainer_module
 from harness.training.cache import adapter_key, train_once
 from harness.training.train import TrainingWarning, encode_rows
@@ -284,7 +284,7 @@ def test_out_of_memory_names_what_would_help(
     def full(*args: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
-    monkeypatch.setattr(trainer_module, "mean_loss", full)
+    monkeypatch.setattr(lanes, "mean_loss", full)
     with pytest.raises(TrainingError) as caught:
         train(tmp_path / "a", tiny_model, spec(max_length=64))
     for name in (
@@ -388,24 +388,23 @@ def test_accumulated_batches_are_one_step(tiny_model: Path, tmp_path: Path) -> N
     assert train(tmp_path / "b", tiny_model, parts).losses == pytest.approx(plain.losses, rel=1e-5)
 
 
-def test_a_batch_of_many_tokens_is_cut_and_nothing_else_changes(
+def test_how_rows_are_put_into_batches_changes_nothing_else(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = train(tmp_path / "a", tiny_model, spec(eval_steps=None))
-    widths: list[tuple[int, ...]] = []
-    loss = trainer_module.mean_loss
+    sizes: list[tuple[int, ...]] = []
+    loss = lanes.mean_loss
 
     def spied(model: Any, ids: Any, *rest: Any) -> Any:
-        widths.append(tuple(ids.shape))
+        sizes.append(tuple(ids.shape))
         return loss(model, ids, *rest)
 
-    monkeypatch.setattr(trainer_module, "CPU_TOKENS", 150)
-    monkeypatch.setattr(trainer_module, "mean_loss", spied)
+    monkeypatch.setattr(collation, "CPU_TOKENS", 1)
+    monkeypatch.setattr(lanes, "mean_loss", spied)
     cut = train(tmp_path / "b", tiny_model, spec(eval_steps=None))
     assert cut.losses == pytest.approx(plain.losses, rel=1e-5)
-    assert len(widths) > cut.steps
-    assert all(rows * width <= 150 or rows == 1 for rows, width in widths)
-    assert sum(rows for rows, _ in widths) == cut.trained_rows == 16
+    assert [rows for rows, _ in sizes] == [1] * 16
+    assert cut.trained_rows == 16
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
