@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Literal
 
 from harness.core import DecodingSpec
-from harness.scoring.queue import MOST
+from harness.scoring.queue import most_at_a_time
 
 Kind = Literal["read", "train", "write"]
 
@@ -158,7 +158,7 @@ class Machine:
     def memory(self, job: Job) -> float:
         """What a job needs at its peak, in bytes."""
         saved = max((self.prices[way].saved for way, _ in job.work), default=0.0)
-        batches = job.each * max(1, min(self.threads, job.batches, MOST))
+        batches = job.each * min(job.batches, most_at_a_time(self.threads))
         return self.before + job.memory + batches + job.kept * saved
 
 

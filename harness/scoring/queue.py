@@ -3,15 +3,18 @@
 On CPUs a batch is small (:mod:`harness.scoring.batches`). If its matrix products are split over the
 cores, they all wait for the slowest at every product, and on a machine with other work that is most
 of the time. So each core computes whole batches, with one thread, and takes the next one when it is
-done. A batch's numbers then do not depend on how many cores there are.
+done; where other programs have a part of the cores, a few more threads do. A batch's numbers then
+do not depend on how many cores there are.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -22,6 +25,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST = 16  # workers; each holds a batch's activations and logits
+SPARE = 2  # workers that help where other programs have a part of the cores
+
+
+class Load:
+    """Whether the workers have the cores, or other programs have a part of them.
+
+    The system shares its cores among threads. Beside other programs, the same work gets more of
+    them in more threads; on a machine without, more threads only push each other out of its caches.
+
+    Args:
+        workers: of this process, each of which could keep a core busy.
+        clock: seconds.
+        used: seconds that the cores computed for this process.
+
+    Attributes:
+        heavy: set while other programs have a part.
+    """
+
+    every = 0.3  # seconds between two looks
+
+    def __init__(
+        self,
+        workers: int,
+        clock: Callable[[], float] = time.perf_counter,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.heavy = threading.Event()
+        self._workers, self._clock, self._used = workers, clock, used
+        self._before = clock(), used()
+
+    def look(self) -> None:
+        """See which part of the cores the workers had since the last look."""
+        now = self._clock(), self._used()
+        took = now[0] - self._before[0]
+        if took < self.every:
+            return
+        share = (now[1] - self._before[1]) / took / self._workers
+        self._before = now
+        if share < 0.85:
+            self.heavy.set()
+        elif share > 0.95:
+            self.heavy.clear()
 
 
 class BatchQueue:
@@ -68,8 +113,13 @@ class BatchQueue:
         else:
             yield from self._side_by_side(workers)
 
-    def _in_turn(self) -> Iterator[tuple[Batch, Tensor]]:
-        while (batch := self._next()) is not None:
+    def _in_turn(self, ready: Callable[[], object] | None = None) -> Iterator[tuple[Batch, Tensor]]:
+        while True:
+            if ready is not None:
+                ready()
+            batch = self._next()
+            if batch is None:
+                return
             losses = self._compute(batch)
             if losses is None:
                 self._halve(batch)
@@ -80,26 +130,31 @@ class BatchQueue:
         import torch
 
         done: SimpleQueue[tuple[Batch, Tensor] | BaseException | None] = SimpleQueue()
+        load, numbers = Load(workers), count()
 
         def work() -> None:
+            spare = next(numbers) >= workers
             try:
                 with torch.inference_mode():  # of this thread
-                    for found in self._in_turn():
+                    for found in self._in_turn(load.heavy.wait if spare else None):
                         done.put(found)
             except BaseException as error:  # handed to who waits for the losses
                 done.put(error)
+            load.heavy.set()  # there is nothing more to wait for
             done.put(None)
 
-        with on_each_core(workers, work):
+        with on_each_core(workers + SPARE, work):
             try:
-                for _ in range(workers):
+                for _ in range(workers + SPARE):
                     while (found := done.get()) is not None:
                         if isinstance(found, BaseException):
                             raise found
+                        load.look()
                         yield found
             finally:  # also where nobody wants to have the rest
                 with self._lock:
                     self._waiting.clear()
+                load.heavy.set()
 
     def _next(self) -> Batch | None:
         """Take the next batch; what is known not to fit is halved beforehand."""
@@ -126,6 +181,11 @@ class BatchQueue:
             if len(batch.rows) == 1:
                 raise ModelError(self._too_long(batch))
             self._waiting.extendleft(reversed(self._halves(batch)))
+
+
+def most_at_a_time(cores: int) -> int:
+    """How many batches are in memory at a time, at most."""
+    return 1 if cores == 1 else min(cores, MOST) + SPARE
 
 
 @contextmanager

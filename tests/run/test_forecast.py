@@ -251,11 +251,13 @@ def test_loads_and_every_way_of_a_job_are_added_up() -> None:
     assert machine.memory(job) == 1000 + 50 + 4 * 100
 
 
-def test_memory_holds_a_batch_of_every_core() -> None:
+def test_memory_holds_a_batch_of_every_core_and_of_two_threads_more() -> None:
+    """Those are for a machine with other work; a process with one core has none."""
     machine = Machine({WAY: Prices(1.0, 0, 0, 0)}, before=1000.0, threads=4)
     many = Job("a", 0, ((WAY, Counts(3)),), memory=50.0, each=10.0, batches=9)
     few = Job("a", 0, ((WAY, Counts(3)),), memory=50.0, each=10.0, batches=2)
-    assert (machine.memory(many), machine.memory(few)) == (1000 + 50 + 4 * 10, 1000 + 50 + 2 * 10)
+    assert (machine.memory(many), machine.memory(few)) == (1000 + 50 + 6 * 10, 1000 + 50 + 2 * 10)
+    assert replace(machine, threads=1).memory(many) == 1000 + 50 + 10
 
 
 def test_jobs_at_a_time_take_no_less_than_the_longest() -> None:

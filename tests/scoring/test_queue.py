@@ -14,7 +14,7 @@ from harness.models.loading import LoadedModel, load
 from harness.scoring import fast as module
 from harness.scoring.batches import Batch, Budget, even
 from harness.scoring.fast import fast
-from harness.scoring.queue import BatchQueue
+from harness.scoring.queue import SPARE, BatchQueue, Load, most_at_a_time
 from tests.builders.models import make_llama
 from tests.builders.scoring import PREFIX, QUIET, encode
 
@@ -56,6 +56,7 @@ def test_every_core_takes_batches_and_torch_has_its_threads_back(
         return plain(*given)
 
     monkeypatch.setattr(module, "_losses_if_they_fit", noted)
+    monkeypatch.setattr(Load, "look", lambda load: None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -118,6 +119,68 @@ def test_no_core_goes_on_when_nobody_waits_any_more() -> None:
     next(found)
     found.close()
     assert len(begun) < 10
+    assert threading.active_count() == before
+
+
+class Machine:
+    """A clock, and the cores' time that a process had; one second passes at each look."""
+
+    def __init__(self, shares: list[float], cores: int) -> None:
+        self.shares, self.cores = iter(shares), cores
+        self.now = self.used = 0.0
+
+    def pass_time(self, seconds: float = 1.0) -> None:
+        self.now += seconds
+        self.used += seconds * next(self.shares) * self.cores
+
+
+def test_a_busy_machine_is_noticed_and_a_free_one() -> None:
+    shares = [1.0, 0.9, 0.8, 0.9, 0.97, 0.9, 0.5]
+    machine = Machine(shares, cores=4)
+    load = Load(4, lambda: machine.now, lambda: machine.used)
+    found = []
+    for _ in shares:
+        machine.pass_time()
+        load.look()
+        found.append(load.heavy.is_set())
+    # Between the two bounds it stays as it was.
+    assert found == [False, False, True, True, False, False, True]
+
+
+def test_a_moment_says_nothing_about_the_machine() -> None:
+    machine = Machine([0.0, 1.0], cores=1)
+    load = Load(1, lambda: machine.now, lambda: machine.used)
+    machine.pass_time(0.1)
+    load.look()
+    machine.pass_time(0.9)  # 90 % of the second as a whole
+    load.look()
+    assert not load.heavy.is_set()
+
+
+@pytest.mark.parametrize(("busy", "threads"), [(False, 2), (True, 2 + SPARE)])
+def test_spare_threads_help_on_a_busy_machine_alone(
+    monkeypatch: pytest.MonkeyPatch, busy: bool, threads: int
+) -> None:
+    import torch
+
+    who: set[int] = set()
+
+    def look(load: Load) -> None:
+        if busy:
+            load.heavy.set()
+
+    def compute(batch: Batch) -> Any:
+        who.add(threading.get_ident())
+        time.sleep(0.01)
+        return torch.tensor([float(batch.width)])
+
+    monkeypatch.setattr(Load, "look", look)
+    batches = [Batch((i,), i + 1) for i in range(60)]
+    queue = BatchQueue(batches, compute, lambda batch: (batch, batch), str)
+    before = threading.active_count()
+    found = {batch.width: losses.item() for batch, losses in queue.losses(2)}
+    assert found == {width: float(width) for width in range(1, 61)}
+    assert len(who) == threads <= most_at_a_time(2)
     assert threading.active_count() == before
 
 
