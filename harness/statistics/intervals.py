@@ -17,7 +17,7 @@ three values only, and its intervals are far too short.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ from harness.metrics.base import Array
 LEVEL = 0.95
 RESAMPLES = 9_999
 BLOCK = 1_024  # draws, and
-COLUMNS = 128  # columns in memory at a time
+COLUMNS = 256  # columns in memory at a time
 THIN, SPARE = 16, 4  # see :func:`quantile`
 
 
@@ -76,15 +76,25 @@ class Resamples:
                 of which the first use takes longer than the product.
         """
         room = self._room(columns.shape[1]) if room is None else room
-        found = room[: columns.shape[1]]
-        across, start = np.ascontiguousarray(columns.T), 0
-        for block in self.counts:
-            stop = start + len(block)
-            np.matmul(across, block.astype(float).T, out=found[:, start:stop])
-            start = stop
-        found /= self.n
-        drawn: Array = found.T
+        for place, (sums,) in self._sums(columns):
+            np.divide(sums, self.n, out=room[: columns.shape[1], place])
+        drawn: Array = room[: columns.shape[1]].T
         return drawn
+
+    def _drawn_ratios(self, top: Array, bottom: Array, room: Array) -> Array:
+        """The ratio of two columns' means in every draw; as :meth:`drawn_means`."""
+        for place, (up, down) in self._sums(top, bottom):
+            np.divide(up, down, out=room[: top.shape[1], place])
+        drawn: Array = room[: top.shape[1]].T
+        return drawn
+
+    def _sums(self, *columns: Array) -> Iterator[tuple[slice, list[Array]]]:
+        """The columns' sums over a block of draws, while the processor's cache holds them."""
+        across, start = [np.ascontiguousarray(each.T) for each in columns], 0
+        for block in self.counts:
+            stop, drawn = start + len(block), block.astype(float).T
+            yield slice(start, stop), [each @ drawn for each in across]
+            start = stop
 
     def _room(self, columns: int) -> Array:
         room: Array = np.empty((columns, self.resamples))  # each column in one piece
@@ -118,16 +128,14 @@ class Resamples:
             level: confidence.
         """
         found: list[Interval] = []
-        room = self._room(2 * min(COLUMNS, top.shape[1]))
+        room = self._room(min(COLUMNS, top.shape[1]))
         for start in range(0, top.shape[1], COLUMNS):
             up, down = (side[:, start : start + COLUMNS] for side in (top, bottom))
             if np.array_equal(up, down):
                 found += [Interval(1.0, 1.0, 1.0)] * up.shape[1]
                 continue
             estimates = up.mean(axis=0) / down.mean(axis=0)
-            both = self.drawn_means(np.concatenate([up, down], axis=1), room)
-            draws = both[:, : up.shape[1]]
-            draws /= both[:, up.shape[1] :]
+            draws = self._drawn_ratios(up, down, room)
             out = (up.sum(axis=0) - up) / (down.sum(axis=0) - down)  # without each row
             found += self._bca(draws, estimates, out - out.mean(axis=0), level)
         return found
@@ -158,10 +166,11 @@ class Resamples:
         """
         from scipy.special import ndtr, ndtri
 
-        tolerance, below, tied = np.empty((3, len(estimates)))
+        tolerance, spans, below, tied = np.empty((4, len(estimates)))
         for column, estimate in enumerate(estimates):  # one after the other stays in the cache
             drawn = draws[:, column]
-            tolerance[column] = 1e-12 * max(drawn.max(), -drawn.min())
+            low, high = drawn.min(), drawn.max()
+            tolerance[column], spans[column] = 1e-12 * max(high, -low), high - low
             # A draw as large as the estimate counts half, or a constant column would have a bias.
             below[column] = np.mean(drawn < estimate - tolerance[column])
             tied[column] = np.mean(np.abs(drawn - estimate) <= tolerance[column])
@@ -175,7 +184,7 @@ class Resamples:
         acceleration = np.divide(cubes, 6 * spread, out=np.zeros_like(cubes), where=spread > 0)
         found = []
         for column, estimate in enumerate(estimates):
-            if np.ptp(draws[:, column]) <= tolerance[column]:
+            if spans[column] <= tolerance[column]:
                 found.append(Interval(float(estimate), float(estimate), float(estimate)))
                 continue
             tails = bias[column] + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))

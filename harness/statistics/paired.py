@@ -233,11 +233,16 @@ def rows_needed(sd: float, shift: float, comparisons: int) -> int | None:
     target = shift / sd
     if target <= 0:
         return None
-    # The normal approximation needs the fewest rows; the t test a few more.
-    least = ((ndtri(1 - ALPHA / comparisons) + ndtri(POWER)) / target) ** 2
+    # Rows that the normal approximation needs, the fewest there are, and what the t test needs
+    # beside them, in first order (Guenther 1981, The American Statistician 35, p. 243).
+    alpha = ndtri(1 - ALPHA / comparisons)
+    least = ((alpha + ndtri(POWER)) / target) ** 2
     if not least <= MAX_ROWS:
         return None
-    n = max(fewest_rows(comparisons), int(least))
+    fewest = max(fewest_rows(comparisons), int(least))
+    n = max(fewest, int(least + alpha**2 / 2))
+    while n > fewest and power(target, n - 1, comparisons) >= POWER:
+        n -= 1
     while power(target, n, comparisons) < POWER:
         n += 1
     return n
