@@ -51,8 +51,8 @@ class Lanes:
         self._parameters = [one for one in model.parameters() if one.requires_grad]
         self._kind = spec, settings.target_modules
         # What draws numbers takes them from one generator, in the order of the batches.
-        draws = settings.lora_dropout > 0 or bool(base_draws(model))
-        self._one = model.device.type != "cpu" or draws or settings.gradient_checkpointing
+        one = takes_turns(settings) or bool(base_draws(model))
+        self._one = one or model.device.type != "cpu"
 
     def add_gradients(
         self,
