@@ -61,6 +61,7 @@ class LoadedModel:
         shared_tokens: the longest prefix that rows were seen to share rightly, for each way.
         side_by_side: whether batches computed at the same time were seen to have the numbers that
             they have one after the other; None where nobody looked yet.
+        watched: whether a forward was watched for changes of the model itself.
         written: for each way of writing rows together that was seen to be right: the longest row,
             and the largest difference of a log-probability.
         warnings: lines that a reader of its numbers has to know.
@@ -72,6 +73,7 @@ class LoadedModel:
     sentinel: tuple[Encoded, float] | None = None
     shared_tokens: dict[str, int] = field(default_factory=dict)
     side_by_side: bool | None = None
+    watched: bool = False
     written: dict[str, tuple[int, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

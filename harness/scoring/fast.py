@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -208,8 +209,10 @@ def _workers(loaded: LoadedModel, rows: Sequence[Encoded], batches: Sequence[Bat
     if loaded.device.type != "cpu" or must_be_alone(loaded.model, max(map(len, rows))):
         return 1
     most = min(int(torch.get_num_threads()), len(batches), MOST)
-    if most > 1 and loaded.side_by_side is None and changes_itself(loaded.model):
-        loaded.side_by_side = False
+    if most > 1 and not loaded.watched:
+        loaded.watched = True
+        if changes_itself(loaded.model):
+            loaded.side_by_side = False
     return 1 if loaded.side_by_side is False else most
 
 
@@ -290,8 +293,7 @@ def _share(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[SharedPrefix |
                 loaded.model, rows[0].context[:length], len(longest), way == IN_PLACE
             )
             if length > loaded.shared_tokens.get(way, 0):
-                for row in dict.fromkeys((shortest, longest)):
-                    _check_sharing(loaded, prefix, [row])
+                _check_each(loaded, prefix, list(dict.fromkeys((shortest, longest))))
                 if loaded.device.type != "cpu":
                     other = rows[0] if longest is rows[-1] else rows[-1]
                     _check_together(loaded, prefix, [longest, other])
@@ -305,6 +307,46 @@ def _share(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[SharedPrefix |
             continue
         return prefix, Scoring(prefix.way, length, refused)
     return None, Scoring(refused=refused)
+
+
+def _check_each(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
+    """Compare rows with themselves, whole: each a batch of its own, on a core of its own.
+
+    Raises:
+        UnsupportedCacheError: an NLL differs.
+    """
+    import torch
+
+    budget = BUDGETS[loaded.device.type]
+
+    def sharing(row: Encoded) -> float:
+        with torch.inference_mode():  # of this thread
+            losses = batch_losses(loaded, [row], prefix, len(row) - prefix.length, budget)
+        return float(losses.sum().item())
+
+    batches = [Batch((place,), len(row)) for place, row in enumerate(rows)]
+    workers = _workers(loaded, rows, batches)
+    # Which function attends is the same for all threads: first one way for all, then the other.
+    with short_row_attention(loaded.model):
+        shared = _each(sharing, rows, workers)
+    whole = _each(lambda row: whole_row(loaded, row), rows, workers)
+    for row, one, other in zip(rows, shared, whole, strict=True):
+        _compare(loaded, row, one, other)
+
+
+def _each(
+    compute: Callable[[Encoded], float], rows: Sequence[Encoded], workers: int
+) -> list[float]:
+    """What is computed of each row, so many at a time."""
+    import torch
+
+    if workers == 1:
+        return [compute(row) for row in rows]
+    with (
+        few_cores(),
+        ThreadPoolExecutor(workers, "row", torch.set_num_threads, (1,)) as pool,
+    ):
+        return list(pool.map(compute, rows))
 
 
 def _check_together(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
@@ -330,11 +372,14 @@ def _check_sharing(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded
     with short_row_attention(loaded.model):
         losses = batch_losses(loaded, rows, prefix, width, budget)
     for row, part in zip(rows, losses.split([len(row.answer) for row in rows]), strict=True):
-        shared, whole = float(part.sum().item()), whole_row(loaded, row)
-        if math.isnan(shared) and math.isnan(whole):
-            continue
-        if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
-            raise UnsupportedCacheError(
-                f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
-                f"{whole:.6f} without"
-            )
+        _compare(loaded, row, float(part.sum().item()), whole_row(loaded, row))
+
+
+def _compare(loaded: LoadedModel, row: Encoded, shared: float, whole: float) -> None:
+    if math.isnan(shared) and math.isnan(whole):
+        return
+    if not abs(shared - whole) <= allowed(loaded.spec.dtype, whole, len(row.answer)):
+        raise UnsupportedCacheError(
+            f"row {row.prompt.id!r} has an NLL of {shared:.6f} with a shared prefix and "
+            f"{whole:.6f} without"
+        )

@@ -185,12 +185,13 @@ def test_a_longer_prefix_is_checked_again(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[int] = []
-    plain = module._check_sharing
-    monkeypatch.setattr(
-        module,
-        "_check_sharing",
-        lambda loaded, prefix, row: (checked.append(prefix.length), plain(loaded, prefix, row)),
-    )
+    plain = module._check_each
+
+    def noted(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
+        checked.extend([prefix.length] * len(rows))
+        plain(loaded, prefix, rows)
+
+    monkeypatch.setattr(module, "_check_each", noted)
     for times in (1, 2, 1, 2, 3):
         fast(loaded, encode(loaded.encoder, shared=PREFIX * times), QUIET)
     assert len(set(checked)) == 3

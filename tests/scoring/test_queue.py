@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.core import ModelSpec
+from harness.models import attention
 from harness.models.loading import LoadedModel, load
+from harness.records import COPIED, IN_PLACE
 from harness.scoring import fast as module
 from harness.scoring.batches import Batch, Budget, even
 from harness.scoring.fast import fast
-from harness.scoring.queue import SPARE, BatchQueue, Load, most_at_a_time
+from harness.scoring.queue import SPARE, BatchQueue, Load, few_cores, most_at_a_time
 from tests.builders.models import make_llama
 from tests.builders.scoring import PREFIX, QUIET, encode
 
@@ -60,7 +63,7 @@ def test_every_core_takes_batches_and_torch_has_its_threads_back(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        fast(loaded, encode(loaded.encoder), QUIET, SMALL)
+        fast(loaded, encode(loaded.encoder), QUIET, SMALL, share=False)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -87,6 +90,60 @@ def test_a_model_whose_batches_disturb_each_other_is_scored_one_after_the_other(
     assert elsewhere
     assert loaded.side_by_side is False
     assert module._workers(loaded, rows, [Batch((0,), 9)] * 9) == 1  # from now on
+
+
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_the_two_rows_that_sharing_is_checked_on_have_a_core_each(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    rows = encode(loaded.encoder, shared=PREFIX)
+    with few_cores():
+        right = fast(loaded, rows, QUIET, SMALL)
+    loaded.shared_tokens.clear()
+    both = threading.Barrier(2, timeout=30)
+    asked: list[tuple[str, int]] = []
+    plain = module._each
+
+    def noted(compute: Any, some: Any, workers: int) -> list[float]:
+        def one(row: Any) -> float:
+            both.wait()  # in turn, the first one would wait for ever
+            asked.append((row.prompt.id, torch.get_num_threads()))
+            return float(compute(row))
+
+        return plain(one, some, workers)
+
+    monkeypatch.setattr(module, "_each", noted)
+    found = fast(loaded, rows, QUIET, SMALL)
+    assert (found.tokens, found.how) == (right.tokens, right.how)
+    ends = [min(rows, key=len), max(rows, key=len)]
+    assert sorted(asked) == sorted((row.prompt.id, 1) for row in (*ends, *ends))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_a_check_in_two_threads_finds_a_wrong_way(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    plain = attention.full
+    monkeypatch.setattr(attention, "full", lambda *parts: [-torch.abs(p) for p in plain(*parts)])
+    rows = encode(loaded.encoder, shared=PREFIX)
+    found = fast(loaded, rows, QUIET, SMALL)
+    assert found.how.prefix == COPIED
+    assert "with a shared prefix and" in found.how.refused[IN_PLACE]
 
 
 def test_a_core_s_error_is_everybody_s(
