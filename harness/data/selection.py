@@ -18,6 +18,7 @@ from itertools import pairwise
 
 from harness.core import Example, Stage
 from harness.errors import OptionError
+from harness.naming import counted
 
 MEASURES = ("length", "score")
 Weights = tuple[tuple[str, float], ...]
@@ -131,8 +132,8 @@ def choose(pool: Sequence[Example], subset: Subset | None) -> tuple[Example, ...
         return tuple(pool)
     if subset.top > len(pool):
         raise OptionError(
-            f"subset.top={subset.top}: the training pool has only {len(pool)} rows; use a number "
-            f"up to {len(pool)}, or a larger --train-data"
+            f"subset.top={subset.top}: the training pool has only {counted(len(pool), 'row')}; "
+            f"use a number up to {len(pool)}, or a larger --train-data"
         )
     chosen = {row.id for row in ascending(pool, subset.by)[-subset.top :]}
     return tuple(row for row in pool if row.id in chosen)
@@ -146,7 +147,8 @@ def split_levels(rows: Sequence[Example], levels: int, by: Weights) -> list[list
     """
     if levels > len(rows):
         raise OptionError(
-            f"curriculum.levels={levels}: there are only {len(rows)} rows to train on; use fewer"
+            f"curriculum.levels={levels}: there is not a row for each, but only "
+            f"{counted(len(rows), 'row')}; use fewer"
         )
     ordered = ascending(rows, by)
     bounds = [len(ordered) * level // levels for level in range(levels + 1)]

@@ -15,6 +15,7 @@ from harness.models.embedded import EMBEDDED, is_complete
 from harness.models.encoding import Encoder
 from harness.models.loading import load_encoder
 from harness.models.sources import Source, parse_source
+from harness.naming import counted
 from harness.prompts.files import load_template
 from harness.prompts.rendering import ChatTemplate, remembering, render
 
@@ -54,7 +55,9 @@ def show_data(path: Path, how: Reading, prompt: str, model: str) -> Iterator[str
 
 def _facts(found: Inspected) -> Iterator[str]:
     rows = found.examples
-    layouts = ", ".join(f"{name} ({count} rows)" for name, count in found.layouts.items())
+    layouts = ", ".join(
+        f"{name} ({counted(count, 'row')})" for name, count in found.layouts.items()
+    )
     directions = Counter(row.tag("direction") or "none recognized" for row in rows)
     yield f"file        {found.path}"
     yield f"container   {found.container}"
@@ -65,7 +68,8 @@ def _facts(found: Inspected) -> Iterator[str]:
     yield f"directions  {', '.join(f'{name} {count}' for name, count in directions.most_common())}"
     history = sum(1 for row in rows if row.history)
     if history:
-        yield f"history     {history} rows have a system text or earlier turns"
+        have = "has" if history == 1 else "have"
+        yield f"history     {counted(history, 'row')} {have} a system text or earlier turns"
     yield f"characters  instruction {_spread([len(row.instruction) for row in rows])}"
     yield f"            answer {_spread([len(row.output) for row in rows])}"
 
@@ -100,7 +104,8 @@ def _tokens(rows: Sequence[Example], template: PromptTemplate, encoder: Encoder)
     limit = encoder.max_length
     too_long = [one.prompt.id for one in seen if limit is not None and len(one) > limit]
     if too_long:
-        yield f"            {len(too_long)} rows exceed its {limit}, first {too_long[0]!r}"
+        longer = f"{counted(len(too_long), 'row')} longer than its {limit}"
+        yield f"            {longer}, first {too_long[0]!r}"
 
 
 def _chat(template: PromptTemplate, encoder: Encoder | None) -> ChatTemplate | None:
@@ -112,7 +117,7 @@ def _chat(template: PromptTemplate, encoder: Encoder | None) -> ChatTemplate | N
 def _fields(found: Inspected) -> Iterator[str]:
     for one in found.unread:
         why = "" if one.said else "; it is known to be no part of the question, or stands there"
-        yield f"not read    {one.name!r}, in {one.rows} rows, first {one.place}{why}"
+        yield f"not read    {one.name!r}, in {counted(one.rows, 'row')}, first {one.place}{why}"
 
 
 def _faults(found: Inspected) -> Iterator[str]:

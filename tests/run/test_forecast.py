@@ -63,8 +63,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     def watched(self: ModelPool, *arguments: Any) -> Any:
         loaded = get(self, *arguments)
-        if not hasattr(loaded, "watched"):
-            loaded.watched = True  # type: ignore[attr-defined]
+        if not hasattr(loaded, "seen_by_test"):
+            loaded.seen_by_test = True  # type: ignore[attr-defined]
             loaded.model.register_forward_pre_hook(through, with_kwargs=True)
             loaded.model.get_output_embeddings().register_forward_hook(scored)
         return loaded
