@@ -337,16 +337,19 @@ def _check_each(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) 
 def _each(
     compute: Callable[[Encoded], float], rows: Sequence[Encoded], workers: int
 ) -> list[float]:
-    """What is computed of each row, so many at a time."""
+    """What is computed of each row, so many at a time; one by one where they do not fit."""
     import torch
 
-    if workers == 1:
-        return [compute(row) for row in rows]
-    with (
-        few_cores(),
-        ThreadPoolExecutor(workers, "row", torch.set_num_threads, (1,)) as pool,
-    ):
-        return list(pool.map(compute, rows))
+    if workers > 1:
+        start = torch.set_num_threads, (1,)
+        try:
+            with few_cores(), ThreadPoolExecutor(workers, "row", *start) as pool:
+                return list(pool.map(compute, rows))
+        except (ModelError, RuntimeError) as error:
+            if not isinstance(error, ModelError) and not is_out_of_memory(error):
+                raise
+        free()  # outside of the handler: the error holds on to the tensors of the call
+    return [compute(row) for row in rows]
 
 
 def _check_together(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:

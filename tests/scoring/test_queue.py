@@ -133,6 +133,27 @@ def test_the_two_rows_that_sharing_is_checked_on_have_a_core_each(
 
 
 @pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("what", ["batch_losses", "whole_row"])
+def test_two_rows_that_do_not_fit_at_a_time_are_checked_one_by_one(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    rows = encode(loaded.encoder, shared=PREFIX)
+    plain = getattr(module, what)
+    full: list[str] = []
+
+    def tight(*given: Any) -> Any:
+        if threading.current_thread().name.startswith("row"):
+            full.append(what)
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+        return plain(*given)
+
+    monkeypatch.setattr(module, what, tight)
+    found = fast(loaded, rows, QUIET, SMALL)
+    assert found.how.prefix == IN_PLACE
+    assert full
+
+
+@pytest.mark.usefixtures("two_cores")
 def test_a_check_in_two_threads_finds_a_wrong_way(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
