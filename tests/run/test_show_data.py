@@ -45,8 +45,8 @@ def test_what_was_understood(
     sizes = sorted(1 + len(text.encode()) for text in asked)
     assert f"prompt {sizes[0]} / {median(sizes):g} / {sizes[2]}" in out
     assert "answer and its end 4 / 7 / 10" in out
-    assert "not read    'category', in 1 rows, first line 1 (id 'a'); it is known to be no" in out
-    assert "not read    'hint', in 1 rows, first line 1 (id 'a')\n" in out
+    assert "not read    'category', in 1 row, first line 1 (id 'a'); it is known to be no" in out
+    assert "not read    'hint', in 1 row, first line 1 (id 'a')\n" in out
     assert "  line 4 (id 'd'), field 'output': the answer is empty" in out
     assert "row 'b' as it would be prompted (--prompt=plain)" in out
     assert "  | 翻譯成白話文：\n  | 天也\n" in out
