@@ -21,8 +21,8 @@ import pytest
 from harness.config.options import parse_options
 from harness.run.plan import Case, Plan, make_plan
 from harness.scoring.batches import BUDGETS
-from harness.scoring.fast import MIN_PREFIX
 from harness.scoring.queue import few_cores
+from harness.scoring.sharing import MIN_PREFIX
 from harness.session import Session
 from tests.builders.tasks import row, write_rows
 

@@ -25,9 +25,11 @@ from harness.records import NONE
 from harness.run.progress import silent
 from harness.scoring.batches import common_prefix
 from harness.scoring.changes import changes_itself
-from harness.scoring.fast import allowed, fast, whole_row
+from harness.scoring.fast import fast
 from harness.scoring.prefix import must_be_alone
 from harness.scoring.score import reference, score
+from harness.scoring.sharing import allowed
+from harness.scoring.single import whole_row
 
 TEMPLATE = PromptTemplate("conformance", "", "{instruction}\n{output}\n\n", "{instruction}\n")
 CHAT = replace(TEMPLATE, chat=True)

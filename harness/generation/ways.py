@@ -21,13 +21,13 @@ from harness.models.loading import LoadedModel
 from harness.models.memory import is_out_of_memory
 from harness.records import COPIED, IN_PLACE, NONE
 from harness.scoring.batches import common_prefix
-from harness.scoring.fast import MIN_PREFIX
 from harness.scoring.prefix import (
     SharedPrefix,
     UnsupportedCacheError,
     empty_cache,
     must_be_alone,
 )
+from harness.scoring.sharing import MIN_PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor

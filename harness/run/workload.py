@@ -14,7 +14,7 @@ from harness.core import DecodingSpec, TrainingSettings, TrainingSpec
 from harness.run.forecast import Counts
 from harness.run.shape import BYTES, Shape
 from harness.scoring.batches import BUDGETS, even, plan_batches
-from harness.scoring.fast import MIN_PREFIX
+from harness.scoring.sharing import MIN_PREFIX
 from harness.training.collation import even_batches
 from harness.training.lanes import fitting, takes_turns
 from harness.training.schedule import Part, Row, Step, plan_steps

@@ -13,12 +13,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.models.loading import LoadedModel
 from harness.models.soundness import PROBE
+from harness.scoring.prefix import must_be_alone
+from harness.scoring.queue import MOST
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 WRITERS = ("__setattr__", "__delattr__", "register_parameter", "register_buffer")
+
+
+def at_a_time(loaded: LoadedModel, longest: int, batches: int) -> int:
+    """How many of so many batches may be computed at a time.
+
+    A model whose rows must be alone may keep what it knows of a row's length in itself, where a
+    second row would change it.
+
+    Args:
+        loaded: a model in eval mode.
+        longest: tokens of the longest row.
+        batches: how many there are.
+    """
+    import torch
+
+    if loaded.device.type != "cpu" or must_be_alone(loaded.model, longest):
+        return 1
+    most = min(int(torch.get_num_threads()), batches, MOST)
+    if most > 1 and not loaded.watched:
+        loaded.watched = True
+        if changes_itself(loaded.model):
+            loaded.side_by_side = False
+    return 1 if loaded.side_by_side is False else most
 
 
 def changes_itself(model: Any) -> bool:

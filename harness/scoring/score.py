@@ -23,7 +23,8 @@ from harness.models.soundness import check_ids
 from harness.records import Likelihood, Repetition, Scoring
 from harness.results.surprisal import encode
 from harness.scoring.batches import BUDGETS
-from harness.scoring.fast import Scored, fast, whole_row
+from harness.scoring.fast import Scored, fast
+from harness.scoring.single import whole_row
 
 Progress = Callable[[int], None]
 Scorer = Callable[[LoadedModel, Sequence[Encoded], Progress], Scored]

@@ -215,7 +215,7 @@ class Trial:
         Raises:
             ConformanceError: a row's NLL is another one.
         """
-        from harness.scoring.fast import allowed
+        from harness.scoring.sharing import allowed
 
         if self.contender in (PEER, PEER_KERNELS):
             return

@@ -113,13 +113,13 @@ def padding_ids_not_scored(patch: pytest.MonkeyPatch) -> None:
 
 
 def batches_that_disturb_each_other(patch: pytest.MonkeyPatch) -> None:
-    plain = fast._losses_if_they_fit
+    plain = fast.losses_if_they_fit
 
     def disturbed(*given: Any) -> Any:
         losses = plain(*given)
         return losses if threading.current_thread() is threading.main_thread() else losses * 1.001
 
-    patch.setattr(fast, "_losses_if_they_fit", disturbed)
+    patch.setattr(fast, "losses_if_they_fit", disturbed)
 
 
 def rows_in_the_order_of_their_batches(patch: pytest.MonkeyPatch) -> None:

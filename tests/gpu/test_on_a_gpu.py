@@ -18,12 +18,14 @@ from harness.models.loading import LoadedModel, load
 from harness.prompts.files import load_template
 from harness.records import IN_PLACE
 from harness.results.adapter_files import read_record
-from harness.scoring import fast as module
+from harness.scoring import single
 from harness.scoring.batches import BUDGETS, common_prefix
-from harness.scoring.fast import OutOfMemoryWarning, allowed, fast, whole_row
+from harness.scoring.fast import OutOfMemoryWarning, fast
 from harness.scoring.losses import batch_losses
 from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference, score
+from harness.scoring.sharing import allowed
+from harness.scoring.single import whole_row
 from harness.training.cache import train_once
 from tests.builders.attention import GEOMETRY, definition
 from tests.builders.models import make_llama
@@ -142,14 +144,14 @@ def test_a_batch_that_does_not_fit_is_halved(folder: Path, monkeypatch: pytest.M
     loaded = on_cuda(folder)
     rows = encode(loaded.encoder)
     right = fast(loaded, rows, QUIET).nlls
-    plain = module.batch_losses
+    plain = single.batch_losses
 
     def scarce(loaded: Any, some: Any, *more: Any) -> Any:
         if len(some) > 2:
             torch.empty(1 << 50, device="cuda")  # more than any device has
         return plain(loaded, some, *more)
 
-    monkeypatch.setattr(module, "batch_losses", scarce)
+    monkeypatch.setattr(single, "batch_losses", scarce)
     with pytest.warns(OutOfMemoryWarning):
         scored = fast(loaded, rows, QUIET)
     assert scored.how.halved >= 1

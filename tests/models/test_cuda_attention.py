@@ -20,9 +20,10 @@ from harness.models.cuda_attention import attend_on_cuda, merged, takes_flash
 from harness.models.loading import load
 from harness.records import COPIED, IN_PLACE
 from harness.scoring.batches import common_prefix
-from harness.scoring.fast import _check_sharing, _check_together, allowed, fast
+from harness.scoring.fast import fast
 from harness.scoring.prefix import SharedPrefix, UnsupportedCacheError
 from harness.scoring.score import reference
+from harness.scoring.sharing import allowed, check_sharing, check_together
 from tests.builders.attention import GEOMETRY, definition
 from tests.builders.scoring import QUIET, encode, spec
 
@@ -278,6 +279,6 @@ def test_rows_that_are_mixed_up_in_a_batch_are_noticed(
     with torch.inference_mode():
         prefix = SharedPrefix(loaded.model, shared, max(map(len, rows)), in_place=True)
         for row in rows:
-            _check_sharing(loaded, prefix, [row])
+            check_sharing(loaded, prefix, [row])
         with pytest.raises(UnsupportedCacheError, match="has an NLL of"):
-            _check_together(loaded, prefix, rows)
+            check_together(loaded, prefix, rows)

@@ -22,7 +22,7 @@ from harness.run.counting import Counter
 from harness.run.forecast import Counts, Job, Machine, Prices, Way, forecast, spread
 from harness.run.plan import make_plan
 from harness.run.shape import Shape, Usual, read_shape
-from harness.scoring import fast
+from harness.scoring import fast, sharing
 from harness.session import Session
 from harness.training import lanes
 from tests.builders.commands import SWEEP, Run
@@ -102,7 +102,8 @@ def test_scoring_computes_what_was_counted(
 ) -> None:
     # With several cores a batch of every model is computed again, to compare; the forecast leaves
     # that out.
-    monkeypatch.setattr(fast, "_workers", lambda *_: 1)
+    for module in (fast, sharing):
+        monkeypatch.setattr(module, "at_a_time", lambda *_: 1)
     before = counted(bench_of(flags, **more))
     bench = bench_of(flags, **more)
     with seen(monkeypatch) as found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,6 @@ from tests.builders.scoring import PREFIX, QUIET, encode
 CHANGING = {"phi3-long-rope"}
 
 
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def experts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelSpec, Path, Path]:
     """A mixture of experts, with an adapter on the experts."""
@@ -55,7 +44,7 @@ def test_families_that_change_themselves_are_known(name: str, tmp_path: Path) ->
     assert [getattr(type(network), name) for name in WRITERS] == plain
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("two_cores")
 def test_experts_with_an_adapter_are_scored_one_batch_after_the_other(
     experts: tuple[ModelSpec, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

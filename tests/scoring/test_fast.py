@@ -17,11 +17,13 @@ from harness.models.encoding import Encoded
 from harness.models.loading import LoadedModel, load
 from harness.models.memory import peak_memory, reset_peak
 from harness.records import COPIED, IN_PLACE, NONE, Precision
+from harness.scoring import changes, sharing, single
 from harness.scoring import fast as module
 from harness.scoring.batches import BUDGETS, Budget, plan_batches
-from harness.scoring.fast import OutOfMemoryWarning, fast, whole_row
+from harness.scoring.fast import OutOfMemoryWarning, fast
 from harness.scoring.prefix import SharedPrefix
 from harness.scoring.score import reference
+from harness.scoring.single import whole_row
 from tests.builders.models import make_llama
 from tests.builders.scoring import PREFIX, QUIET, encode, spec
 
@@ -35,7 +37,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let batches of more than ``most`` tokens run out of memory; return the sizes tried."""
     import torch
 
-    plain, tried = module.batch_losses, []
+    plain, tried = single.batch_losses, []
 
     def limited(loaded: Any, rows: Any, prefix: Any, width: int, budget: Any) -> Any:
         tried.append(len(rows) * width)
@@ -43,7 +45,7 @@ def scarce(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return plain(loaded, rows, prefix, width, budget)
 
-    monkeypatch.setattr(module, "batch_losses", limited)
+    monkeypatch.setattr(single, "batch_losses", limited)
     return tried
 
 
@@ -88,14 +90,14 @@ def test_keys_lie_where_they_are_only_if_they_may(loaded: LoadedModel, in_place:
 
 
 def test_the_cpu_s_own_words_for_it(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = module.batch_losses
+    plain = single.batch_losses
 
     def limited(loaded: Any, rows: Any, *more: Any) -> Any:
         if len(rows) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
         return plain(loaded, rows, *more)
 
-    monkeypatch.setattr(module, "batch_losses", limited)
+    monkeypatch.setattr(single, "batch_losses", limited)
     with pytest.warns(OutOfMemoryWarning):
         scored = fast(loaded, encode(loaded.encoder, 4), QUIET)
     assert all(map(math.isfinite, scored.nlls))
@@ -122,7 +124,7 @@ def test_another_error_is_not_taken_for_want_of_memory(
     def broken(*more: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(module, "batch_losses", broken)
+    monkeypatch.setattr(single, "batch_losses", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         fast(loaded, encode(loaded.encoder, 3, shared=""), QUIET)
 
@@ -149,7 +151,8 @@ def test_a_model_that_gets_sharing_wrong_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mamba 2 takes a cache by another name and ignores this one: only numbers can tell."""
-    monkeypatch.setattr(module, "must_be_alone", lambda model, longest: None)
+    for place in (module, sharing, changes):
+        monkeypatch.setattr(place, "must_be_alone", lambda model, longest: None)
     loaded = load(spec("mamba2"), make(FAMILIES["mamba2-state-space"], tmp_path / "m"), None)
     scored = fast(loaded, encode(loaded.encoder), QUIET)
     assert scored.how.prefix == NONE
@@ -185,13 +188,13 @@ def test_a_longer_prefix_is_checked_again(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[int] = []
-    plain = module._check_each
+    plain = sharing._check_each
 
     def noted(loaded: LoadedModel, prefix: SharedPrefix, rows: list[Encoded]) -> None:
         checked.extend([prefix.length] * len(rows))
         plain(loaded, prefix, rows)
 
-    monkeypatch.setattr(module, "_check_each", noted)
+    monkeypatch.setattr(sharing, "_check_each", noted)
     for times in (1, 2, 1, 2, 3):
         fast(loaded, encode(loaded.encoder, shared=PREFIX * times), QUIET)
     assert len(set(checked)) == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from harness.models import attention
 from harness.models.loading import LoadedModel, load
 from harness.records import COPIED, IN_PLACE
 from harness.scoring import fast as module
+from harness.scoring import sharing, single
 from harness.scoring.batches import Batch, Budget, even
+from harness.scoring.changes import at_a_time
 from harness.scoring.fast import fast
 from harness.scoring.queue import SPARE, BatchQueue, Load, few_cores, most_at_a_time
 from tests.builders.models import make_llama
@@ -41,6 +42,7 @@ def test_the_bits_do_not_depend_on_the_number_of_cores(loaded: LoadedModel, shar
     assert loaded.side_by_side is True
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_every_core_takes_batches_and_torch_has_its_threads_back(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +50,7 @@ def test_every_core_takes_batches_and_torch_has_its_threads_back(
 
     who: set[int] = set()
     both = threading.Barrier(2, timeout=30)
-    plain = module._losses_if_they_fit
+    plain = module.losses_if_they_fit
 
     def noted(*given: Any) -> Any:
         if threading.current_thread() is not threading.main_thread():
@@ -58,22 +60,17 @@ def test_every_core_takes_batches_and_torch_has_its_threads_back(
             assert torch.get_num_threads() == 1
         return plain(*given)
 
-    monkeypatch.setattr(module, "_losses_if_they_fit", noted)
+    monkeypatch.setattr(module, "losses_if_they_fit", noted)
     monkeypatch.setattr(Load, "look", lambda load: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        fast(loaded, encode(loaded.encoder), QUIET, SMALL, share=False)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    fast(loaded, encode(loaded.encoder), QUIET, SMALL, share=False)
+    assert torch.get_num_threads() == 2
     assert len(who) == 2
 
 
 def test_a_model_whose_batches_disturb_each_other_is_scored_one_after_the_other(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = module._losses_if_they_fit
+    plain = module.losses_if_they_fit
     rows = encode(loaded.encoder)
     right = fast(loaded, rows, QUIET, SMALL, workers=1).tokens
     elsewhere: list[int] = []
@@ -85,21 +82,11 @@ def test_a_model_whose_batches_disturb_each_other_is_scored_one_after_the_other(
         elsewhere.append(1)
         return losses * 1.001
 
-    monkeypatch.setattr(module, "_losses_if_they_fit", disturbed)
+    monkeypatch.setattr(module, "losses_if_they_fit", disturbed)
     assert fast(loaded, rows, QUIET, SMALL, workers=2).tokens == right
     assert elsewhere
     assert loaded.side_by_side is False
-    assert module._workers(loaded, rows, [Batch((0,), 9)] * 9) == 1  # from now on
-
-
-@pytest.fixture
-def two_cores() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    assert at_a_time(loaded, 20, 9) == 1  # from now on
 
 
 @pytest.mark.usefixtures("two_cores")
@@ -114,7 +101,7 @@ def test_the_two_rows_that_sharing_is_checked_on_have_a_core_each(
     loaded.shared_tokens.clear()
     both = threading.Barrier(2, timeout=30)
     asked: list[tuple[str, int]] = []
-    plain = module._each
+    plain = sharing._each
 
     def noted(compute: Any, some: Any, workers: int) -> list[float]:
         def one(row: Any) -> float:
@@ -124,7 +111,7 @@ def test_the_two_rows_that_sharing_is_checked_on_have_a_core_each(
 
         return plain(one, some, workers)
 
-    monkeypatch.setattr(module, "_each", noted)
+    monkeypatch.setattr(sharing, "_each", noted)
     found = fast(loaded, rows, QUIET, SMALL)
     assert (found.tokens, found.how) == (right.tokens, right.how)
     ends = [min(rows, key=len), max(rows, key=len)]
@@ -138,7 +125,7 @@ def test_two_rows_that_do_not_fit_at_a_time_are_checked_one_by_one(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     rows = encode(loaded.encoder, shared=PREFIX)
-    plain = getattr(module, what)
+    plain = getattr(sharing, what)
     full: list[str] = []
 
     def tight(*given: Any) -> Any:
@@ -147,7 +134,7 @@ def test_two_rows_that_do_not_fit_at_a_time_are_checked_one_by_one(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
         return plain(*given)
 
-    monkeypatch.setattr(module, what, tight)
+    monkeypatch.setattr(sharing, what, tight)
     found = fast(loaded, rows, QUIET, SMALL)
     assert found.how.prefix == IN_PLACE
     assert full
@@ -173,7 +160,7 @@ def test_a_core_s_error_is_everybody_s(
     def broken(*given: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(module, "batch_losses", broken)
+    monkeypatch.setattr(single, "batch_losses", broken)
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="shapes do not match"):
         fast(loaded, encode(loaded.encoder), QUIET, SMALL, share=False, workers=3)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from harness.core import Example, ModelSpec, TrainingSettings, TrainingSpec
 from harness.errors import TrainingError
 from harness.prompts.files import load_template
 from harness.results.adapter_files import read_record
+from harness.scoring.queue import few_cores
 from harness.training import lanes as room
 from harness.training.cache import train_once
 from harness.training.collation import CPU_TOKENS, even_batches
@@ -49,16 +49,6 @@ def at_a_time(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@contextmanager
-def cores(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def trained(
     folder: Path, model: Path, count: int, base: ModelSpec | None = None, **changes: Any
 ) -> bytes:
@@ -67,7 +57,7 @@ def trained(
     given: dict[str, Any] = {"r": 4, "lora_alpha": 8, "learning_rate": 1e-2, "num_train_epochs": 2}
     given |= {"quantization": base.quantization, **changes}
     training = TrainingSpec(ROWS, TrainingSettings(**given), (), ())
-    with cores(count):
+    with few_cores(count):
         train_once(folder, base, model, PLAIN, training, lambda *_: None)
     return (folder / "adapter_model.safetensors").read_bytes()
 
@@ -242,7 +232,7 @@ def test_a_model_that_keeps_something_of_a_batch_is_found_out(
         loss = plain(*given)
         if threading.current_thread() is not threading.main_thread():
             spoiled.append(loss)
-            return loss * len(spoiled)
+            return loss * 2
         return loss
 
     monkeypatch.setattr(room, "mean_loss", keeps)
