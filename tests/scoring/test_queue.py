@@ -217,6 +217,7 @@ def test_a_moment_says_nothing_about_the_machine() -> None:
     load = Load(1, lambda: machine.now, lambda: machine.used)
     machine.pass_time(0.1)
     load.look()
+    assert not load.heavy.is_set()
     machine.pass_time(0.9)  # 90 % of the second as a whole
     load.look()
     assert not load.heavy.is_set()
